@@ -1,0 +1,57 @@
+"""The contract of a dataset: what `engine`, `data.loader` and `data.check` ask of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from .problems import Problems
+from .sample import Sample
+
+
+class DetectionDataset(Dataset, ABC):
+    """One split of labelled pictures or event windows.
+
+    A subclass sets the attributes below in its constructor, which reads and validates all labels (not the pictures),
+    and implements `load` (the transformed sample) and `ground_truth`. Constructor arguments common to all:
+    `split`, `root`, `size` ((height, width) of `Sample.x`), `augment` (None, or a dict of augmentation options),
+    `allow_missing` (skip listed pictures whose file is absent instead of raising), `problems`.
+    """
+
+    class_names: list[str]
+    channels: int  # of x
+    scale: float  # the float input is x * scale: 1/255 for images, 1 for event counts
+    num_steps: int | None  # T of event frames, None for images
+    expected_images: int  # how many the labels list; len(self) is smaller when files are missing
+    problems: Problems
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int, rng: np.random.Generator) -> Sample:
+        """Sample `index`, transformed; every random choice is drawn from `rng`, so it depends on nothing else."""
+
+    @abstractmethod
+    def ground_truth(self) -> dict[str, Any]:
+        """The labels of this split in COCO form, in ORIGINAL pixels, category ids as the dataset has them.
+
+        `images`: id, width, height, file_name (events: also `clip` and `t_us`). `annotations`: id from 1, image_id,
+        category_id, bbox xywh, area, iscrowd, and `difficult` where the format knows it. `categories`: id, name, in
+        the order of `class_names`, so label k is `categories[k]["id"]`.
+        """
+
+    @abstractmethod
+    def box_sizes(self) -> np.ndarray:
+        """float32 [N, 2]: width and height of every training box in pixels of `x` (unaugmented), for anchors."""
+
+    def __getitem__(self, key: int | tuple[int, int, int]) -> Sample:
+        """`key`: an index, or (index, epoch, seed) as the training sampler gives it, so that augmentation depends on
+        these three alone and not on which worker serves the sample."""
+        index, *stream = key if isinstance(key, tuple) else (key, 0, 0)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.load(index, np.random.default_rng([index, *stream]))

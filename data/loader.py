@@ -1,0 +1,70 @@
+"""Loaders whose batches depend on (seed, epoch) alone: not on workers, restarts or what ran before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from .dataset import DetectionDataset
+from .sample import collate
+
+
+class EpochSampler(Sampler[tuple[int, int, int]]):
+    """Shuffled keys (index, epoch, seed) for one rank of `world_size`.
+
+    numpy and albumentations generators that live in workers repeat themselves across workers and epochs; here the key
+    carries everything a sample's randomness may depend on. Call `set_epoch` before each epoch. Every rank sees the same
+    number of samples: the tail that does not divide is filled from the front of the shuffle.
+    """
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1):
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
+        order += order[: len(self) * self.world_size - self.length]
+        for index in order[self.rank :: self.world_size]:
+            yield index, self.epoch, self.seed
+
+
+def train_loader(
+    dataset: DetectionDataset,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`)."""
+    sampler = EpochSampler(len(dataset), seed, rank, world_size)
+    if len(sampler) < batch_size:
+        raise ValueError(f"{len(sampler)} training samples per rank do not fill one batch of {batch_size}")
+    return _loader(dataset, batch_size, workers, sampler=sampler, drop_last=True)
+
+
+def eval_loader(dataset: DetectionDataset, batch_size: int, workers: int = 0) -> DataLoader:
+    """Every sample once, in order."""
+    return _loader(dataset, batch_size, workers, shuffle=False)
+
+
+def _loader(dataset: DetectionDataset, batch_size: int, workers: int, **kwargs) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=partial(collate, scale=dataset.scale),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        **kwargs,
+    )

@@ -1,0 +1,56 @@
+"""What is wrong with a dataset: found once, named in full, counted; fatal ones raise."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad record. `kind` is a short fixed phrase ("zero-area box"), `record` says which one inside `file`."""
+
+    kind: str
+    file: str | Path
+    record: str
+    value: object
+    remedy: str
+    fatal: bool = False
+
+    def __str__(self) -> str:
+        where = f"{self.file}: {self.record}" if self.record else str(self.file)
+        return f"{where}: {self.kind}: {self.value}. {self.remedy}"
+
+
+class Problems:
+    """Collects problems while a dataset is read.
+
+    A fatal problem raises `ValueError` at once unless `collect` (as `data.check` asks, to report all in one go).
+    Others are recorded: the record was dropped or repaired as the remedy says, and `summary()` prints how many.
+    `strict` makes every problem fatal.
+    """
+
+    def __init__(self, collect: bool = False, strict: bool = False):
+        self.collect = collect
+        self.strict = strict
+        self.items: list[Problem] = []
+
+    def add(self, problem: Problem) -> None:
+        if (problem.fatal or self.strict) and not self.collect:
+            raise ValueError(str(problem))
+        self.items.append(problem)
+
+    def counts(self) -> Counter[str]:
+        return Counter(p.kind for p in self.items)
+
+    def summary(self, first: int = 3) -> str:
+        """One line per kind with its count, then the first few records of it."""
+        lines = []
+        for kind, count in self.counts().most_common():
+            lines.append(f"{count} x {kind}")
+            lines += [f"    {p}" for p in [p for p in self.items if p.kind == kind][:first]]
+        return "\n".join(lines)

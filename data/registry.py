@@ -1,0 +1,42 @@
+"""Datasets by name: `@register_dataset("gen1")` on a class, `create_dataset("gen1", "train", root=...)`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dataset import DetectionDataset
+
+_DATASETS: dict[str, type[DetectionDataset]] = {}
+
+
+def register_dataset(name: str) -> Callable[[type], type]:
+    def add(cls: type) -> type:
+        if name in _DATASETS:
+            raise ValueError(f"a dataset named {name!r} is registered already: {_DATASETS[name].__qualname__}")
+        _DATASETS[name] = cls
+        return cls
+
+    return add
+
+
+def list_datasets() -> list[str]:
+    return sorted(_DATASETS)
+
+
+def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
+    """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments."""
+    if name not in _DATASETS:
+        near = difflib.get_close_matches(name, _DATASETS, 1)
+        raise ValueError(f"unknown dataset {name!r}{f', did you mean {near[0]!r}?' if near else ''}: {list_datasets()}")
+    cls = _DATASETS[name]
+    accepted = [p for p in inspect.signature(cls).parameters if p != "split"]
+    for key in kwargs:
+        if key not in accepted:
+            near = difflib.get_close_matches(key, accepted, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"dataset {name!r} has no argument {key!r}{hint} It takes {accepted}")
+    return cls(split, **kwargs)

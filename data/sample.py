@@ -1,0 +1,80 @@
+"""The types that every dataset speaks: one `Sample`, and a `Batch` of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the original picture lies in `x`: `x_pixel = original_pixel * scale + offset`, each axis on its own."""
+
+    scale_x: float = 1.0
+    scale_y: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
+
+    def to_original(self, boxes: Tensor) -> Tensor:
+        """Boxes [N, 4] xyxy in pixels of `x` -> pixels of the original picture."""
+        offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
+        scale = boxes.new_tensor([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
+        return (boxes - offset) / scale
+
+
+@dataclass
+class Sample:
+    """One picture or one event window with its boxes.
+
+    x:             uint8, image [3, H, W] (RGB) or event frames [T, C, H, W] (saturating counts)
+    boxes:         float32 [N, 4] xyxy, absolute pixels of `x`; N = 0 is normal
+    labels:        int64 [N], from 0
+    image_id:      id of the picture in `dataset.ground_truth()["images"]`
+    original_size: (height, width) before any resizing
+    """
+
+    x: Tensor
+    boxes: Tensor
+    labels: Tensor
+    image_id: int
+    original_size: tuple[int, int]
+    placement: Placement = field(default_factory=Placement)
+
+
+@dataclass
+class Batch:
+    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], still uint8."""
+
+    x: Tensor
+    targets: list[dict[str, Tensor]]
+    image_ids: list[int]
+    original_sizes: list[tuple[int, int]]
+    placements: list[Placement]
+    scale: float
+
+    def to(self, device: torch.device | str) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """(float32 input times `scale`, targets), both on `device`: what `Detector.forward` takes."""
+        x = self.x.to(device, non_blocking=True).float()
+        if self.scale != 1.0:
+            x = x * self.scale
+        targets = [{k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets]
+        return x, targets
+
+    def pin_memory(self) -> Batch:
+        self.x = self.x.pin_memory()
+        return self
+
+
+def collate(samples: list[Sample], scale: float) -> Batch:
+    """Stack samples; event frames [T, C, H, W] get their batch axis second, as SpikingJelly has it."""
+    xs = [s.x for s in samples]
+    return Batch(
+        x=torch.stack(xs, dim=1 if xs[0].dim() == 4 else 0),
+        targets=[{"boxes": s.boxes, "labels": s.labels} for s in samples],
+        image_ids=[s.image_id for s in samples],
+        original_sizes=[s.original_size for s in samples],
+        placements=[s.placement for s in samples],
+        scale=scale,
+    )
