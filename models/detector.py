@@ -1,0 +1,53 @@
+"""A detector: a network of spiking (or ANN) layers that gives feature maps over time, and a head that reads them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .time import repeat_over_time
+
+
+class Detector(nn.Module):
+    """The torchvision detection contract, with a time axis.
+
+    In training `model(x, targets)` gives a dict of losses to be summed; in evaluation `model(x)` gives one dict per
+    picture: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N], best first. Nothing is remembered between calls.
+
+    Args:
+        network: x_seq [T, B, C, H, W] -> feature maps [T, B, C_l, H_l, W_l], finest first. Its attribute
+            `published_names() -> dict[ours, theirs]` maps parameter names (see `models.published`).
+        head: reads the maps; see `models.heads`.
+        T: steps an image is shown for, and the number of frames expected of an event sample.
+    """
+
+    def __init__(self, network: nn.Module, head: nn.Module, T: int):
+        super().__init__()
+        if T < 1:
+            raise ValueError(f"T must be at least 1, got {T}")
+        self.network, self.head, self.T = network, head, T
+
+    def raw(self, x: Tensor) -> list[Tensor]:
+        """The head's logits per level, finest first, averaged over T; x is [B, C, H, W] or [T, B, C, H, W]."""
+        if x.dim() == 4:
+            x = repeat_over_time(x, self.T)
+        elif x.dim() != 5:
+            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {tuple(x.shape)}")
+        elif x.shape[0] != self.T:
+            raise ValueError(
+                f"the model was built for T={self.T} steps, but the events have T={x.shape[0]}: {tuple(x.shape)}"
+            )
+        return self.head(self.network(x))
+
+    def forward(
+        self, x: Tensor, targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """x: [B, C, H, W] or [T, B, C, H, W] float; targets: per picture boxes [N, 4] xyxy and labels [N], N >= 0."""
+        raw = self.raw(x)
+        if not self.training:
+            return self.head.decode(raw)
+        if targets is None:
+            raise ValueError("in training mode the model needs targets; call model.eval() for detections")
+        batch = raw[0].shape[0]
+        if len(targets) != batch:
+            raise ValueError(f"{batch} pictures, but {len(targets)} targets")
+        return self.head.loss(raw, targets)

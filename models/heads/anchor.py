@@ -1,0 +1,205 @@
+"""The anchor head of EMS-YOLO: 1 x 1 predictions, ratio-matched anchors with neighbour cells, CIoU + objectness + class.
+
+The loss is that of the YOLOv5 family, to which the published code belongs; every rule is written out at its line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import box_convert, complete_box_iou_loss
+
+from ..time import mean_over_time
+from .anchor_fit import best_possible_recall, kmeans_anchors
+from .nms import select_detections
+from .registry import register_head
+
+# Pixels, finest level first (strides 16 and 32), COCO.
+DEFAULT_ANCHORS = (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319)))
+
+
+@register_head("anchor")
+class AnchorHead(nn.Module):
+    """Feature maps [T, B, C_l, H_l, W_l] -> raw logits [B, A, H_l, W_l, 5 + K]: x, y, w, h, objectness, classes.
+
+    Args:
+        channels, strides: of the levels, finest first.
+        num_classes: K.
+        anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` replaces them where they do not suit a dataset.
+        box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
+        balance: weight of each level's objectness. For two levels the published code falls to (4, 1) by accident of its
+            lookup table; kept, since the published weights were trained so.
+        anchor_ratio: an anchor matches a box when no side differs by this factor or more.
+        score_threshold, nms_iou, max_detections: of `decode`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        anchors: Sequence[Sequence[Sequence[float]]] = DEFAULT_ANCHORS,
+        box_gain: float = 0.05,
+        class_gain: float = 0.5,
+        objectness_gain: float = 1.0,
+        balance: Sequence[float] = (4.0, 1.0),
+        anchor_ratio: float = 4.0,
+        score_threshold: float = 0.001,
+        nms_iou: float = 0.6,
+        max_candidates: int = 30_000,
+        max_detections: int = 300,
+    ):
+        super().__init__()
+        if not len(channels) == len(strides) == len(anchors) == len(balance):
+            raise ValueError(
+                f"{len(channels)} levels, but {len(strides)} strides, {len(anchors)} rows of anchors and "
+                f"{len(balance)} balance weights"
+            )
+        self.num_classes, self.strides, self.balance = num_classes, tuple(strides), tuple(balance)
+        self.box_gain, self.class_gain, self.objectness_gain = box_gain, class_gain, objectness_gain
+        self.anchor_ratio = anchor_ratio
+        self.selection = dict(
+            score_threshold=score_threshold,
+            iou_threshold=nms_iou,
+            max_candidates=max_candidates,
+            max_detections=max_detections,
+        )
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32))  # [L, A, 2] pixels
+        num_anchors = self.anchors.shape[1]
+        self.predict = nn.ModuleList(nn.Conv2d(c, num_anchors * (5 + num_classes), 1) for c in channels)
+        for conv, stride in zip(self.predict, strides, strict=True):
+            # A picture of 640 x 640 is expected to hold 8 objects, each of a class with probability 0.6 / K.
+            bias = conv.bias.detach().view(num_anchors, -1)
+            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (num_classes - 0.999999))
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        # The convolution is linear, so the mean over T of its logits is its output on the mean: T times less work.
+        return [
+            conv(mean_over_time(x)).unflatten(1, (self.anchors.shape[1], -1)).permute(0, 1, 3, 4, 2)
+            for conv, x in zip(self.predict, features, strict=True)
+        ]
+
+    def decode(self, raw: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Raw logits -> per picture boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N]."""
+        boxes, scores = self.decode_dense(raw)
+        boxes = box_convert(boxes, "cxcywh", "xyxy")
+        # With a single class its logit is not trained, and objectness says it all.
+        confidence = scores[..., :1] if self.num_classes == 1 else scores[..., :1] * scores[..., 1:]
+        return [select_detections(b, c, **self.selection) for b, c in zip(boxes, confidence, strict=True)]
+
+    def decode_dense(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """All predictions, level by level, anchor by anchor, row by row: boxes [B, M, 4] cxcywh in pixels of the input,
+        and probabilities [B, M, 1 + K] of objectness and classes."""
+        boxes, scores = [], []
+        for logits, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
+            p = logits.float().sigmoid()
+            xy = (p[..., :2] * 2 - 0.5 + _cells(*p.shape[2:4], p.device)) * stride
+            wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
+            boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
+            scores.append(p[..., 4:].flatten(1, 3))
+        return torch.cat(boxes, 1), torch.cat(scores, 1)
+
+    def loss(self, raw: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Losses `box`, `objectness`, `class`, each a sum over the batch's pictures of per-picture means.
+
+        Gains are rescaled as published: box by 3 / L, class by 3 / L * K / 80, objectness by 3 / L * pixels / 640^2.
+        """
+        raw = [r.float() for r in raw]
+        picture = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
+        labels = torch.cat([t["labels"] for t in targets])
+        boxes = box_convert(torch.cat([t["boxes"] for t in targets]), "xyxy", "cxcywh")
+
+        box_loss = class_loss = objectness_loss = raw[0].new_zeros(())
+        for level, logits in enumerate(raw):
+            b, cls, anchor, column, row, box_cells = self._match(level, logits, picture, labels, boxes)
+            objectness = torch.zeros_like(logits[..., 4])
+            if len(b):
+                p = logits[b, anchor, row, column]  # [M, 5 + K]
+                xy = p[:, :2].sigmoid() * 2 - 0.5
+                wh = (p[:, 2:4].sigmoid() * 2) ** 2 * (self.anchors[level] / self.strides[level])[anchor]
+                distance = complete_box_iou_loss(  # 1 - CIoU
+                    box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
+                )
+                box_loss = box_loss + distance.mean()
+                # Objectness learns the CIoU of the best of the boxes that share a cell (published: of the last).
+                flat = torch.arange(objectness.numel(), device=logits.device).view_as(objectness)[
+                    b, anchor, row, column
+                ]
+                quality = (1 - distance.detach()).clamp(min=0)
+                objectness.view(-1).scatter_reduce_(0, flat, quality, "amax")
+                if self.num_classes > 1:
+                    one_hot = F.one_hot(cls, self.num_classes).to(p.dtype)
+                    class_loss = class_loss + F.binary_cross_entropy_with_logits(p[:, 5:], one_hot)
+            level_loss = F.binary_cross_entropy_with_logits(logits[..., 4], objectness)
+            objectness_loss = objectness_loss + level_loss * self.balance[level]
+
+        per_level = 3 / len(raw)
+        pixels = raw[0].shape[2] * raw[0].shape[3] * self.strides[0] ** 2
+        batch = raw[0].shape[0]
+        return {
+            "box": box_loss * (self.box_gain * per_level * batch),
+            "objectness": objectness_loss * (self.objectness_gain * per_level * pixels / 640**2 * batch),
+            "class": class_loss * (self.class_gain * per_level * self.num_classes / 80 * batch),
+        }
+
+    def _match(self, level: int, logits: Tensor, picture: Tensor, labels: Tensor, boxes: Tensor):
+        """Which cells of a level answer for which boxes (boxes [N, 4] cxcywh in pixels).
+
+        Returns, one entry per match: picture, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
+        its centre relative to that cell.
+        """
+        height, width = logits.shape[2:4]
+        cells = boxes / self.strides[level]
+        ratio = cells[None, :, 2:] / (self.anchors[level] / self.strides[level])[:, None]
+        anchor, n = (torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio).nonzero(as_tuple=True)
+        xy, wh = cells[n, :2], cells[n, 2:]
+        # A centre in the left half of its cell is also given to the cell on the left, and so on: up to 3 cells in all,
+        # but never beyond the map.
+        size = xy.new_tensor([width, height])
+        near_low = (xy % 1 < 0.5) & (xy > 1)
+        near_high = ((size - xy) % 1 < 0.5) & (size - xy > 1)
+        chosen = torch.stack([torch.ones_like(near_low[:, 0]), *near_low.unbind(1), *near_high.unbind(1)])  # [5, M]
+        offset = xy.new_tensor([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
+        which, match = chosen.nonzero(as_tuple=True)
+        cell = (xy[match] - offset[which]).long()
+        column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
+        relative = torch.cat([xy[match] - torch.stack([column, row], 1), wh[match]], 1)
+        n = n[match]
+        return picture[n], labels[n], anchor[match], column, row, relative
+
+    def fit_anchors(self, sizes: np.ndarray) -> str:
+        """Keep the anchors where they reach more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace
+        them by k-means, if that reaches more. Says in one line what was done."""
+        sizes = sizes[(sizes > 2).all(1)]
+        current = self.anchors.flatten(0, 1).cpu().numpy()
+        reached = best_possible_recall(sizes, current, self.anchor_ratio) if len(sizes) else 1.0
+        if reached > 0.98:
+            return f"anchors kept: they reach {reached:.1%} of {len(sizes)} training boxes"
+        fitted = kmeans_anchors(sizes, len(current))
+        better = best_possible_recall(sizes, fitted, self.anchor_ratio)
+        if better <= reached:
+            return f"anchors kept: they reach {reached:.1%} of {len(sizes)} training boxes, k-means {better:.1%}"
+        self.anchors.copy_(torch.from_numpy(fitted).view_as(self.anchors))
+        return f"anchors fitted by k-means: {reached:.1%} -> {better:.1%} of {len(sizes)} training boxes reached"
+
+    def published_names(self) -> dict[str, str]:
+        names = {f"predict.{l}.{p}": f"m.{l}.{p}" for l in range(len(self.predict)) for p in ("weight", "bias")}
+        return {"anchors": "anchors"} | names
+
+    def published_factor(self, name: str) -> Tensor | int:
+        """Published anchors are in strides, ours in pixels."""
+        return self.anchors.new_tensor(self.strides).view(-1, 1, 1) if name == "anchors" else 1
+
+
+def _cells(height: int, width: int, device: torch.device) -> Tensor:
+    """[height, width, 2]: (column, row) of every cell."""
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return torch.stack([columns, rows], -1).float()

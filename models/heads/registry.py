@@ -1,0 +1,41 @@
+"""Heads by name: `@register_head("anchor")` on a class, built for the levels of any network."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+HeadSpec = str | Mapping[str, Any] | Callable[..., nn.Module]
+
+_HEADS: dict[str, type[nn.Module]] = {}
+
+
+def register_head(name: str) -> Callable[[type], type]:
+    def add(cls: type) -> type:
+        if name in _HEADS:
+            raise ValueError(f"a head named {name!r} is registered already: {_HEADS[name].__qualname__}")
+        _HEADS[name] = cls
+        return cls
+
+    return add
+
+
+def list_heads() -> list[str]:
+    return sorted(_HEADS)
+
+
+def build_head(spec: HeadSpec, channels: Sequence[int], strides: Sequence[int], num_classes: int) -> nn.Module:
+    """A head for feature maps with `channels[l]` at `strides[l]`, from a name, a mapping with `name` and arguments, or
+    a factory called with (channels, strides, num_classes)."""
+    if callable(spec):
+        return spec(channels, strides, num_classes)
+    kwargs = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = kwargs.pop("name", None)
+    if name not in _HEADS:
+        near = difflib.get_close_matches(str(name), _HEADS, 1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown head {name!r}{hint} Known: {list_heads()}")
+    return _HEADS[name](channels, strides, num_classes, **kwargs)

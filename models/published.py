@@ -1,0 +1,63 @@
+"""Weights of the papers' published networks, both ways: their parameter names and shapes to ours and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .detector import Detector
+
+
+@dataclass
+class LoadReport:
+    """Published names: `matched` were loaded; `missing` are expected but absent; `unexpected` are of no use here;
+    `shape_differs` names what was skipped as (name, published shape, our shape)."""
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shape_differs: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.matched)} matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.shape_differs)} of another shape"
+        )
+
+
+def published_names(model: Detector) -> dict[str, str]:
+    """{our state-dict key: published key} of the model's family, both ways one to one."""
+    names = {f"network.{ours}": theirs for ours, theirs in model.network.published_names().items()}
+    index = model.network.published_head
+    return names | {f"head.{ours}": f"{index}.{theirs}" for ours, theirs in model.head.published_names().items()}
+
+
+def load_published_weights(model: Detector, state_dict: Mapping[str, Tensor]) -> LoadReport:
+    """Copy a published state dict into `model`. Nothing is guessed: the report names all that did not fit."""
+    own = model.state_dict()
+    names = published_names(model)
+    report = LoadReport(unexpected=sorted(set(state_dict) - set(names.values())))
+    with torch.no_grad():
+        for ours, theirs in names.items():
+            if theirs not in state_dict:
+                report.missing.append(theirs)
+            elif state_dict[theirs].shape != own[ours].shape:
+                report.shape_differs.append((theirs, tuple(state_dict[theirs].shape), tuple(own[ours].shape)))
+            else:
+                own[ours].copy_(state_dict[theirs] * _factor(model, ours))
+                report.matched.append(theirs)
+    return report
+
+
+def to_published_state_dict(model: Detector) -> dict[str, Tensor]:
+    """The model's weights under the published names, as `load_published_weights` takes them."""
+    own = model.state_dict()
+    return {theirs: own[ours] / _factor(model, ours) for ours, theirs in published_names(model).items()}
+
+
+def _factor(model: Detector, ours: str) -> Tensor | int:
+    """Ours = published * factor: 1 but for what a head keeps in another unit (anchors in strides)."""
+    return model.head.published_factor(ours.removeprefix("head.")) if ours.startswith("head.") else 1

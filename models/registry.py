@@ -1,0 +1,45 @@
+"""Models by name: `@register_model` on a plain function named like the model, `create_model("ems_resnet18")`."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .detector import Detector
+
+_MODELS: dict[str, Callable[..., Detector]] = {}
+
+
+def register_model(build: Callable[..., Detector]) -> Callable[..., Detector]:
+    name = build.__name__
+    if name in _MODELS:
+        raise ValueError(f"a model named {name!r} is registered already, in {_MODELS[name].__module__}")
+    _MODELS[name] = build
+    return build
+
+
+def list_models(filter: str = "*") -> list[str]:
+    """Names matching a shell pattern, for example `list_models("ems_*")`."""
+    return fnmatch.filter(sorted(_MODELS), filter)
+
+
+def create_model(name: str, **kwargs: Any) -> Detector:
+    """Build the detector `name`; what is not given is the paper's.
+
+    Every family takes num_classes, T, neuron (a name, a mapping with `name` and arguments, or a factory), head (the
+    same), in_channels; its own further arguments stand in its function's signature.
+    """
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, 1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown model {name!r}{hint} Known: {list_models()}")
+    accepted = list(inspect.signature(_MODELS[name]).parameters)
+    for key in kwargs:
+        if key not in accepted:
+            near = difflib.get_close_matches(key, accepted, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"model {name!r} has no argument {key!r}{hint} It takes {accepted}")
+    return _MODELS[name](**kwargs)

@@ -1,0 +1,27 @@
+"""Where golden files are, and one thread for all tests: small tensors run faster and give the same numbers."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+SHARED = Path(os.environ.get("SPIKESIGHT_SHARED", TESTS.parent.parent / "shared"))
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def golden():
+    """golden("ems_neuron_lif") -> {array name: tensor}; skips where the file is absent."""
+
+    def load(name: str) -> dict[str, torch.Tensor]:
+        for folder in (TESTS / "golden", SHARED / "golden"):
+            if (folder / f"{name}.npz").exists():
+                with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+                    return {key: torch.from_numpy(file[key]) for key in file.files}
+        pytest.skip(f"{name}.npz is not here")
+
+    return load

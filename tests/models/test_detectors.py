@@ -1,0 +1,97 @@
+"""Every registered model keeps the detector contract; the registry is the matrix."""
+
+import pytest
+import torch
+
+from models import create_model, list_models
+
+WIDTH = 0.125
+
+
+def targets():
+    return [
+        {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0], [30.0, 10.0, 60.0, 30.0]]), "labels": torch.tensor([0, 2])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
+
+
+def build(name, **kwargs):
+    torch.manual_seed(0)
+    return create_model(name, **{"num_classes": 3, "T": 2, "width": WIDTH} | kwargs)
+
+
+@pytest.mark.parametrize("name", list_models())
+class TestEveryModel:
+    @pytest.mark.parametrize("neuron", ["lif", "relu"])
+    def test_trains_every_parameter(self, name, neuron):
+        model = build(name, neuron=neuron).train()
+        losses = model(torch.rand(2, 3, 64, 64) * 4, targets())
+        sum(losses.values()).backward()
+        assert all(v.dim() == 0 and v.isfinite() for v in losses.values())
+        for key, p in model.named_parameters():
+            assert p.grad is not None and p.grad.isfinite().all(), key
+
+    def test_trains_on_pictures_without_boxes(self, name):
+        model = build(name).train()
+        empty = [targets()[1]] * 2
+        losses = model(torch.rand(2, 3, 64, 64), empty)
+        sum(losses.values()).backward()
+        assert losses["box"] == 0 and losses["class"] == 0 and losses["objectness"] > 0
+
+    def test_detects(self, name):
+        model = build(name).eval()
+        with torch.no_grad():
+            detections = model(torch.rand(2, 3, 64, 96))
+        assert len(detections) == 2
+        for d in detections:
+            n = len(d["scores"])
+            assert d["boxes"].shape == (n, 4) and d["labels"].shape == (n,) and d["labels"].dtype == torch.int64
+            assert (d["scores"].diff() <= 0).all()
+
+    def test_same_input_same_output(self, name):
+        model = build(name).eval()
+        x = torch.rand(2, 3, 64, 64)
+        with torch.no_grad():
+            for a, b in zip(model.raw(x), model.raw(x), strict=True):
+                assert torch.equal(a, b)
+
+    def test_takes_events_of_odd_size_and_rejects_another_T(self, name):
+        model = build(name, in_channels=2, T=3).eval()
+        with torch.no_grad():
+            raw = model.raw(torch.rand(3, 2, 2, 120, 152))
+        assert [tuple(r.shape) for r in raw] == [(2, 3, 8, 10, 8), (2, 3, 4, 5, 8)]
+        with pytest.raises(ValueError, match="T=3 steps, but the events have T=4"):
+            model.raw(torch.rand(4, 2, 2, 64, 64))
+
+    def test_state_dict_round_trip(self, name):
+        a, b = build(name).eval(), create_model(name, num_classes=3, T=2, width=WIDTH).eval()
+        b.load_state_dict(a.state_dict())
+        x = torch.rand(1, 3, 64, 64)
+        with torch.no_grad():
+            assert all(torch.equal(p, q) for p, q in zip(a.raw(x), b.raw(x), strict=True))
+
+    def test_bfloat16_autocast_trains(self, name):
+        model = build(name).train()
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = model(torch.rand(2, 3, 64, 64), targets())
+        sum(losses.values()).backward()
+        assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
+
+    def test_wrong_arguments_are_named(self, name):
+        with pytest.raises(ValueError, match="did you mean 'width'"):
+            create_model(name, widht=1.0)
+        with pytest.raises(ValueError, match="T must be at least 1"):
+            build(name, T=0)
+
+
+def test_unknown_model_names_the_nearest():
+    with pytest.raises(ValueError, match="did you mean 'ems_resnet18'"):
+        create_model("ems_resnet_18")
+
+
+def test_training_needs_targets():
+    model = build("ems_resnet10_ee").train()
+    with pytest.raises(ValueError, match="needs targets"):
+        model(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="2 pictures, but 1 targets"):
+        model(torch.rand(2, 3, 64, 64), targets()[:1])

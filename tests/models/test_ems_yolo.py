@@ -1,0 +1,172 @@
+"""EMS-YOLO against the published code: blocks, head, whole network, parameter counts, names."""
+
+import json
+
+import pytest
+import torch
+from conftest import SHARED
+
+from models import create_model, list_models, load_published_weights, to_published_state_dict
+from models.ems_yolo import (
+    ConvBN,
+    GradedConv,
+    SEWBlock,
+    basic_block_1,
+    basic_block_2,
+    basic_block_ms,
+    concat_block_ms,
+    concat_res2,
+    max_pool,
+)
+from models.heads import build_head
+from models.published import published_names
+from neurons import build_neuron
+
+
+def lif():
+    return build_neuron("lif")
+
+
+def silu():
+    return build_neuron("graded_silu", inplace=False)
+
+
+def silu_inplace():
+    return build_neuron("graded_silu")
+
+
+BLOCKS = {
+    "ems_basicblock2_s2": lambda: basic_block_2(16, 32, lif, 3, 2),
+    "ems_basicblock2_id": lambda: basic_block_2(16, 16, lif),
+    "ems_basicblock2_k1_reduce": lambda: basic_block_2(32, 16, lif, 1, 1),
+    "ems_basicblock1": lambda: basic_block_1(16, 32, lif),
+    "ems_concatres2_s2": lambda: concat_res2(16, 32, lif, 3, 2),
+    "ems_basicblockms_s2": lambda: basic_block_ms(16, 32, lif, 3, 2),
+    "ems_basicblockms_id": lambda: basic_block_ms(16, 16, lif),
+    "ems_basicblockms_reduce": lambda: basic_block_ms(32, 16, lif),
+    "ems_basicblockms_k1": lambda: basic_block_ms(32, 16, lif, 1),
+    "ems_concatblockms_s2": lambda: concat_block_ms(16, 32, lif, 3, 2),
+    "ems_concatblockms_s1": lambda: concat_block_ms(16, 32, lif, 3, 1),
+    "ems_sewblock_s2": lambda: SEWBlock(16, 32, silu, 3, 2),
+    "ems_conv_silu": lambda: GradedConv(16, 24, silu),
+    "ems_conv_silu_inplace": lambda: GradedConv(16, 24, silu_inplace),
+    "ems_conv1_stem": lambda: ConvBN(3, 16, 7, 2),
+    "ems_conv2_stem": lambda: ConvBN(3, 16, 3, 2),
+}
+
+
+@pytest.mark.parametrize("file", BLOCKS)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_block_equals_the_published_code(golden, file, mode):
+    g = golden(file)
+    block = BLOCKS[file]()
+    names = {
+        f"{layer}.{leaf}": f"{theirs}.{leaf}"
+        for layer, theirs in block.published.items()
+        for leaf in block.get_submodule(layer).state_dict()
+    }
+    assert set(names) == set(block.state_dict())
+    assert {f"w.{theirs}" for theirs in names.values()} == {key for key in g if key.startswith("w.")}
+    block.load_state_dict({ours: g[f"w.{theirs}"] for ours, theirs in names.items()})
+    block.train(mode == "train")
+
+    x = g["input"].requires_grad_()
+    y = block(x)
+    y.backward(g["grad_output"])
+    close = dict(rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(y, g[f"{mode}.output"], **close)
+    torch.testing.assert_close(x.grad, g[f"{mode}.grad_input"], **close)
+    for ours, p in block.named_parameters():
+        torch.testing.assert_close(p.grad, g[f"{mode}.grad.{names[ours]}"], **close)
+    if mode == "train":
+        for ours, buffer in block.named_buffers():
+            torch.testing.assert_close(buffer, g[f"train.buf_after.{names[ours]}"], **close)
+
+
+def test_head_equals_the_published_code(golden):
+    g = golden("ems_detect_head")
+    head = build_head("anchor", [16, 24], [16, 32], num_classes=3)
+    stride = g["stride"].view(-1, 1, 1)
+    weights = {ours: g[f"w.{theirs}"] for ours, theirs in head.published_names().items()}
+    weights["anchors"] = weights["anchors"] * stride
+    head.load_state_dict(weights)
+    raw = head([g["in_p4"], g["in_p5"]])
+    torch.testing.assert_close(raw[0], g["raw_p4"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(raw[1], g["raw_p5"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.cat(head.decode_dense(raw), -1), g["decoded"], rtol=1e-4, atol=1e-4)
+
+
+def test_whole_network_equals_the_published_code(golden):
+    g = golden("ems_model_res10-ee_nc4")
+    model = create_model("ems_resnet10_ee", num_classes=4, T=4).eval()
+    report = load_published_weights(model, {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")})
+    assert len(report.matched) == 155 and not (report.missing or report.unexpected or report.shape_differs)
+    with torch.no_grad():
+        raw = model.raw(g["input"].float())
+        decoded = torch.cat(model.head.decode_dense(raw), -1)
+    torch.testing.assert_close(raw[0], g["raw_p4"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(raw[1], g["raw_p5"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoded, g["decoded"], rtol=1e-4, atol=1e-3)
+
+
+# name: parameters at 80 and at 2 classes, file of published names and shapes (reference: authors' code)
+SIZES = {
+    "ems_resnet10": (17_561_662, 17_381_482, "resnet10"),
+    "ems_resnet18": (15_427_774, 15_247_594, "resnet18"),
+    "ems_resnet34": (34_027_454, 33_847_274, "resnet34"),
+    "ems_resnet34_cat": (25_449_022, 25_268_842, "resnet34-cat"),
+    "ems_resnet10_ee": (6_387_230, 6_207_050, "res10-ee"),
+    "ems_resnet18_ee": (9_523_550, 9_343_370, "res18-ee"),
+    "sew_resnet18": (9_743_134, 9_562_954, "res18-sew"),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_parameter_counts_to_the_last_digit(name):
+    coco, gen1, _ = SIZES[name]
+    for classes, expected in ((80, coco), (2, gen1)):
+        model = create_model(name, num_classes=classes)
+        assert sum(p.numel() for p in model.parameters()) == expected
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("data, classes", [("coco", 80), ("gen1", 2)])
+def test_published_names_and_shapes(name, data, classes):
+    path = SHARED / "state_dicts" / f"ems_{SIZES[name][2]}_{data}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    published = {key: tuple(shape) for key, shape in json.loads(path.read_text()).items()}
+    model = create_model(name, num_classes=classes)
+    own = model.state_dict()
+    names = published_names(model)
+    assert set(names) == set(own)
+    assert {theirs: tuple(own[ours].shape) for ours, theirs in names.items()} == published
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_weights_round_trip(name):
+    torch.manual_seed(0)
+    a, b = (create_model(name, num_classes=3, width=0.125) for _ in range(2))
+    report = load_published_weights(b, to_published_state_dict(a))
+    assert not (report.missing or report.unexpected or report.shape_differs)
+    for (key, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), key
+
+
+def test_load_reports_what_did_not_fit():
+    model = create_model("ems_resnet10_ee", num_classes=3, width=0.125)
+    weights = to_published_state_dict(model)
+    weights["stray"] = torch.zeros(1)
+    del weights["model.0.conv.weight"]
+    weights["model.11.m.0.bias"] = torch.zeros(7)
+    report = load_published_weights(model, weights)
+    assert report.unexpected == ["stray"] and report.missing == ["model.0.conv.weight"]
+    assert report.shape_differs == [("model.11.m.0.bias", (7,), (24,))]
+
+
+def test_every_size_of_the_paper_is_registered():
+    assert set(SIZES) <= set(list_models())
+
+
+def test_pooling_rounds_up_as_a_strided_convolution_does():
+    assert max_pool(torch.zeros(1, 1, 1, 15, 19), 2).shape[-2:] == (8, 10)
