@@ -1,5 +1,6 @@
-"""EMS-YOLO: membrane-shortcut residual detectors of Su et al., "Deep Directly-Trained Spiking Neural Networks for Object
-Detection", ICCV 2023. Blocks, the network, the registered sizes and the published names, top to bottom.
+"""EMS-YOLO: membrane-shortcut residual detectors. Blocks, network, tables of the published sizes, names, top to bottom.
+
+Su et al., "Deep Directly-Trained Spiking Neural Networks for Object Detection", ICCV 2023.
 
 All sums are sums of membrane potentials: a block takes and gives real values [T, B, C, H, W], and its neurons turn them
 into spikes before each convolution. Layers without state run on T * B pictures at once.
@@ -258,7 +259,7 @@ def _detector(
     graded = (lambda: build_neuron("graded_silu")) if getattr(make(), "spiking", True) else make
 
     def scaled(channels: int) -> int:
-        return max(8, round(channels * width / 8) * 8)
+        return max(4, round(channels * width / 4) * 4)
 
     def built(block: Callable, c1: int, c2: int, **kwargs: int) -> nn.Module:
         if block is basic_block_1:
@@ -304,14 +305,7 @@ def _thirty_four(wide: Callable) -> list[tuple[Callable, int, int, int]]:
 
 
 @register_model
-def ems_resnet10(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
+def ems_resnet10(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet10.yaml`. 17,561,662 parameters at 80 classes."""
     table = Table(
         (64, 7), [(B2, 64, 2, 1), (CAT, 128, 2, 1), (CAT, 256, 2, 1), (CAT, 512, 2, 1)], basic_block_1, B2, B2, B2
@@ -320,86 +314,43 @@ def ems_resnet10(
 
 
 @register_model
-def ems_resnet18(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
-    """Published `resnet18.yaml`; the two blocks before the head are graded (real valued). 15,427,774 parameters at 80 classes."""
+def ems_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
+    """Published `resnet18.yaml`, graded (real valued) before the head. 15,427,774 parameters at 80 classes."""
     table = Table((64, 7), _eighteen(B2, B2), B2, GradedConv, B2, GradedConv)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def ems_resnet34(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
+def ems_resnet34(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet34.yaml`. 34,027,454 parameters at 80 classes."""
     table = Table((64, 7), _thirty_four(B2), basic_block_1, B2, B2, B2)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def ems_resnet34_cat(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
-    """Published `resnet34-cat.yaml`, the configuration of the released COCO run. 25,449,022 parameters at 80 classes."""
+def ems_resnet34_cat(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
+    """Published `resnet34-cat.yaml`, as the released COCO run names it. 25,449,022 parameters at 80 classes."""
     table = Table((64, 7), _thirty_four(CAT), B2, GradedConv, B2, GradedConv)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def ems_resnet10_ee(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
-    """Published `res10-ee.yaml`: EMS-Res10 of the paper by its Gen1 parameter count (6.20 M). 6,387,230 parameters at 80 classes."""
-    table = Table(
-        (32, 3), [(CAT_MS, 64, 2, 1), (CAT_MS, 128, 2, 1), (CAT_MS, 256, 2, 1), (CAT_MS, 512, 2, 1)], MS, CAT_MS, MS, MS
-    )
+def ems_resnet10_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
+    """Published `res10-ee.yaml`: the EMS-Res10 of the paper by its size. 6,387,230 parameters at 80 classes."""
+    stages = [(CAT_MS, 64, 2, 1), (CAT_MS, 128, 2, 1), (CAT_MS, 256, 2, 1), (CAT_MS, 512, 2, 1)]
+    table = Table((32, 3), stages, MS, CAT_MS, MS, MS)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def ems_resnet18_ee(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
-    """Published `res18-ee.yaml`: EMS-Res18 of the paper by its Gen1 parameter count (9.34 M). 9,523,550 parameters at 80 classes."""
+def ems_resnet18_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
+    """Published `res18-ee.yaml`: the EMS-Res18 of the paper by its size. 9,523,550 parameters at 80 classes."""
     table = Table((32, 3), _eighteen(MS, CAT_MS), MS, CAT_MS, MS, MS)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def sew_resnet18(
-    num_classes: int = 80,
-    T: int = 4,
-    neuron: NeuronSpec = "lif",
-    head: HeadSpec = "anchor",
-    in_channels: int = 3,
-    width: float = 1.0,
-) -> Detector:
-    """Published `res18-sew.yaml`, an ablation: graded neurons everywhere, so `neuron` only matters for an ANN twin. 9,743,134 parameters at 80 classes."""
+def sew_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
+    """Published `res18-sew.yaml`, an ablation: graded everywhere, unless the neuron is an ANN's. 9,743,134 parameters."""
     table = Table((32, 3), _eighteen(SEW, SEW), SEW, SEW, SEW, SEW, graded_stem=True)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)

@@ -1,4 +1,4 @@
-"""The anchor head of EMS-YOLO: 1 x 1 predictions, ratio-matched anchors with neighbour cells, CIoU + objectness + class.
+"""The anchor head of EMS-YOLO: 1 x 1 predictions, ratio-matched anchors, loss of CIoU + objectness + class, decode.
 
 The loss is that of the YOLOv5 family, to which the published code belongs; every rule is written out at its line.
 """
@@ -189,7 +189,7 @@ class AnchorHead(nn.Module):
         return f"anchors fitted by k-means: {reached:.1%} -> {better:.1%} of {len(sizes)} training boxes reached"
 
     def published_names(self) -> dict[str, str]:
-        names = {f"predict.{l}.{p}": f"m.{l}.{p}" for l in range(len(self.predict)) for p in ("weight", "bias")}
+        names = {f"predict.{i}.{p}": f"m.{i}.{p}" for i in range(len(self.predict)) for p in ("weight", "bias")}
         return {"anchors": "anchors"} | names
 
     def published_factor(self, name: str) -> Tensor | int:
