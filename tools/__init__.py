@@ -1,0 +1,1 @@
+"""Commands run by hand: make and prepare data, import published weights, measure speed."""
