@@ -44,6 +44,7 @@ class Gen1(DetectionDataset):
 
     channels = 2
     scale = 1.0
+    num_steps: int
 
     def __init__(
         self,
@@ -110,7 +111,8 @@ class Gen1(DetectionDataset):
         )
 
     def ground_truth(self) -> dict[str, Any]:
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for image_id, (clip, t_us) in enumerate(self._samples, 1):
             reader = self._readers[clip]
             images.append(

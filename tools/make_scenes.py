@@ -1,7 +1,7 @@
 """Make synthetic street scenes for an event camera: `python -m tools.make_scenes scenes --workers 2`.
 
-The folder can be trained on as `gen1` (events) and as COCO pictures (images/, annotations/). It takes about a second of
-one core per clip. Run again with the same settings, it leaves the folder as it is.
+The folder can be trained on as `gen1` (events) and as COCO pictures (images/, annotations/). It takes about half a
+second of one core per clip. Run again with the same settings, it leaves the folder as it is.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def read_boxes(path: str | Path, width: int, height: int, num_classes: int, prob
     remedy = f"Class ids are 0..{num_classes - 1}: correct it, or name more classes"
     report(unknown, "class id out of range", lambda b: int(b["class_id"]), remedy, fatal=True)
     report(boxes["t"] < 0, "label before time zero", lambda b: f"t = {b['t']} us", dropped)
-    report(~np.all([np.isfinite(boxes[k]) for k in "xywh"], axis=0), "box not finite", xywh, dropped)
+    report(~_finite(boxes), "box not finite", xywh, dropped)
     report((boxes["w"] <= 0) | (boxes["h"] <= 0), "box without size", xywh, dropped)
 
     for _ in range(2):  # boxes wholly outside go first, then those partly outside are cut
@@ -69,7 +69,7 @@ def read_boxes(path: str | Path, width: int, height: int, num_classes: int, prob
         corners[:, 2] += boxes["w"]
         corners[:, 3] += boxes["h"]
         clipped = np.clip(corners, 0, (width, height, width, height))
-        outside = ((clipped[:, 2:] - clipped[:, :2]) <= 0).any(axis=1)
+        outside = np.any(clipped[:, 2:] <= clipped[:, :2], axis=1)
         report(outside, "box outside the sensor", xywh, dropped)
     cut = np.abs(clipped - corners).max(axis=1, initial=0) > _ROUNDING
     report(cut, "box partly outside the sensor", xywh, f"It is clipped to {width}x{height}", drop=False)
@@ -90,6 +90,10 @@ def write_boxes(path: str | Path, boxes: np.ndarray, old: bool = False) -> None:
     for name in BOX_DTYPE.names or ():
         out[_OLD_NAMES.get(name, name) if old else name] = boxes[name]
     np.save(path, out, allow_pickle=False)
+
+
+def _finite(boxes: np.ndarray) -> np.ndarray:
+    return np.isfinite(np.stack([boxes[k] for k in "xywh"])).all(axis=0)
 
 
 def _load(path: str | Path, problems: Problems) -> np.ndarray:

@@ -45,21 +45,21 @@ class DvsSimulator:
             raise ValueError(f"the clock must advance: {t_us} us follows {start} us")
         log = self._log_intensity(intensity)
         change = log - self._memory
-        pixel = np.flatnonzero(np.abs(change) >= self.threshold)
-        crossings = (np.abs(change[pixel]) / self.threshold[pixel]).astype(np.int32)
-        up = change[pixel] > 0
+        crossings = (np.abs(change) / self.threshold).astype(np.int32)
+        pixel = np.flatnonzero(crossings)
+        crossings, up = crossings[pixel], change[pixel] > 0
         stride = np.where(up, self.threshold[pixel], -self.threshold[pixel])
-        memory, before, slope = self._memory[pixel], self._log[pixel], (log - self._log)[pixel]
+        # Crossing k is at `share` = lead + k * pace of the step. A pixel that did not change has only a rounding left.
+        slope = (log - self._log)[pixel]
+        slope[slope == 0] = np.inf
+        lead, pace = (self._memory - self._log)[pixel] / slope, stride / slope
         found = []
         for k in range(1, crossings.max(initial=0) + 1):
-            share = np.clip((memory + k * stride - before) / slope, 0, 1)
-            found.append(self._fire(pixel, start + np.maximum(np.ceil(share * span), 1).astype(np.int64), up))
-            more = crossings > k
-            pixel, crossings, up, stride, memory, before, slope = (
-                a[more] for a in (pixel, crossings, up, stride, memory, before, slope)
-            )
-        ticks = (np.abs(change) / self.threshold).astype(np.int32)
-        self._memory += np.sign(change) * ticks * self.threshold
+            live = np.flatnonzero(crossings >= k)
+            share = np.clip(lead[live] + k * pace[live], 0, 1)
+            t = start + np.maximum(np.ceil(share * span), 1).astype(np.int64)
+            found.append(self._fire(pixel[live], t, up[live]))
+        self._memory[pixel] += crossings * stride
         self._log, self._now_us = log, t_us
 
         count = self.rng.poisson(self.noise_hz * len(log) * span * 1e-6)

@@ -93,23 +93,8 @@ def generate_scenes(
         float(max_pan), float(dt_ms), float(threshold), float(noise_hz),
     )  # fmt: skip
     _check(settings)
-    manifest = root / "manifest.json"
-    if manifest.is_file():
-        found = json.loads(manifest.read_text())
-        if not isinstance(found, dict) or "settings" not in found:
-            raise ValueError(f"{manifest}: is not one of make_scenes. Name another folder")
-        changed = {
-            k: (found["settings"].get(k), v) for k, v in asdict(settings).items() if found["settings"].get(k) != v
-        }
-        if not changed and _complete(root, settings):
-            return root
-        why = ", ".join(f"{k} was {a}, is {b}" for k, (a, b) in changed.items()) or "files are missing"
-        log.warning("%s: generating the scenes again: %s", root, why)
-    elif root.exists() and any(root.iterdir()):
-        raise ValueError(
-            f"{root}: is not empty and has no manifest.json of make_scenes. Name a new folder, or empty it"
-        )
-
+    if _is_made(root, settings):
+        return root
     root.parent.mkdir(parents=True, exist_ok=True)
     # Everything goes to a folder beside it that takes the name when it is whole: nobody meets half a data set.
     partial_root = Path(tempfile.mkdtemp(prefix=f"{root.name}.partial-", dir=root.parent))
@@ -118,6 +103,8 @@ def generate_scenes(
         text = json.dumps({"settings": asdict(settings), "classes": CLASSES, "totals": totals}, indent=2)
         (partial_root / "manifest.json").write_text(text + "\n")
         partial_root.chmod(0o755)  # mkdtemp's are private
+        if _is_made(root, settings):  # another process was as busy, and faster
+            return root
         if root.exists():
             shutil.rmtree(root)
         os.replace(partial_root, root)
@@ -139,13 +126,31 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"{settings.width}x{settings.height}: a scene needs at least 32 pixels each way")
 
 
+def _is_made(root: Path, settings: Settings) -> bool:
+    """Whether `root` holds these very scenes; False where it may be written; ValueError where it is not ours."""
+    manifest = root / "manifest.json"
+    if not manifest.is_file():
+        if root.exists() and any(root.iterdir()):
+            remedy = "Name a new folder, or empty it"
+            raise ValueError(f"{root}: is not empty and has no manifest.json of make_scenes. {remedy}")
+        return False
+    try:
+        found = json.loads(manifest.read_text())["settings"]
+        changed = [f"{k} was {found.get(k)}, is {v}" for k, v in asdict(settings).items() if found.get(k) != v]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{manifest}: was not written by make_scenes. Name another folder") from error
+    if not changed and not _complete(root, settings):
+        changed = ["files are missing"]
+    if changed:
+        log.warning("%s: the scenes are made again: %s", root, ", ".join(changed))
+    return not changed
+
+
 def _complete(root: Path, settings: Settings) -> bool:
     for split in SPLITS:
-        for index in range(getattr(settings, split)):
-            stem = root / split / f"scene_{index:04d}"
-            if not all(Path(f"{stem}{end}").is_file() for end in ("_td.dat", "_bbox.npy")):
-                return False
-        if not (root / "annotations" / f"{split}.json").is_file():
+        stems = [f"scene_{index:04d}" for index in range(getattr(settings, split))]
+        needed = [root / split / f"{stem}{end}" for stem in stems for end in ("_td.dat", "_bbox.npy")]
+        if not all(path.is_file() for path in [*needed, root / "annotations" / f"{split}.json"]):
             return False
     return True
 
@@ -182,18 +187,23 @@ def _write_clip(root: Path, settings: Settings, job: tuple[str, int]) -> dict[st
     scene_rng, camera_rng = (np.random.default_rng(s) for s in seeds)
     scene = Scene(scene_rng, settings.width, settings.height, settings.seconds, settings.max_objects, settings.max_pan)
     stem = f"scene_{index:04d}"
-    write_events(root / split / f"{stem}_td.dat", simulated := simulate(scene, settings, camera_rng), settings)
+    events = simulate(scene, settings, camera_rng)
+    size = settings.width, settings.height
+    write_dat(root / split / f"{stem}_td.dat", events.t, events.x, events.y, events.p, *size)
 
-    rows, pictures = [], []
+    rows: list[tuple[Any, ...]] = []
+    pictures: list[dict[str, Any]] = []
     for t_us in settings.label_times(split):
         frame = scene.render(t_us * 1e-6)
         truth = scene.truth(frame)
         rows += [(t_us, *box, kind, track, 1.0) for track, kind, box in truth]
         name = f"{stem}_{t_us:09d}.png"
-        write_png(torch.from_numpy(scene.picture(frame)), str(root / "images" / split / name))
+        picture = torch.from_numpy(scene.picture(frame))
+        # Level 1 is six times as fast as the default here, and 3 % larger.
+        write_png(picture, str(root / "images" / split / name), compression_level=1)
         pictures.append({"file_name": name, "truth": truth})
     write_boxes(root / split / f"{stem}_bbox.npy", np.array(rows, BOX_DTYPE), old=True)
-    return {"events": len(simulated), "pictures": pictures}
+    return {"events": len(events), "pictures": pictures}
 
 
 def simulate(scene: Scene, settings: Settings, rng: np.random.Generator) -> Events:
@@ -205,12 +215,9 @@ def simulate(scene: Scene, settings: Settings, rng: np.random.Generator) -> Even
     return Events(*(np.concatenate([getattr(s, name) for s in steps]) for name in "txyp"))
 
 
-def write_events(path: Path, events: Events, settings: Settings) -> None:
-    write_dat(path, events.t, events.x, events.y, events.p, settings.width, settings.height)
-
-
 def _coco(pictures: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, picture in enumerate(pictures, 1):
         size = {"width": settings.width, "height": settings.height}
         images.append({"id": image_id, "file_name": picture["file_name"], **size})
