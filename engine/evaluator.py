@@ -1,0 +1,140 @@
+"""Collects what a model detects, picture by picture, in original pixels and dataset ids, and scores it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.sample import Batch
+
+from .protocols import get_protocol
+
+
+class Evaluator:
+    """One pass of a model over one split.
+
+    ground_truth:    `DetectionDataset.ground_truth()`
+    expected_images: how many pictures the labels list (`DetectionDataset.expected_images`), which is more than
+                     `ground_truth` holds where files were missing; default: as many as `ground_truth` holds
+    allow_missing:   score the pictures that were seen instead of raising when some were not
+
+    With several processes each adds its own batches, then one evaluator takes them all:
+    `evaluator.merge(states)` with `states` gathered from every rank's `evaluator.state()`.
+    """
+
+    def __init__(self, ground_truth: dict[str, Any], expected_images: int | None = None, allow_missing: bool = False):
+        self.ground_truth = ground_truth
+        self.images = {image["id"]: image for image in ground_truth["images"]}
+        self.category_ids = [category["id"] for category in ground_truth["categories"]]
+        self.expected_images = max(len(self.images), expected_images or 0)
+        self.allow_missing = allow_missing
+        self._found: dict[int, np.ndarray] = {}  # image id -> float64 [N, 6]: x, y, w, h, score, category id
+
+    @property
+    def seen_images(self) -> int:
+        return len(self._found)
+
+    def add(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
+        """Take `Detector` outputs: per picture boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
+
+        Boxes are mapped back to the original picture and clipped to it. One that lies wholly outside becomes empty and
+        stays, as a false positive. A picture seen before (samplers pad the last batch) is ignored the second time.
+        ValueError for an output that is not finite, a label without category, or a picture the truth does not list.
+        """
+        if len(outputs) != len(batch.image_ids):
+            raise ValueError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} pictures")
+        for output, image_id, size, placement in zip(
+            outputs, batch.image_ids, batch.original_sizes, batch.placements, strict=True
+        ):
+            if image_id not in self.images:
+                raise ValueError(f"the ground truth has no image {image_id}. Evaluate the split it was made from")
+            if image_id not in self._found:
+                boxes = placement.to_original(output["boxes"].detach().cpu().double())
+                self._found[image_id] = self._rows(image_id, size, boxes, output["scores"], output["labels"])
+
+    def _rows(self, image_id: int, size: tuple[int, int], boxes: Tensor, scores: Tensor, labels: Tensor) -> np.ndarray:
+        name = self.images[image_id].get("file_name", image_id)
+        scores, labels = scores.detach().cpu().double(), labels.detach().cpu()
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.category_ids):
+            raise ValueError(
+                f"{name}: the model gave labels {int(labels.min())}..{int(labels.max())}, the dataset has "
+                f"{len(self.category_ids)} classes. Create the model with num_classes={len(self.category_ids)}"
+            )
+        bad = ~(boxes.isfinite().all(1) & scores.isfinite() & (boxes[:, 2:] >= boxes[:, :2]).all(1))
+        if bad.any():
+            i = int(bad.int().argmax())
+            raise ValueError(
+                f"{name}: detection {i} is box {boxes[i].tolist()} (xyxy, original pixels) with score "
+                f"{float(scores[i])}; {int(bad.sum())} of {len(boxes)} are not finite or end before they begin. "
+                "The weights have diverged, or the checkpoint is not the one the config describes"
+            )
+        height, width = size
+        boxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        categories = torch.tensor(self.category_ids, dtype=torch.float64)[labels]
+        return torch.cat([boxes[:, :2], sizes, scores[:, None], categories[:, None]], 1).numpy()
+
+    def state(self) -> list[tuple[int, np.ndarray]]:
+        """What this rank saw, to be gathered (it pickles): (image id, [N, 6] x, y, w, h, score, category id)."""
+        return list(self._found.items())
+
+    def merge(self, states: Iterable[list[tuple[int, np.ndarray]]]) -> None:
+        """Take in the states of all ranks; a picture two ranks saw counts once, as the first has it."""
+        for state in states:
+            for image_id, rows in state:
+                self._found.setdefault(image_id, rows)
+
+    def detections(self) -> list[dict[str, Any]]:
+        """COCO results, pictures in the order of the ground truth, so that ranks and batches leave no trace."""
+        return [
+            {"image_id": image_id, "category_id": int(category), "bbox": [x, y, w, h], "score": score}
+            for image_id in self.images
+            for x, y, w, h, score, category in self._found.get(image_id, np.empty((0, 6))).tolist()
+        ]
+
+    def score(self, protocol: str) -> dict[str, Any]:
+        """`Protocol.score` of everything seen, with `protocol`, `rule`, `seen_images` and `expected_images` beside it.
+
+        ValueError when a picture was never seen, unless `allow_missing`: then the truth is that of the seen ones.
+        """
+        rules = get_protocol(protocol)
+        missing = [image for image_id, image in self.images.items() if image_id not in self._found]
+        if self.seen_images < self.expected_images and not self.allow_missing:
+            names = ", ".join(str(image.get("file_name", image["id"])) for image in missing[:3])
+            raise ValueError(
+                f"seen {self.seen_images} of {self.expected_images} images, so this AP would not be the split's. "
+                f"Missing: {names + (' ...' if len(missing) > 3 else '') or 'files that the labels list'}. "
+                "Run over the whole split and restore absent files, or pass --allow-missing to score what was seen"
+            )
+        truth = self.ground_truth
+        if missing:
+            truth = {
+                **truth,
+                "images": [image for image in truth["images"] if image["id"] in self._found],
+                "annotations": [a for a in truth["annotations"] if a["image_id"] in self._found],
+            }
+        return {
+            "protocol": rules.name,
+            "rule": rules.rule,
+            **rules.score(truth, self.detections()),
+            "seen_images": self.seen_images,
+            "expected_images": self.expected_images,
+        }
+
+    def write_detections(self, path: str | Path) -> None:
+        """Write the COCO results as JSON; `path` is either the old file or the whole new one at any moment."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            partial.write_text(json.dumps(self.detections()))
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)

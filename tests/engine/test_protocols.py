@@ -1,0 +1,168 @@
+"""Each protocol's rule, by hand: what is evaluated, what is left out, on both sides."""
+
+import dataclasses
+
+import pytest
+
+from engine.protocols import PROTOCOLS, Prophesee, get_protocol
+
+LATE = 600_000  # us, past the 0.5 s that are skipped
+CAR = [100.0, 100.0, 40.0, 30.0]  # diagonal 50
+
+
+def problem(truth, detections, times=None):
+    """truth and detections: [(image, bbox)]; detections score 0.9, 0.8 .. in order. times {image: us}."""
+    times = times or {}
+    images = sorted({image for image, _ in truth + detections} | set(times))
+    return {
+        "images": [
+            {"id": i, "width": 304, "height": 240, "file_name": "a", "clip": "a", "t_us": times.get(i, LATE + i)}
+            for i in images
+        ],
+        "annotations": [
+            {"id": k, "image_id": i, "category_id": 1, "bbox": box, "area": 1.0, "iscrowd": 0}
+            for k, (i, box) in enumerate(truth, 1)
+        ],
+        "categories": [{"id": 1, "name": "car"}],
+    }, [{"image_id": i, "category_id": 1, "bbox": box, "score": 0.9 - k / 10} for k, (i, box) in enumerate(detections)]
+
+
+def prophesee(*args, **kwargs):
+    scores = PROTOCOLS["prophesee"].score(*problem(*args, **kwargs))
+    return scores["AP"], scores["images"], scores["boxes"]
+
+
+ONE = pytest.approx(1.0)
+
+
+def test_the_first_half_second_is_left_out_strictly():
+    both = [(1, CAR), (2, CAR)]
+    assert prophesee(both, both, {1: 500_000, 2: 500_001}) == (ONE, 1, 1)
+    assert prophesee(both, [(2, CAR)], {1: 500_000, 2: 500_001}) == (ONE, 1, 1)  # the miss at 0.5 s is free
+    assert prophesee(both, [(1, CAR)], {1: 500_000, 2: 500_001}) == (0, 1, 1)  # and the hit there is worth nothing
+
+
+@pytest.mark.parametrize(
+    ("w", "h", "counts"),
+    [
+        (18.0, 24.0, True),  # diagonal 30 exactly
+        (18.0, 23.9, False),
+        (10.0, 40.0, True),  # side 10 exactly
+        (9.99, 40.0, False),
+        (40.0, 9.99, False),
+        (29.0, 10.0, True),  # diagonal 30.7
+    ],
+)
+def test_small_truth_is_left_out(w, h, counts):
+    small = [100.0, 20.0, w, h]
+    truth = [(1, CAR), (1, small)]
+    # Precision is 1 up to recall 1/2 and 0 after: 51 of the 101 recall points.
+    assert prophesee(truth, [(1, CAR)]) == ((pytest.approx(51 / 101), 1, 2) if counts else (ONE, 1, 1))
+
+
+@pytest.mark.parametrize(("w", "h", "counts"), [(18.0, 24.0, True), (18.0, 23.9, False), (9.99, 40.0, False)])
+def test_small_detections_are_left_out(w, h, counts):
+    """A better-scored detection elsewhere halves the precision, unless it is too small to count."""
+    ap, images, boxes = prophesee([(1, CAR)], [(1, [200.0, 20.0, w, h]), (1, CAR)])
+    assert (ap, images, boxes) == (pytest.approx(0.5) if counts else ONE, 1, 1)
+
+
+def test_a_time_whose_truth_is_too_small_is_not_evaluated():
+    """A false positive there is free; at a time with truth it costs half."""
+    tiny = [10.0, 10.0, 12.0, 12.0]
+    free = prophesee([(1, tiny), (2, CAR)], [(1, CAR), (2, CAR)])
+    assert free == (ONE, 1, 1)
+    costly = prophesee([(1, [200.0, 100.0, 40.0, 30.0]), (2, CAR)], [(1, CAR), (2, CAR)])
+    assert costly == (pytest.approx(0.5 * 51 / 101), 2, 2)
+
+
+def test_a_time_without_any_truth_is_not_evaluated():
+    assert prophesee([(2, CAR)], [(1, CAR), (2, CAR)], {1: LATE}) == (ONE, 1, 1)
+
+
+def test_a_detection_belongs_to_its_own_label_time():
+    """Two label times 40 ms apart: the other time's detection is no second chance and no false positive."""
+    truth = [(1, CAR), (2, CAR)]
+    assert prophesee(truth, truth, {1: LATE, 2: LATE + 40_000}) == (ONE, 2, 2)
+    assert prophesee(truth, [(1, CAR)], {1: LATE, 2: LATE + 40_000})[0] == pytest.approx(51 / 101)
+
+
+def test_empty_truth_and_no_detections_are_zero():
+    assert prophesee([], []) == (0, 0, 0)
+    assert prophesee([], [], {1: LATE}) == (0, 0, 0)
+    assert prophesee([], [(1, CAR)]) == (0, 0, 0)
+    assert prophesee([(1, CAR)], []) == (0, 1, 1)
+    assert prophesee([(1, CAR)], [(1, CAR)], {1: 400_000}) == (0, 0, 0)
+
+
+def test_area_is_width_times_height():
+    """The truth's own area (1 in this problem) is not used: 40 x 30 is medium, not small."""
+    scores = PROTOCOLS["prophesee"].score(*problem([(1, CAR)], [(1, CAR)]))
+    assert scores["AP_medium"] == ONE and scores["AP_small"] is None
+
+
+def test_the_numbers_of_the_rule_are_parameters():
+    megapixel = dataclasses.replace(PROTOCOLS["prophesee"], name="1mpx", min_diagonal=60, min_side=20)
+    inputs = problem([(1, CAR), (1, [10.0, 10.0, 60.0, 60.0])], [(1, [10.0, 10.0, 60.0, 60.0])])
+    assert megapixel.score(*inputs)["boxes"] == 1
+    assert "diagonal >= 60 px" in megapixel.rule
+    assert Prophesee(skip_us=0).score(*problem([(1, CAR)], [(1, CAR)], {1: 1}))["boxes"] == 1
+
+
+def test_pictures_have_no_prophesee_protocol():
+    truth, detections = problem([(1, CAR)], [(1, CAR)])
+    del truth["images"][0]["t_us"]
+    with pytest.raises(ValueError, match="image 1 has no clip and t_us.*--protocol coco"):
+        PROTOCOLS["prophesee"].score(truth, detections)
+
+
+def test_two_images_of_one_label_time_are_refused():
+    inputs = problem([(1, CAR), (2, CAR)], [], {1: LATE, 2: LATE})
+    with pytest.raises(ValueError, match="2 images share clip and t_us"):
+        PROTOCOLS["prophesee"].score(*inputs)
+
+
+def test_a_bad_detection_is_found_before_it_is_filtered():
+    truth, detections = problem([(1, CAR)], [(1, CAR)], {1: 0})
+    detections[0]["bbox"] = [0.0, 0.0, float("nan"), 1.0]
+    with pytest.raises(ValueError, match="detection 0 on image 1"):
+        PROTOCOLS["prophesee"].score(truth, detections)
+
+
+def test_coco_and_voc_treat_difficult_boxes_by_their_own_rules():
+    truth, detections = problem([(1, CAR), (1, [200.0, 20.0, 30.0, 30.0])], [(1, CAR)])
+    truth["annotations"][1]["difficult"] = 1
+    coco, voc = PROTOCOLS["coco"].score(truth, detections), PROTOCOLS["voc10"].score(truth, detections)
+    assert coco["AP"] == pytest.approx(51 / 101) and coco["boxes"] == 2
+    assert voc["AP50"] == 1 and voc["boxes"] == 1
+
+
+def test_crowd_regions_are_not_boxes_to_be_found():
+    truth, detections = problem([(1, CAR), (1, [200.0, 20.0, 30.0, 30.0])], [(1, CAR), (1, [205.0, 25.0, 10.0, 10.0])])
+    truth["annotations"][1]["iscrowd"] = 1
+    scores = PROTOCOLS["coco"].score(truth, detections)
+    assert scores["AP"] == ONE and scores["boxes"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_every_protocol_answers_alike(name):
+    protocol = PROTOCOLS[name]
+    scores = protocol.score(*problem([(1, CAR)], [(1, CAR)]))
+    assert protocol.name == name and "\n" not in protocol.rule
+    assert scores["AP50"] == ONE and scores["images"] == scores["boxes"] == 1
+    assert (scores["AP"] is None) == (scores["AP75"] is None) == name.startswith("voc")
+
+
+def test_voc07_and_voc10_differ_where_they_should():
+    other = [200.0, 20.0, 30.0, 30.0]
+    inputs = problem([(1, CAR), (1, other)], [(1, CAR)])
+    assert PROTOCOLS["voc07"].score(*inputs)["AP50"] == pytest.approx(6 / 11)
+    assert PROTOCOLS["voc10"].score(*inputs)["AP50"] == pytest.approx(1 / 2)
+
+
+def test_unknown_protocol_names_the_nearest():
+    with pytest.raises(ValueError, match="unknown protocol 'prophese', did you mean 'prophesee'"):
+        get_protocol("prophese")
+    with pytest.raises(ValueError, match="There are .*voc07"):
+        get_protocol("xyz")
+    assert get_protocol("coco") is PROTOCOLS["coco"]
