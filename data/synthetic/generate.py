@@ -93,8 +93,9 @@ def generate_scenes(
         float(max_pan), float(dt_ms), float(threshold), float(noise_hz),
     )  # fmt: skip
     _check(settings)
-    if _is_made(root, settings):
+    if not (why := _lacking(root, settings)):
         return root
+    log.log(logging.WARNING if (root / "manifest.json").exists() else logging.INFO, "%s: making scenes: %s", root, why)
     root.parent.mkdir(parents=True, exist_ok=True)
     # Everything goes to a folder beside it that takes the name when it is whole: nobody meets half a data set.
     partial_root = Path(tempfile.mkdtemp(prefix=f"{root.name}.partial-", dir=root.parent))
@@ -103,7 +104,7 @@ def generate_scenes(
         text = json.dumps({"settings": asdict(settings), "classes": CLASSES, "totals": totals}, indent=2)
         (partial_root / "manifest.json").write_text(text + "\n")
         partial_root.chmod(0o755)  # mkdtemp's are private
-        if _is_made(root, settings):  # another process was as busy, and faster
+        if not _lacking(root, settings):  # another process was as busy, and faster
             return root
         if root.exists():
             shutil.rmtree(root)
@@ -126,24 +127,22 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"{settings.width}x{settings.height}: a scene needs at least 32 pixels each way")
 
 
-def _is_made(root: Path, settings: Settings) -> bool:
-    """Whether `root` holds these very scenes; False where it may be written; ValueError where it is not ours."""
+def _lacking(root: Path, settings: Settings) -> str:
+    """Why these very scenes are not in `root`: "" where they are. ValueError where `root` is not ours to write."""
     manifest = root / "manifest.json"
     if not manifest.is_file():
         if root.exists() and any(root.iterdir()):
             remedy = "Name a new folder, or empty it"
             raise ValueError(f"{root}: is not empty and has no manifest.json of make_scenes. {remedy}")
-        return False
+        return "nothing is there yet"
     try:
         found = json.loads(manifest.read_text())["settings"]
         changed = [f"{k} was {found.get(k)}, is {v}" for k, v in asdict(settings).items() if found.get(k) != v]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{manifest}: was not written by make_scenes. Name another folder") from error
     if not changed and not _complete(root, settings):
-        changed = ["files are missing"]
-    if changed:
-        log.warning("%s: the scenes are made again: %s", root, ", ".join(changed))
-    return not changed
+        return "files are missing"
+    return ", ".join(changed)
 
 
 def _complete(root: Path, settings: Settings) -> bool:

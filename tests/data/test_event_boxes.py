@@ -1,0 +1,160 @@
+"""`_bbox.npy` labels: both field orders, and every kind of bad box dropped or repaired, and counted."""
+
+import numpy as np
+import pytest
+
+from data import Problems
+from data.events import read_boxes, write_boxes
+from data.events.boxes import BOX_DTYPE, OLD_BOX_DTYPE
+
+GOOD = (249_999, 10.0, 20.0, 30.0, 40.0, 1, 7, 0.5)  # t, x, y, w, h, class_id, track_id, class_confidence
+
+
+def boxes_of(*rows):
+    return np.array(list(rows), BOX_DTYPE)
+
+
+def read(path, problems=None, classes=2):
+    return read_boxes(path, 304, 240, classes, problems or Problems())
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_round_trip(tmp_path, old):
+    path = tmp_path / "a_bbox.npy"
+    boxes = boxes_of(GOOD, (499_999, 0, 0, 304, 240, 0, 2**31, 1.0))
+    write_boxes(path, boxes, old)
+    assert np.load(path).dtype == (OLD_BOX_DTYPE if old else BOX_DTYPE)
+    assert np.load(path).dtype.itemsize == 40
+    np.testing.assert_array_equal(read(path, Problems(strict=True)), boxes)
+
+
+def test_fields_are_read_by_name_whatever_their_order_and_width(tmp_path):
+    path = tmp_path / "a_bbox.npy"
+    names = ["class_id", "confidence", "h", "w", "y", "x", "track_id", "ts"]
+    dtype = [(n, t) for n, t in zip(names, "i8 f8 f8 f4 f2 i4 u2 u4".split(), strict=True)]
+    np.save(path, np.array([(1, 0.5, 40, 30, 20, 10, 7, 249_999)], dtype))
+    assert read(path, Problems(strict=True)).tolist() == [GOOD]
+
+
+@pytest.mark.parametrize("empty", [np.empty(0, BOX_DTYPE), np.empty(0, OLD_BOX_DTYPE), np.empty(0)])
+def test_no_boxes_is_normal(tmp_path, empty):
+    np.save(tmp_path / "a_bbox.npy", empty)
+    assert len(read(tmp_path / "a_bbox.npy", Problems(strict=True))) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"x": np.nan}, "box not finite"),
+        ({"h": np.inf}, "box not finite"),
+        ({"w": 0}, "box without size"),
+        ({"h": -3}, "box without size"),
+        ({"x": 304}, "box outside the sensor"),
+        ({"y": -40}, "box outside the sensor"),
+        ({"t": -1}, "label before time zero"),
+    ],
+)
+def test_a_bad_box_is_dropped_and_counted(tmp_path, change, kind):
+    path = tmp_path / "a_bbox.npy"
+    boxes = boxes_of(GOOD, GOOD, GOOD)
+    boxes["track_id"] = [1, 2, 3]
+    for name, value in change.items():
+        boxes[name][1] = value
+    np.save(path, boxes)
+    problems = Problems()
+    assert read(path, problems)["track_id"].tolist() == [1, 3]
+    assert problems.counts() == {kind: 1}
+    assert str(problems.items[0]).startswith(f"{path}: record 1: {kind}")
+
+
+def test_records_are_numbered_as_in_the_file(tmp_path):
+    boxes = boxes_of(*[GOOD] * 5)
+    boxes["track_id"] = range(5)
+    boxes["w"][[0, 3]] = 0, 500
+    boxes["x"][2] = 400
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    problems = Problems()
+    assert read(tmp_path / "a_bbox.npy", problems)["track_id"].tolist() == [1, 3, 4]
+    assert [(p.record, p.kind) for p in problems.items] == [
+        ("record 0", "box without size"),
+        ("record 2", "box outside the sensor"),
+        ("record 3", "box partly outside the sensor"),
+    ]
+
+
+def test_a_box_across_the_border_is_clipped(tmp_path):
+    np.save(tmp_path / "a_bbox.npy", boxes_of((5, -10, 230.5, 400, 20, 0, 0, 1)))
+    problems = Problems()
+    (box,) = read(tmp_path / "a_bbox.npy", problems)
+    assert [float(box[k]) for k in "xywh"] == [0, 230.5, 304, 9.5]
+    assert problems.counts() == {"box partly outside the sensor": 1}
+
+
+def test_rounding_at_the_border_is_no_problem(tmp_path):
+    x = np.float32(203.7)
+    w = np.nextafter(np.float32(304) - x, np.float32(999))
+    np.save(tmp_path / "a_bbox.npy", boxes_of((5, x, 0, w, 20, 0, 0, 1)))
+    read(tmp_path / "a_bbox.npy", Problems(strict=True))
+
+
+def test_the_last_box_of_a_track_at_a_time_stays(tmp_path):
+    boxes = boxes_of(GOOD, GOOD, GOOD)
+    boxes["x"], boxes["track_id"] = [1, 2, 3], [7, 8, 7]
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    problems = Problems()
+    assert read(tmp_path / "a_bbox.npy", problems)["x"].tolist() == [2, 3]
+    assert problems.counts() == {"repeated box": 1} and problems.items[0].record == "record 0"
+
+
+def test_boxes_come_in_order_of_time(tmp_path):
+    boxes = boxes_of(GOOD, GOOD, GOOD)
+    boxes["t"] = [30, 10, 20]
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    assert read(tmp_path / "a_bbox.npy")["t"].tolist() == [10, 20, 30]
+
+
+def test_an_unknown_class_is_fatal(tmp_path):
+    path = tmp_path / "a_bbox.npy"
+    np.save(path, boxes_of(GOOD))
+    with pytest.raises(ValueError, match="record 0: class id out of range: 1. Class ids are 0..0"):
+        read(path, classes=1)
+    problems = Problems(collect=True)
+    assert len(read(path, problems, classes=1)) == 0 and problems.items[0].fatal
+
+
+def _without(name):
+    return np.zeros(2, [(n, BOX_DTYPE[n]) for n in BOX_DTYPE.names if n != name])
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (_without("w"), "field 'w': missing field"),
+        (_without("t"), "field 't': missing field"),
+        (np.zeros((3, 8)), "not a label array: float64 of shape"),
+        (np.zeros((2, 2), BOX_DTYPE), "not a label array"),
+        (
+            np.zeros(1, [(n, "S4" if n == "x" else BOX_DTYPE[n]) for n in BOX_DTYPE.names]),
+            "field 'x': wrong field type",
+        ),
+        (np.zeros(1, [(n, "f4") for n in BOX_DTYPE.names]), "field 't': wrong field type: float32"),
+        (np.array([{"t": 1}], object), "not a label array: Object arrays cannot be loaded"),
+    ],
+)
+def test_a_file_that_is_no_label_array_is_fatal(tmp_path, array, says):
+    path = tmp_path / "a_bbox.npy"
+    np.save(path, array)
+    with pytest.raises(ValueError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path}: {says}")
+    problems = Problems(collect=True)
+    assert len(read(path, problems)) == 0 and len(problems.items) == 1
+
+
+@pytest.mark.parametrize("keep", [0, 5, 150])
+def test_a_truncated_file_is_fatal(tmp_path, keep):
+    path = tmp_path / "a_bbox.npy"
+    np.save(path, boxes_of(GOOD, GOOD))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="a_bbox.npy: not a label array"):
+        read(path)

@@ -1,0 +1,244 @@
+"""The Gen1 dataset: the right events with the right boxes in the right place, whatever is missing or empty."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from data import Problems, create_dataset, eval_loader, gen1, train_loader
+from data.events import open_dat, write_boxes, write_dat
+from data.events.boxes import BOX_DTYPE
+
+DOT = (100, 60, 8, 6)  # x, y, w, h of the box around the one pixel that fires
+
+
+def clip(folder, name, labels, last_us=1_000_000, width=304, height=240, events=True):
+    """A clip whose pixel (103, 62) fires ON each millisecond, with a box at each of `labels` [us]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    t = np.arange(1000, last_us + 1, 1000)
+    if events:
+        same = np.ones(len(t), int)
+        write_dat(folder / f"{name}_td.dat", t, 103 * same, 62 * same, same, width, height)
+    rows = [(when, *DOT, k % 2, k, 1.0) for k, when in enumerate(labels)]
+    write_boxes(folder / f"{name}_bbox.npy", np.array(rows, BOX_DTYPE), old=True)
+
+
+@pytest.fixture
+def root(tmp_path):
+    clip(tmp_path / "train", "drive_10", [249_999, 499_999])
+    clip(tmp_path / "train", "drive_9", [749_999, 749_999, 999_999])
+    return tmp_path
+
+
+def build(root, **options):
+    return create_dataset("gen1", "train", root=root, **options)
+
+
+def test_one_sample_per_clip_and_label_time_in_natural_order(root):
+    data = build(root)
+    assert (len(data), data.expected_images, data.num_steps, data.channels, data.scale) == (4, 4, 5, 2, 1.0)
+    images = data.ground_truth()["images"]
+    assert [(i["clip"], i["t_us"]) for i in images] == [
+        ("drive_9", 749_999),
+        ("drive_9", 999_999),
+        ("drive_10", 249_999),
+        ("drive_10", 499_999),
+    ]
+    assert [data[k].image_id for k in range(4)] == [i["id"] for i in images]
+    assert [len(data[k].boxes) for k in range(4)] == [2, 1, 1, 1]
+
+
+def test_a_sample_holds_the_events_before_its_label(root):
+    """One event per ms at t = 1000 k: (499,999 - 250,000, 499,999] holds those of k = 250 ... 499, 50 in each step."""
+    sample = build(root)[3]
+    assert sample.x.dtype == torch.uint8 and sample.x.shape == (5, 2, 256, 320)
+    assert sample.x[:, 1, 62, 103].tolist() == [50] * 5 and sample.x.sum() == 250
+    assert sample.boxes.tolist() == [[100, 60, 108, 66]] and sample.labels.tolist() == [1]
+    assert (sample.boxes.dtype, sample.labels.dtype) == (torch.float32, torch.int64)
+    assert sample.original_size == (240, 304)
+    # 100 ms before 249,999 us, in 4 steps: events 150 ... 249
+    sample = build(root, window_ms=100, num_steps=4)[2]
+    assert sample.x[:, 1, 62, 103].tolist() == [25] * 4
+    assert build(root, count_clip=8)[3].x.max() == 8
+
+
+def test_a_window_may_begin_before_the_recording(root):
+    sample = build(root, window_ms=500)[2]  # (-250,001, 249,999]
+    assert sample.x[:, 1, 62, 103].tolist() == [0, 0, 49, 100, 100]
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((256, 320), 1), ((240, 304), 1), ((128, 160), 2), ((120, 152), 2), ((96, 128), 3), ((300, 160), 2)],
+)
+def test_size_divides_coordinates_evenly_and_fills_up(root, size, factor):
+    data = build(root, size=size)
+    sample = data[3]
+    assert sample.x.shape[-2:] == size
+    assert sample.x[:, 1, 62 // factor, 103 // factor].sum() == sample.x.sum() == 250
+    np.testing.assert_allclose(sample.boxes, np.array([[100, 60, 108, 66]]) / factor, rtol=1e-6)
+    np.testing.assert_allclose(sample.placement.to_original(sample.boxes), [[100, 60, 108, 66]], rtol=1e-6)
+    np.testing.assert_allclose(data.box_sizes(), np.full((5, 2), [8, 6]) / factor, rtol=1e-6)
+    assert data.box_sizes().dtype == np.float32
+
+
+def test_counts_of_merged_cells_add_up(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 20_000
+    x, y = rng.integers(0, 304, n), rng.integers(0, 240, n)
+    (tmp_path / "train").mkdir()
+    write_dat(
+        tmp_path / "train" / "a_td.dat", np.sort(rng.integers(1, 250_000, n)), x, y, rng.integers(0, 2, n), 304, 240
+    )
+    write_boxes(tmp_path / "train" / "a_bbox.npy", np.array([(250_000, *DOT, 0, 0, 1)], BOX_DTYPE))
+    full, half = (build(tmp_path, size=s)[0].x.int() for s in ((240, 304), (120, 152)))
+    assert torch.equal(full.view(5, 2, 120, 2, 152, 2).sum((3, 5)), half) and half.sum() == n
+
+
+def test_ground_truth_is_in_pixels_of_the_sensor(root):
+    truth = build(root, size=(120, 152)).ground_truth()
+    assert [c["name"] for c in truth["categories"]] == ["car", "pedestrian"]
+    assert [a["id"] for a in truth["annotations"]] == [1, 2, 3, 4, 5]
+    assert [a["image_id"] for a in truth["annotations"]] == [1, 1, 2, 3, 4]
+    assert [a["category_id"] for a in truth["annotations"]] == [1, 2, 1, 1, 2]
+    assert all(a["bbox"] == list(DOT) and a["area"] == 48 and a["iscrowd"] == 0 for a in truth["annotations"])
+    assert all((i["width"], i["height"]) == (304, 240) for i in truth["images"])
+
+
+def test_labels_from_ms_leaves_out_the_first_labels_everywhere(root):
+    data = build(root, labels_from_ms=500)
+    assert len(data) == data.expected_images == len(data.ground_truth()["images"]) == 2
+    assert len(data.ground_truth()["annotations"]) == len(data.box_sizes()) == 3
+
+
+def test_a_clip_without_objects_is_one_negative_sample(tmp_path):
+    clip(tmp_path / "train", "empty", [], last_us=800_000)
+    clip(tmp_path / "train", "labelled", [500_000])
+    data = build(tmp_path, augment={"hflip": 1.0, "translate": 0.1})
+    assert len(data) == data.expected_images == 2
+    sample = data[0]
+    assert sample.boxes.shape == (0, 4) and sample.labels.shape == (0,) and sample.x.sum() == 250
+    assert data.ground_truth()["images"][0]["t_us"] == 800_000
+    assert [a["image_id"] for a in data.ground_truth()["annotations"]] == [2]
+    batch = next(iter(eval_loader(data, 2)))
+    assert batch.x.shape == (5, 2, 2, 256, 320) and [len(t["boxes"]) for t in batch.targets] == [0, 1]
+
+
+def test_a_recording_without_events_is_a_sample(tmp_path):
+    clip(tmp_path / "train", "dark", [], last_us=0)
+    assert build(tmp_path)[0].x.sum() == 0
+
+
+def test_a_clip_whose_labels_are_all_invalid_is_no_sample(root):
+    bad = np.array([(500_000, 10, 10, 0, 5, 0, 0, 1.0)], BOX_DTYPE)
+    write_boxes(root / "train" / "drive_9_bbox.npy", bad)
+    data = build(root)
+    assert len(data) == data.expected_images == 2
+    assert data.problems.counts() == {"box without size": 1}
+
+
+def test_missing_files(root):
+    (root / "train" / "drive_9_td.dat").unlink()
+    with pytest.raises(ValueError, match=r"drive_9_td.dat: no such file.*set allow_missing"):
+        build(root)
+    data = build(root, allow_missing=True)
+    assert (len(data), data.expected_images, len(data.ground_truth()["images"])) == (2, 4, 2)
+    assert data[0].image_id == data.ground_truth()["images"][0]["id"]
+    (root / "train" / "drive_10_bbox.npy").unlink()
+    with pytest.raises(ValueError, match="recording without labels.*save an empty array"):
+        build(root, allow_missing=True)
+
+
+def test_a_folder_without_clips_is_named(root):
+    with pytest.raises(ValueError, match="trian: no such folder"):
+        create_dataset("gen1", "trian", root=root)
+    (root / "val").mkdir()
+    with pytest.raises(ValueError, match=r"val: holds no \*_td.dat"):
+        create_dataset("gen1", "val", root=root)
+    (root / "val" / "a_td.dat.h5").touch()
+    with pytest.raises(ValueError, match=".h5 copies are not read"):
+        create_dataset("gen1", "val", root=root)
+
+
+def test_a_bad_recording_stops_the_run_but_not_the_check(root):
+    path = root / "train" / "drive_9_td.dat"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="drive_9_td.dat: record 999: truncated last record: 5 of 8 bytes"):
+        build(root)
+    assert len(build(root, problems=Problems(collect=True))) == 2
+
+
+def test_an_unknown_class_names_the_file(root):
+    with pytest.raises(ValueError, match="drive_9_bbox.npy: record 1: class id out of range: 1"):
+        build(root, classes=("car",))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_steps": 0}, "num_steps = 0"),
+        ({"window_ms": 0.002}, "does not fit a window"),
+        ({"count_clip": 300}, "count_clip = 300"),
+        ({"size": (0, 320)}, "size ="),
+        ({"size": (1, 2, 3)}, "size ="),
+        ({"augment": {"hflp": 0.5}}, "'hflp', did you mean 'hflip'"),
+        ({"augment": {"hflip": 2}}, "hflip = 2"),
+        ({"window": 250}, "did you mean 'window_ms'"),
+        ({"labels_from_ms": 5000}, "no label time"),
+    ],
+)
+def test_bad_options_are_named(root, options, says):
+    with pytest.raises(ValueError, match=says):
+        build(root, **options)
+
+
+def test_clips_of_different_sensors_need_a_size(root):
+    clip(root / "train", "large", [500_000], width=608, height=480)
+    with pytest.raises(ValueError, match="different sensors.*304x240.*608x480.*Set `size`"):
+        build(root)
+    data = build(root, size=(240, 320))
+    assert [s.placement.scale_x for s in (data[0], data[4])] == [0.5, 0.5]
+    assert data[4].original_size == (480, 608) and data[0].original_size == (240, 304)
+
+
+def test_augmentation_moves_frames_and_boxes_within_the_sensor(root):
+    data = build(root, augment={"hflip": 1.0})
+    sample = data[3]
+    assert sample.boxes.tolist() == [[304 - 108, 60, 304 - 100, 66]]
+    assert sample.x[:, 1, 62, 303 - 103].sum() == sample.x.sum() == 250
+
+
+def test_loaders_give_the_same_with_any_number_of_workers(root):
+    data = build(root, augment={"hflip": 0.5, "translate": 0.2, "polarity": 0.5})
+
+    def epochs(workers):
+        loader = train_loader(data, 2, seed=3, workers=workers)
+        for epoch in range(3):
+            loader.sampler.set_epoch(epoch)
+            yield [batch.x for batch in loader]
+
+    alone, shared = list(epochs(0)), list(epochs(2))
+    for a, b in zip(sum(alone, []), sum(shared, []), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(alone[0][0], alone[1][0])
+
+
+def test_pickling_and_few_open_files(root, monkeypatch):
+    monkeypatch.setattr(gen1, "OPEN_MAPS", 3)
+    for k in range(8):
+        clip(root / "train", f"more_{k}", [500_000])
+    data = build(root)
+    before = [data[i].x for i in range(len(data))]
+    assert sum(r._map is not None for r in data._readers) == 3
+    again = pickle.loads(pickle.dumps(data))
+    assert all(r._map is None for r in again._readers)
+    for index in np.random.default_rng(0).permutation(np.repeat(np.arange(len(data)), 3)):
+        assert torch.equal(again[int(index)].x, before[index])
+
+
+def test_windows_join_without_gap_or_overlap(tmp_path):
+    labels = list(range(50_000, 1_000_001, 50_000))
+    clip(tmp_path / "train", "a", labels)
+    data = build(tmp_path, window_ms=50, num_steps=3)
+    assert sum(int(data[i].x.sum()) for i in range(len(data))) == len(open_dat(tmp_path / "train" / "a_td.dat"))
