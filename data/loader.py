@@ -53,9 +53,11 @@ def train_loader(
     return _loader(dataset, batch_size, workers, sampler=sampler, drop_last=True)
 
 
-def eval_loader(dataset: DetectionDataset, batch_size: int, workers: int = 0) -> DataLoader:
-    """Every sample once, in order."""
-    return _loader(dataset, batch_size, workers, shuffle=False)
+def eval_loader(
+    dataset: DetectionDataset, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Every sample once, in order; with several ranks each gets its share."""
+    return _loader(dataset, batch_size, workers, sampler=range(rank, len(dataset), world_size))
 
 
 def _loader(dataset: DetectionDataset, batch_size: int, workers: int, **kwargs) -> DataLoader:

@@ -33,10 +33,22 @@ def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
         near = difflib.get_close_matches(name, _DATASETS, 1)
         raise ValueError(f"unknown dataset {name!r}{f', did you mean {near[0]!r}?' if near else ''}: {list_datasets()}")
     cls = _DATASETS[name]
-    accepted = [p for p in inspect.signature(cls).parameters if p != "split"]
+    accepted = _arguments(cls)
     for key in kwargs:
         if key not in accepted:
             near = difflib.get_close_matches(key, accepted, 1)
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"dataset {name!r} has no argument {key!r}{hint} It takes {accepted}")
     return cls(split, **kwargs)
+
+
+def _arguments(cls: type) -> list[str]:
+    """Names that the constructor takes; where it hands `**kwargs` on, those of the class above as well."""
+    names: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # not self
+            names += [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name != "split"]
+            if all(p.kind != p.VAR_KEYWORD for p in parameters):
+                break
+    return names

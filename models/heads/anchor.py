@@ -118,7 +118,7 @@ class AnchorHead(nn.Module):
         box_loss = class_loss = objectness_loss = raw[0].new_zeros(())
         for level, logits in enumerate(raw):
             b, cls, anchor, column, row, box_cells = self._match(level, logits, picture, labels, boxes)
-            objectness = torch.zeros_like(logits[..., 4])
+            objectness = logits.new_zeros(logits.shape[:4])  # contiguous whatever the layout of the logits
             if len(b):
                 p = logits[b, anchor, row, column]  # [M, 5 + K]
                 xy = p[:, :2].sigmoid() * 2 - 0.5

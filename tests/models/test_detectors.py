@@ -77,6 +77,14 @@ class TestEveryModel:
         sum(losses.values()).backward()
         assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
 
+    def test_channels_last_trains_and_agrees(self, name):
+        model, x = build(name).train(), torch.rand(2, 3, 64, 64)
+        plain = model(x, targets())
+        other = build(name).train().to(memory_format=torch.channels_last)(x, targets())
+        for key, value in plain.items():
+            torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
+            value.backward(retain_graph=True)
+
     def test_wrong_arguments_are_named(self, name):
         with pytest.raises(ValueError, match="did you mean 'width'"):
             create_model(name, widht=1.0)

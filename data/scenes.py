@@ -1,0 +1,31 @@
+"""The embedded datasets: synthetic moving scenes, made on first use, as event recordings and as pictures."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .gen1 import Gen1
+from .registry import register_dataset
+from .synthetic import generate_scenes
+
+log = logging.getLogger(__name__)
+
+
+def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
+    """The folder of the scenes, made now if it does not stand; `scenes` holds arguments of `generate_scenes`."""
+    if not (Path(root) / "manifest.json").exists():
+        log.info("making synthetic scenes in %s", root)
+    options = {"workers": torch.get_num_threads(), **(scenes or {})}
+    return generate_scenes(root, **options)
+
+
+@register_dataset("scenes")
+class Scenes(Gen1):
+    """Event recordings of synthetic cars and pedestrians in Gen1's files. Arguments of `Gen1`, and `scenes`."""
+
+    def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **gen1: Any):
+        super().__init__(split, root=make_scenes(root, scenes), **gen1)

@@ -1,0 +1,61 @@
+"""Checkpoints: tensors and plain values only, written atomically, read with `weights_only=True`."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import Detector, create_model
+
+FORMAT = "spikesight-1"
+
+
+def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """A crash at any moment leaves either the old file or the new one."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    torch.save({"format": FORMAT, **content}, partial)
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain values: {reason}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
+    return content
+
+
+def load_detector(path: str | Path, weights: str = "ema") -> tuple[Detector, dict[str, Any]]:
+    """The model of a checkpoint, in evaluation mode, with its averaged weights ("ema") or the last ones ("model").
+
+    Returns (model, checkpoint content). Rebuilt through the registry: no class path is ever read from a file.
+    """
+    content = load_checkpoint(path)
+    model = create_model(**content["model_kwargs"])
+    model.load_state_dict(content[weights])
+    return model.eval(), content
+
+
+def init_from(model: Detector, path: str | Path) -> str:
+    """Start `model` from another run's averaged weights where name and shape agree; says in one line what was taken."""
+    source, own = load_checkpoint(path)["ema"], model.state_dict()
+    taken = {key: value for key, value in source.items() if key in own and own[key].shape == value.shape}
+    if not taken:
+        raise ValueError(f"{path}: no weight fits the model, is it of another family?")
+    model.load_state_dict(taken, strict=False)
+    left = [key for key in own if key not in taken]
+    rest = f"; not found there: {', '.join(left[:4])}{' ...' if len(left) > 4 else ''}" if left else ""
+    return f"{len(taken)} of {len(own)} tensors start from {path}{rest}"

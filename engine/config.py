@@ -1,0 +1,191 @@
+"""One YAML file per experiment over `configs/base.yaml`, dotted overrides on top, every key checked.
+
+The only place that knows config objects: below it, parts take plain arguments, made here by `dataset_kwargs` and
+`model_kwargs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
+
+# The schema holds types only; values and their meaning stand in configs/base.yaml.
+
+
+@dataclass
+class ModelConfig:
+    name: str
+    T: int
+    neuron: Any
+    head: Any
+    args: dict[str, Any]
+
+
+@dataclass
+class DataConfig:
+    name: str
+    root: str
+    size: Any
+    augment: dict[str, Any]
+    args: dict[str, Any]
+    train_split: str
+    val_split: str
+    test_split: str
+    workers: int
+    strict: bool
+    allow_missing: bool
+
+
+@dataclass
+class OptimConfig:
+    name: str
+    lr: float
+    final_lr_factor: float
+    momentum: float
+    weight_decay: float
+    warmup_epochs: float
+    warmup_bias_lr: float
+    warmup_momentum: float
+
+
+@dataclass
+class TrainConfig:
+    epochs: int
+    batch_size: int
+    accumulate: int
+    precision: str
+    channels_last: bool
+    clip_norm: float | None
+    ema_decay: float
+    ema_ramp: float
+    fit_anchors: bool
+    sync_batchnorm: bool
+    eval_every: int
+    log_every: int
+    init_from: str | None
+
+
+@dataclass
+class EvalConfig:
+    protocol: str
+    batch_size: int
+
+
+@dataclass
+class Config:
+    name: str | None
+    out: str
+    seed: int
+    device: str
+    threads: int | None
+    model: ModelConfig
+    data: DataConfig
+    optim: OptimConfig
+    train: TrainConfig
+    eval: EvalConfig
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> DictConfig:
+    """The config file `path` over configs/base.yaml, then `overrides` ("train.epochs=3"), validated and complete."""
+    path = Path(path)
+    if not path.is_file():
+        near = difflib.get_close_matches(str(path), [str(p) for p in BASE.parent.rglob("*.yaml")], 1, 0.5)
+        raise ValueError(f"{path}: no such config file{f', did you mean {near[0]}?' if near else ''}")
+    cfg = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
+    if path.resolve() != BASE:
+        cfg = _merge(cfg, _read(path), str(path))
+    cfg = apply_overrides(cfg, overrides or [])
+    if cfg.name is None:
+        cfg.name = path.stem
+    return cfg
+
+
+def config_from_plain(plain: dict[str, Any], overrides: list[str] | None = None) -> DictConfig:
+    """A config from the plain values that a checkpoint or a run folder holds."""
+    return apply_overrides(_merge(OmegaConf.structured(Config), plain, "checkpoint"), overrides or [])
+
+
+def config_to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """Dicts, lists and scalars only, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+
+
+def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override:
+            raise ValueError(f"command line: {override!r} is not of the form key=value")
+        cfg = _merge(cfg, OmegaConf.to_container(OmegaConf.from_dotlist([override])), f"command line, {override!r}")
+    return cfg
+
+
+def dataset_kwargs(cfg: DictConfig, split: str) -> tuple[str, dict[str, Any]]:
+    """(dataset name, arguments of `create_dataset` but for the split). Only the training split is augmented."""
+    plain = config_to_plain(cfg.data)
+    kwargs = {"root": plain["root"], "allow_missing": plain["allow_missing"], **plain["args"]}
+    if plain["size"] is not None:
+        size = plain["size"]
+        kwargs["size"] = (size, size) if isinstance(size, int) else tuple(size)
+    if split == plain["train_split"] and plain["augment"]:
+        kwargs["augment"] = plain["augment"]
+    return plain["name"], kwargs
+
+
+def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """Arguments of `create_model`, plain values: they are kept in the checkpoint, to rebuild the model from."""
+    plain = config_to_plain(cfg.model)
+    return {
+        "name": plain["name"],
+        "num_classes": num_classes,
+        "T": plain["T"],
+        "neuron": plain["neuron"],
+        "head": plain["head"],
+        "in_channels": in_channels,
+        **plain["args"],
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # OmegaConf reads with a safe YAML loader
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:
+        raise ValueError(f"{path}: not a readable YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of keys at the top, got {type(content).__name__}")
+    return content  # type: ignore[return-value]
+
+
+def _merge(cfg: DictConfig, plain: dict[str, Any], source: str) -> DictConfig:
+    _check_keys(plain, Config, source)
+    try:
+        return OmegaConf.merge(cfg, plain)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{source}: {str(error).splitlines()[0]} (key {error.full_key!r})") from error
+
+
+def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = "") -> None:
+    types = get_type_hints(schema)
+    for key, value in plain.items():
+        if key not in types:
+            near = difflib.get_close_matches(f"{prefix}{key}", _all_keys(Config), 1, 0.5)
+            hint = f", did you mean {near[0]!r}?" if near else "; see configs/base.yaml for all keys"
+            raise ValueError(f"{source}: unknown key '{prefix}{key}'{hint}")
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
+            _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def _all_keys(schema: type, prefix: str = "") -> list[str]:
+    keys = []
+    for key, kind in get_type_hints(schema).items():
+        keys += _all_keys(kind, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [f"{prefix}{key}"]  # type: ignore[arg-type]
+    return keys

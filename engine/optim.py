@@ -1,0 +1,74 @@
+"""Optimizers and their schedule, in the YOLO manner: three groups of parameters, warm-up of each its own, cosine."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+def build_optimizer(
+    model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Only weights of two axes and more decay (not
+    biases, BatchNorm gains or a neuron's own parameters)."""
+    weights, biases, others = [], [], []
+    for key, p in model.named_parameters():
+        if p.requires_grad:
+            (biases if key.endswith("bias") else weights if p.dim() > 1 else others).append(p)
+    groups = [
+        {"params": weights, "weight_decay": weight_decay, "role": "weight"},
+        {"params": others, "weight_decay": 0.0, "role": "other"},
+        {"params": biases, "weight_decay": 0.0, "role": "bias"},
+    ]
+    groups = [g for g in groups if g["params"]]
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    raise ValueError(f"optim.name must be sgd or adamw, got {name!r}")
+
+
+class Schedule:
+    """Learning rate and momentum as a function of the step alone, so a resumed run needs no state.
+
+    Cosine from `lr` to `lr * final_lr_factor` over `total_steps`. During the first `warmup_steps` the rate grows
+    linearly from 0 and momentum from `warmup_momentum`; the rate of biases falls from `warmup_bias_lr` instead.
+    Differs from the YOLOv5 family in following the cosine at every step instead of every epoch.
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        final_lr_factor: float,
+        momentum: float,
+        total_steps: int,
+        warmup_steps: int,
+        warmup_bias_lr: float,
+        warmup_momentum: float,
+    ):
+        self.lr, self.final_lr_factor, self.momentum = lr, final_lr_factor, momentum
+        self.total_steps, self.warmup_steps = total_steps, warmup_steps
+        self.warmup_bias_lr, self.warmup_momentum = warmup_bias_lr, warmup_momentum
+
+    def rate(self, step: int, role: str = "weight") -> float:
+        progress = min(step / max(self.total_steps, 1), 1.0)
+        cosine = self.final_lr_factor + (1 - self.final_lr_factor) * (1 + math.cos(math.pi * progress)) / 2
+        rate = self.lr * cosine
+        if step < self.warmup_steps:
+            start = self.warmup_bias_lr if role == "bias" else 0.0
+            rate = start + (rate - start) * (step + 1) / self.warmup_steps
+        return rate
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
+        """Set what `step` (from 0) is to be taken with; returns the weights' rate."""
+        warm = min((step + 1) / max(self.warmup_steps, 1), 1.0)
+        momentum = self.warmup_momentum + (self.momentum - self.warmup_momentum) * warm
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(step, group["role"])
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
+        return self.rate(step)

@@ -1,0 +1,169 @@
+"""Training from the first epoch, or from a checkpoint, to the last: epochs, evaluation, checkpoints, logs."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from analysis.firing_rate import FiringRates
+from models import Detector
+
+from . import distributed
+from .checkpoint import load_checkpoint, save_checkpoint
+from .evaluator import Evaluator
+from .loop import evaluate_epoch, train_epoch
+from .optim import Schedule
+from .run_log import RunLog, SilentLog
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for weights and whatever draws from a global generator; samples have streams of their own."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@dataclass
+class Trainer:
+    """Parts in, run folder out.
+
+    model, ema: on `device`; evaluation sees the averaged weights.
+    new_evaluator: makes an empty `Evaluator` of the validation split.
+    draw: (averaged model) -> the validation pictures, uint8 [3, H, W] each.
+    identity: plain values kept in each checkpoint: config, model_kwargs, class_names.
+    """
+
+    model: Detector
+    ema: AveragedModel
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    train_loader: DataLoader
+    val_loader: DataLoader
+    new_evaluator: Callable[[], Evaluator]
+    protocol: str
+    draw: Callable[[Detector], list[torch.Tensor]]
+    folder: Path
+    device: torch.device
+    epochs: int
+    identity: dict[str, Any]
+    accumulate: int = 1
+    precision: str = "fp32"
+    clip_norm: float | None = None
+    eval_every: int = 1
+    log_every: int = 20
+    epoch: int = 0
+    best: float = -1.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train_loader) // self.accumulate)
+
+    def fit(self) -> list[dict[str, Any]]:
+        """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
+        main = distributed.is_main()
+        log = (
+            RunLog(self.folder, self.log_every, self.epoch, self.epoch * self.steps_per_epoch) if main else SilentLog()
+        )
+        model = self.model
+        if distributed.world_size() > 1:
+            model = DistributedDataParallel(self.model, [self.device] if self.device.type == "cuda" else None)
+        try:
+            for epoch in range(self.epoch, self.epochs):
+                started = time.perf_counter()
+                self.train_loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+                first_step = epoch * self.steps_per_epoch
+                losses = train_epoch(
+                    model,
+                    log.progress(self.train_loader, epoch, self.epochs),
+                    self.optimizer,
+                    self.schedule,
+                    self.ema,
+                    self.device,
+                    first_step,
+                    self.accumulate,
+                    self.precision,
+                    self.clip_norm,
+                    log.step,
+                )
+                self.epoch = epoch + 1
+                record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch}
+                record |= {f"loss/{k}": v for k, v in losses.items()}
+                record["seconds"] = round(time.perf_counter() - started, 2)
+                if self.epoch % self.eval_every == 0 or self.epoch == self.epochs:
+                    record |= self._validate(log, record["step"])
+                self._save(record)
+                log.epoch(record)
+                log.say(_line(record, self.epochs))
+                self.history.append(record)
+        finally:
+            log.close()
+        return self.history
+
+    def _validate(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
+        evaluated = self.ema.module
+        distributed.broadcast_buffers(evaluated)
+        evaluator = self.new_evaluator()
+        with FiringRates(evaluated) as firing:
+            evaluate_epoch(evaluated, self.val_loader, evaluator, self.device, self.precision)
+        if distributed.world_size() > 1:
+            evaluator.merge(distributed.gather(evaluator.state()))
+        scores = evaluator.score(self.protocol)
+        if distributed.is_main():
+            log.firing_rates(firing.rates(), step)
+            log.pictures(self.draw(evaluated), step)
+        return {"val/protocol": self.protocol} | {
+            f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
+        }
+
+    def _save(self, record: dict[str, Any]) -> None:
+        """checkpoint_last.pt after each epoch, and checkpoint_best.pt when AP (AP50 where a protocol has no AP) rises."""
+        score = record.get("val/AP", record.get("val/AP50"))
+        improved = score is not None and score > self.best
+        if improved:
+            self.best = score
+        if not distributed.is_main():
+            return
+        content = {
+            **self.identity,
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "ema_updates": int(self.ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best": self.best,
+            "metrics": record,
+            "rng": {"torch": torch.get_rng_state(), "world_size": distributed.world_size()},
+        }
+        save_checkpoint(self.folder / "checkpoint_last.pt", content)
+        if improved:
+            save_checkpoint(self.folder / "checkpoint_best.pt", content)
+
+    def resume(self, path: Path) -> None:
+        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator."""
+        content = load_checkpoint(path)
+        self.model.load_state_dict(content["model"])
+        self.ema.module.load_state_dict(content["ema"])
+        self.ema.n_averaged.fill_(content["ema_updates"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.epoch, self.best = content["epoch"], content["best"]
+        torch.set_rng_state(content["rng"]["torch"])
+
+
+def _line(record: dict[str, Any], epochs: int) -> str:
+    losses = "  ".join(f"{k.removeprefix('loss/')} {v:.4f}" for k, v in record.items() if k.startswith("loss/"))
+    scores = "  ".join(
+        f"{k.removeprefix('val/')} {record[k]:.3f}" for k in ("val/AP", "val/AP50") if record.get(k) is not None
+    )
+    protocol = f"  ({record['val/protocol']})" if "val/protocol" in record else ""
+    return f"epoch {record['epoch'] + 1}/{epochs}  {record['seconds']:.0f} s  {losses}  {scores}{protocol}"

@@ -1,0 +1,166 @@
+"""Train a detector: a config file and overrides in, a run folder out.
+
+    python train.py configs/demo.yaml                                   one process, CUDA if there is one
+    python train.py configs/demo.yaml train.epochs=3 model.neuron=relu  any key of configs/base.yaml
+    python train.py configs/demo.yaml --resume                          continue the last run of this config
+    python train.py configs/demo.yaml --resume runs/demo-2              continue that run
+    torchrun --nproc-per-node=8 train.py configs/coco/ems_resnet34.yaml eight GPUs
+    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py CONFIG
+
+The run folder holds config.yaml, metrics.jsonl, checkpoint_last.pt, checkpoint_best.pt and TensorBoard events:
+`tensorboard --logdir runs`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from analysis.draw import side_by_side
+from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
+from engine import distributed
+from engine.checkpoint import init_from, load_checkpoint
+from engine.config import apply_overrides, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
+from engine.ema import build_ema
+from engine.evaluator import Evaluator
+from engine.optim import Schedule, build_optimizer
+from engine.run_folder import new_run_folder, run_to_resume, write_atomically
+from engine.trainer import Trainer, seed_everything
+from models import Detector, create_model
+
+
+def main(argv: list[str] | None = None) -> Path:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="a YAML file under configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, or the last run")
+    args = parser.parse_intermixed_args(argv)
+
+    cfg = load_config(args.config, args.overrides)
+    device = distributed.start(cfg.device)
+    try:
+        if args.resume is None:
+            folder = Path(distributed.broadcast(str(new_run_folder(cfg.out, cfg.name)) if distributed.is_main() else ""))
+        else:
+            folder = run_to_resume(cfg.out, cfg.name, args.resume)
+            saved = load_checkpoint(folder / "checkpoint_last.pt")
+            cfg = apply_overrides(config_from_plain(saved["config"]), args.overrides)
+        train(cfg, folder, device, resume=args.resume is not None)
+    finally:
+        distributed.stop()
+    return folder
+
+
+def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> None:
+    main_rank = distributed.is_main()
+    say = print if main_rank else (lambda *_: None)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    seed_everything(cfg.seed)
+
+    train_set = _dataset(cfg, cfg.data.train_split, say)
+    val_set = _dataset(cfg, cfg.data.val_split, say)
+    if val_set.class_names != train_set.class_names:
+        raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
+    loader = train_loader(
+        train_set, cfg.train.batch_size, cfg.seed, cfg.data.workers, distributed.rank(), distributed.world_size()
+    )
+    kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
+    model = create_model(**kwargs)
+    if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
+        say(model.head.fit_anchors(train_set.box_sizes()))
+    if cfg.train.init_from and not resume:
+        say(init_from(model, cfg.train.init_from))
+    if cfg.train.sync_batchnorm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device)
+    if cfg.train.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+    steps = -(-len(loader) // cfg.train.accumulate)
+    trainer = Trainer(
+        model=model,
+        ema=build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp),
+        optimizer=build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay),
+        schedule=Schedule(
+            cfg.optim.lr,
+            cfg.optim.final_lr_factor,
+            cfg.optim.momentum,
+            total_steps=cfg.train.epochs * steps,
+            warmup_steps=round(cfg.optim.warmup_epochs * steps),
+            warmup_bias_lr=cfg.optim.warmup_bias_lr,
+            warmup_momentum=cfg.optim.warmup_momentum,
+        ),
+        train_loader=loader,
+        val_loader=eval_loader(
+            val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
+        ),
+        new_evaluator=lambda: Evaluator(val_set.ground_truth()),
+        protocol=cfg.eval.protocol,
+        draw=lambda m: draw_samples(m, val_set, device),
+        folder=folder,
+        device=device,
+        epochs=cfg.train.epochs,
+        identity={
+            "config": config_to_plain(cfg),
+            "model_kwargs": kwargs,
+            "class_names": train_set.class_names,
+        },
+        accumulate=cfg.train.accumulate,
+        precision=cfg.train.precision,
+        clip_norm=cfg.train.clip_norm,
+        eval_every=cfg.train.eval_every,
+        log_every=cfg.train.log_every,
+    )
+    if resume:
+        trainer.resume(folder / "checkpoint_last.pt")
+        say(f"resuming {folder} after epoch {trainer.epoch}")
+    elif main_rank:
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    parameters = sum(p.numel() for p in model.parameters())
+    say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, T={cfg.model.T}, neuron {cfg.model.neuron}, {device}")
+    say(f"{len(train_set)} training samples in {steps} steps an epoch, {len(val_set)} validation samples")
+    trainer.fit()
+    say(f"done: {folder}")
+
+
+def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.device, count: int = 4) -> list[torch.Tensor]:
+    """`count` samples spread over the dataset, truth left, prediction right; always the same ones."""
+    pictures = []
+    model.eval()
+    for index in torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist():
+        sample = dataset[index]
+        x = sample.x.to(device).float() * dataset.scale
+        with torch.inference_mode():
+            output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]
+        truth = {"boxes": sample.boxes, "labels": sample.labels}
+        pictures.append(side_by_side(sample.x, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
+    return pictures
+
+
+def _dataset(cfg: DictConfig, split: str, say) -> DetectionDataset:
+    name, kwargs = dataset_kwargs(cfg, split)
+    problems = Problems(strict=cfg.data.strict)
+    # Rank 0 first: a generated dataset is written once.
+    for turn in range(2):
+        if (turn == 0) == distributed.is_main():
+            dataset = create_dataset(name, split, problems=problems, **kwargs)
+        distributed.barrier()
+    if problems.items:
+        say(f"{split}: {problems.summary()}")
+    return dataset
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
