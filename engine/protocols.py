@@ -130,7 +130,8 @@ class Prophesee(Protocol):
                     f"image {image['id']} has no clip and t_us: the prophesee protocol is for event recordings. "
                     "Use --protocol coco for pictures"
                 )
-        (moment, count), *_ = Counter((i["clip"], i["t_us"]) for i in images).most_common(1) or [(None, 1)]
+        counts = Counter((image["clip"], image["t_us"]) for image in images)
+        moment, count = max(counts.items(), key=lambda item: item[1], default=(None, 1))
         if count > 1:
             raise ValueError(
                 f"{count} images share clip and t_us {moment}: a label time is one image. Merge their boxes"

@@ -1,0 +1,194 @@
+"""Pictures to look at: boxes with names on images, events as two colours, truth beside prediction."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+Colour: TypeAlias = tuple[int, int, int]
+
+# Okabe and Ito's palette, told apart with any common colour blindness; its blues last, as OFF events are blue.
+PALETTE: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (86, 180, 233),
+    (0, 114, 178),
+)
+BACKGROUND: Colour = (22, 26, 35)
+ON: Colour = (255, 255, 255)
+OFF: Colour = (74, 134, 214)
+TEXT: Colour = (222, 226, 234)
+
+
+def class_colours(count: int) -> list[Colour]:
+    """`count` distinct colours. The first 7 are safe for colour-blind readers; past them names must tell."""
+    hues = ((0.07 + 0.618034 * k) % 1 for k in range(max(0, count - len(PALETTE))))
+    more = (colorsys.hls_to_rgb(hue, (0.45, 0.62, 0.78)[k % 3], 0.75) for k, hue in enumerate(hues))
+    return [*PALETTE, *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in more)][:count]
+
+
+def draw_boxes(
+    image: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    scores: Tensor | None = None,
+    zoom: int | None = None,
+) -> Tensor:
+    """`image` uint8 [3, H, W] with boxes [N, 4] xyxy (pixels of `image`), each named, with its score if given.
+
+    Returns uint8 [3, zoom * H, zoom * W]. `zoom` is a whole number, by default what makes names legible: the shorter
+    side reaches 480 pixels, at most 4. Higher scores lie on top. Labels without a name are shown as their number.
+    ValueError for other shapes or dtypes, and for boxes that are not finite.
+    """
+    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
+        raise ValueError(f"draw_boxes takes uint8 [3, H, W], this is {image.dtype} {list(image.shape)}")
+    if not (len(boxes) == len(labels) == (len(boxes) if scores is None else len(scores))):
+        raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels: there must be one label and score per box")
+    if not boxes.isfinite().all():
+        raise ValueError("a box to be drawn is not finite: the weights that gave it have diverged")
+    height, width = image.shape[1:]
+    zoom = zoom or zoom_of(height, width)
+    canvas = _to_pil(image).resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(canvas)
+    line = max(2, round(min(canvas.size) / 240))
+    font = _font(max(11, round(min(canvas.size) / 34)))
+    order = range(len(boxes)) if scores is None else scores.argsort(stable=True).tolist()
+    colours = class_colours(max(len(class_names), int(labels.max()) + 1 if len(labels) else 0))
+    corners = (zoom * boxes.detach().cpu()).tolist()
+    for i in order:
+        x1, y1, x2, y2 = corners[i]
+        # The last pixel inside is x2 - 1; an empty box is still a point.
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colours[int(labels[i])], width=line)
+    for i in order:  # after all boxes, so that no line crosses a name
+        label = int(labels[i])
+        text = class_names[label] if label < len(class_names) else str(label)
+        text += "" if scores is None else f" {float(scores[i]):.2f}"
+        _tag(pen, text, corners[i][0], corners[i][1], colours[label], font, canvas.size)
+    return _to_tensor(canvas)
+
+
+def event_picture(frames: Tensor) -> Tensor:
+    """Event counts [T, 2, H, W] (OFF, ON) as one picture uint8 [3, H, W]: ON white, OFF blue on a dark ground.
+
+    The newest step is strongest, the oldest a quarter as strong, and more events are brighter; each pixel shows its
+    stronger polarity. ValueError for another number of channels.
+    """
+    if frames.dim() != 4 or frames.shape[1] != 2 or not len(frames):
+        raise ValueError(f"event_picture takes [T, 2, H, W] with T >= 1, this is {list(frames.shape)}")
+    age = torch.linspace(0.25, 1.0, len(frames)) if len(frames) > 1 else torch.ones(1)
+    counts = frames.detach().cpu().float()
+    strength = ((1 - 0.4**counts) * age[:, None, None, None]).amax(0)  # 0.6, 0.84, 0.94 .. for 1, 2, 3 .. events
+    off, on = strength
+    ground, colours = torch.tensor(BACKGROUND).float(), torch.tensor([OFF, ON]).float()
+    hue = torch.where((on >= off)[..., None], colours[1], colours[0])
+    picture = ground + (hue - ground) * torch.maximum(on, off)[..., None]
+    return picture.round().to(torch.uint8).permute(2, 0, 1).contiguous()
+
+
+def side_by_side(
+    x: Tensor,
+    truth: dict[str, Tensor],
+    prediction: dict[str, Tensor],
+    class_names: Sequence[str],
+    score_threshold: float = 0.3,
+    steps: bool = False,
+) -> Tensor:
+    """Truth left, prediction right, under a caption: uint8 [3, H', W'].
+
+    `x` is `Sample.x`: an image uint8 [3, H, W] or events [T, 2, H, W]. `truth` holds boxes and labels, `prediction`
+    boxes, scores and labels, all in pixels of `x`. Predictions below `score_threshold` are not drawn; the caption
+    counts them. `steps` adds the T frames of events as a strip below.
+    """
+    image = event_picture(x) if x.dim() == 4 else x.detach().cpu()
+    shown = prediction["scores"].detach().cpu() >= score_threshold
+    boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
+    left = draw_boxes(image, truth["boxes"].detach().cpu(), truth["labels"].detach().cpu(), class_names)
+    right = draw_boxes(image, boxes, labels, class_names, scores)
+    hidden = len(shown) - len(boxes)
+    words = (
+        f"truth: {_count(len(truth['boxes']))}",
+        f"prediction: {_count(len(boxes))} with score ≥ {score_threshold:g}" + (f", {hidden} below" if hidden else ""),
+    )
+    panels = [_captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
+    gap = max(4, left.shape[2] // 80)
+    picture = torch.cat([panels[0], _blank(panels[0].shape[1], gap), panels[1]], 2)
+    if steps and x.dim() == 4:
+        picture = torch.cat([picture, time_strip(x, picture.shape[2])], 1)
+    return picture
+
+
+def time_strip(frames: Tensor, width: int) -> Tensor:
+    """The T frames of events [T, 2, H, W] in a row, oldest left, numbered: uint8 [3, H', width]."""
+    steps, _, h, w = frames.shape
+    gap = 4
+    each = max(1, (width - gap * (steps - 1)) // steps)
+    tiles = []
+    for k in range(steps):
+        tile = _to_pil(event_picture(frames[k : k + 1]))
+        tile = tile.resize((each, max(1, round(each * h / w))), Image.Resampling.BILINEAR)
+        tiles += [_captioned(_to_tensor(tile), f"t = {k + 1}"), _blank(1, gap)]
+    tiles = [tile.expand(-1, tiles[0].shape[1], -1) for tile in tiles[:-1]]
+    strip = torch.cat(tiles, 2)[..., :width]
+    return torch.cat([strip, _blank(strip.shape[1], width - strip.shape[2])], 2)
+
+
+def zoom_of(height: int, width: int) -> int:
+    """How many times a picture is enlarged so that names on it are legible."""
+    return min(4, max(1, -(-480 // max(1, min(height, width)))))
+
+
+def _tag(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, colour: Colour, font, size: tuple[int, int]) -> None:
+    """`text` on a plate of `colour` above the corner (x, y), or inside where there is no room; within the picture."""
+    _, top, text_width, text_bottom = pen.textbbox((0, 0), text, font=font)
+    pad = 3
+    plate_width, plate_height = text_width + 2 * pad, text_bottom - top + 2 * pad
+    x = min(max(0, x), max(0, size[0] - plate_width))
+    y = y - plate_height if y >= plate_height else max(0, y)
+    y = min(y, max(0, size[1] - plate_height))
+    pen.rectangle((x, y, x + plate_width - 1, y + plate_height - 1), fill=colour)
+    brightness = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    pen.text((x + pad, y + pad - top), text, fill=(0, 0, 0) if brightness > 110 else (255, 255, 255), font=font)
+
+
+def _captioned(panel: Tensor, text: str) -> Tensor:
+    """`panel` with `text` on a strip above it."""
+    width = panel.shape[2]
+    size = max(11, min(18, width // 22))
+    strip = Image.new("RGB", (width, size + 12), BACKGROUND)
+    ImageDraw.Draw(strip).text((6, 5), text, fill=TEXT, font=_font(size))
+    return torch.cat([_to_tensor(strip), panel], 1)
+
+
+def _count(boxes: int) -> str:
+    return f"{boxes} box" if boxes == 1 else f"{boxes} boxes"
+
+
+def _blank(height: int, width: int) -> Tensor:
+    return torch.tensor(BACKGROUND, dtype=torch.uint8)[:, None, None].expand(3, height, width)
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it writes class names in Latin, Greek and Cyrillic."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _to_pil(image: Tensor) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image.detach().cpu().permute(1, 2, 0).numpy()))
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

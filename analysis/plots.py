@@ -1,0 +1,125 @@
+"""Plots of an evaluation: precision over recall per class, and which class is taken for which."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torchvision.ops import box_iou
+
+from .draw import class_colours
+
+
+def plot_precision_recall(curves: Mapping[str, Any], path: str | Path) -> None:
+    """Write a png with one curve per class. `curves`: {class name: engine.voc_ap.Curve}, at IoU 0.5 say.
+
+    Classes without truth have no curve. The legend gives each class its area under the curve; with more than 20
+    classes the ten best and the ten worst are named and the others grey.
+    """
+    areas = {name: curve.ap_area() for name, curve in curves.items() if curve.positives}
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    by_area = sorted(areas, key=lambda name: -areas[name])
+    named = by_area if len(by_area) <= 20 else by_area[:10] + by_area[-10:]
+    colours = dict(zip(named, class_colours(len(named)), strict=True))
+    for name in sorted(areas, key=lambda name: (name in colours, -areas[name])):  # grey ones below
+        recall, precision = np.r_[0, curves[name].recall], np.r_[1, curves[name].precision]
+        if name in colours:
+            colour, label = np.array(colours[name]) / 255, f"{name}  {areas[name]:.3f}"
+            axes.plot(recall, precision, color=colour, label=label, linewidth=1.6)
+        else:
+            axes.plot(recall, precision, color="0.85", linewidth=0.8)
+    mean = f", mean AP {np.mean(list(areas.values())):.3f}" if areas else ": no truth"
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title=f"{len(areas)} classes{mean}")
+    axes.grid(alpha=0.3)
+    if areas:
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    _write(figure, path)
+
+
+def plot_confusion(
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    path: str | Path,
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> None:
+    """Write a png of `confusion_matrix`: counts in the cells, coloured by their part of the row."""
+    names = [c["name"] for c in ground_truth["categories"]]
+    counts = confusion_matrix(ground_truth, detections, score_threshold, iou_threshold)
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    side = float(np.clip(1.6 + 0.55 * len(counts), 4, 22))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    ticks = np.arange(len(counts))
+    axes.set_xticks(ticks, [*names, "not found"], rotation=90 if len(names) > 4 else 0)
+    axes.set_yticks(ticks, [*names, "background"])
+    axes.set(xlabel="detected as", ylabel="truth", title=f"score ≥ {score_threshold:g}, IoU ≥ {iou_threshold:g}")
+    if len(counts) <= 25:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                dark = shares[row, column] > 0.5
+                axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
+    figure.colorbar(drawn, ax=axes, label="part of the row", shrink=0.8)
+    _write(figure, path)
+
+
+def confusion_matrix(
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    score_threshold: float = 0.3,
+    iou_threshold: float = 0.5,
+) -> np.ndarray:
+    """int64 [K + 1, K + 1]: rows truth, columns detections, K classes in the order of `categories`.
+
+    Row K counts detections on background, column K truth that was not found. By falling score each detection takes the
+    free truth it overlaps most, of whatever class, if IoU >= `iou_threshold`. Difficult and crowd boxes are taken by
+    detections like others but are not counted, nor is what they took.
+    """
+    index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
+    matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
+    truth, found = defaultdict(list), defaultdict(list)
+    for annotation in ground_truth["annotations"]:
+        truth[annotation["image_id"]].append(annotation)
+    for detection in sorted(detections, key=lambda d: -d["score"]):
+        if detection["score"] >= score_threshold:
+            found[detection["image_id"]].append(detection)
+    for image in ground_truth["images"]:
+        there, here = truth[image["id"]], found[image["id"]]
+        overlap = box_iou(_xyxy(here), _xyxy(there)).numpy()
+        free = np.ones(len(there), dtype=bool)
+        for detection, row in zip(here, overlap, strict=True):
+            candidates = np.where(free, row, -1)
+            best = int(candidates.argmax()) if len(there) else 0
+            if not len(there) or candidates[best] < iou_threshold:
+                matrix[-1, index[detection["category_id"]]] += 1
+                continue
+            free[best] = False
+            if not _ignored(there[best]):
+                matrix[index[there[best]["category_id"]], index[detection["category_id"]]] += 1
+        for annotation, missed in zip(there, free, strict=True):
+            if missed and not _ignored(annotation):
+                matrix[index[annotation["category_id"]], -1] += 1
+    return matrix
+
+
+def _ignored(annotation: dict[str, Any]) -> bool:
+    return bool(annotation.get("difficult") or annotation.get("iscrowd"))
+
+
+def _xyxy(records: list[dict[str, Any]]) -> torch.Tensor:
+    boxes = torch.tensor([r["bbox"] for r in records], dtype=torch.float64).reshape(-1, 4)
+    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def _write(figure: Figure, path: str | Path) -> None:
+    """Through its own Agg canvas: pyplot, which keeps figures and picks a backend, is not involved."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure).print_png(path)

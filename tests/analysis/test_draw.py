@@ -1,0 +1,178 @@
+"""What is drawn is where it should be, and in the colour it should be; plots count what they show."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from analysis.draw import BACKGROUND, OFF, ON, class_colours, draw_boxes, event_picture, side_by_side, zoom_of
+from analysis.plots import confusion_matrix, plot_confusion, plot_precision_recall
+from engine.voc_ap import precision_recall
+
+NAMES = ["car", "pedestrian", "Fußgänger"]
+
+
+def grey(height=60, width=80):
+    return torch.full((3, height, width), 128, dtype=torch.uint8)
+
+
+def pixel(picture, x, y):
+    return tuple(picture[:, y, x].tolist())
+
+
+def boxes(*rows):
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def test_a_box_is_drawn_on_its_border_in_the_colour_of_its_class():
+    picture = draw_boxes(grey(400, 500), boxes([100, 100, 300, 200]), torch.tensor([1]), NAMES, zoom=1)
+    assert picture.dtype == torch.uint8 and picture.shape == (3, 400, 500)
+    colour = class_colours(3)[1]
+    for x, y in [(100, 150), (299, 150), (250, 100), (250, 199)]:  # the end is exclusive: 299 and 199 are the last
+        assert pixel(picture, x, y) == colour
+    for x, y in [(98, 150), (300, 150), (250, 200), (250, 150)]:
+        assert pixel(picture, x, y) == (128, 128, 128)
+    assert (picture[:, 100 - 12 : 100, 102:150] != 128).any()  # the name stands above the box
+
+
+def test_small_pictures_are_enlarged_and_boxes_with_them():
+    assert [zoom_of(240, 304), zoom_of(480, 640), zoom_of(1080, 1920), zoom_of(20, 30)] == [2, 1, 1, 4]
+    picture = draw_boxes(grey(240, 304), boxes([50, 100, 150, 200]), torch.tensor([0]), NAMES)
+    assert picture.shape == (3, 480, 608)
+    assert pixel(picture, 100, 300) == pixel(picture, 299, 300) == class_colours(3)[0]
+
+
+def test_the_higher_score_lies_on_top():
+    same = boxes([10, 20, 60, 50], [10, 20, 60, 50])
+    labels, scores = torch.tensor([0, 1]), torch.tensor([0.9, 0.4])
+    picture = draw_boxes(grey(), same, labels, NAMES, scores)
+    zoom = zoom_of(60, 80)
+    assert pixel(picture, 40 * zoom, 50 * zoom - 1) == class_colours(3)[0]
+
+
+@pytest.mark.parametrize(
+    "corner", [[0, 0, 20, 10], [70, 0, 80, 5], [60, 55, 80, 60], [-30, -30, 200, 200], [5, 5, 5, 5]]
+)
+def test_boxes_at_and_past_the_edges_are_drawn(corner):
+    picture = draw_boxes(grey(), boxes(corner), torch.tensor([2]), NAMES, torch.tensor([0.5]))
+    assert (picture != 128).any() and picture.shape == (3, 240, 320)
+
+
+def test_no_boxes_leave_the_picture_alone_and_the_input_is_never_changed():
+    image = grey()
+    none = draw_boxes(image, boxes(), torch.empty(0, dtype=torch.int64), NAMES, torch.empty(0), zoom=1)
+    assert torch.equal(none, grey())
+    draw_boxes(image, boxes([1, 1, 50, 50]), torch.tensor([0]), NAMES, zoom=1)
+    assert torch.equal(image, grey())
+
+
+def test_a_label_without_a_name_is_drawn_too():
+    picture = draw_boxes(grey(), boxes([10, 20, 60, 50]), torch.tensor([7]), NAMES)
+    assert pixel(picture, 160, 199) == class_colours(8)[7]
+
+
+def test_bad_input_raises():
+    one = torch.tensor([0])
+    with pytest.raises(ValueError, match="uint8"):
+        draw_boxes(grey().float(), boxes([1, 1, 5, 5]), one, NAMES)
+    with pytest.raises(ValueError, match="2 boxes, 1 labels"):
+        draw_boxes(grey(), boxes([1, 1, 5, 5], [1, 1, 5, 5]), one, NAMES)
+    with pytest.raises(ValueError, match="not finite"):
+        draw_boxes(grey(), boxes([1, 1, float("nan"), 5]), one, NAMES)
+    with pytest.raises(ValueError, match=r"\[T, 2, H, W\]"):
+        event_picture(torch.zeros(5, 3, 10, 10))
+
+
+def test_class_colours_are_distinct():
+    for count in (0, 1, 7, 20, 80):
+        assert len(set(class_colours(count))) == count
+    assert class_colours(80)[:7] == class_colours(7)
+    assert not {ON, OFF, BACKGROUND} & set(class_colours(80))
+
+
+def test_events_have_two_colours_and_the_newest_are_strongest():
+    frames = torch.zeros(4, 2, 8, 8, dtype=torch.uint8)
+    frames[3, 1, 0, 0] = 255
+    frames[3, 0, 1, 1] = 255
+    frames[0, 1, 2, 2] = 255
+    frames[3, 1, 3, 3] = 1
+    frames[3, :, 4, 4] = torch.tensor([3, 1])
+    picture = event_picture(frames)
+    assert picture.dtype == torch.uint8 and picture.shape == (3, 8, 8)
+    assert pixel(picture, 0, 0) == ON and pixel(picture, 1, 1) == OFF and pixel(picture, 7, 7) == BACKGROUND
+    newest, oldest, single = (sum(pixel(picture, k, k)) for k in (0, 2, 3))
+    assert sum(BACKGROUND) < oldest < single < newest
+    red, green, blue = pixel(picture, 4, 4)
+    assert blue > green > red  # more OFF than ON
+    assert pixel(event_picture(frames[:1]), 2, 2) == ON  # one step alone is the newest
+
+
+@pytest.mark.parametrize("x", [grey(240, 304), torch.ones(5, 2, 240, 304, dtype=torch.uint8)])
+def test_truth_is_left_and_prediction_right(x):
+    truth = {"boxes": boxes([50, 60, 150, 160]), "labels": torch.tensor([0])}
+    found = boxes([20, 100, 70, 200], [200, 60, 280, 160])
+    prediction = {"boxes": found, "labels": torch.tensor([1, 1]), "scores": torch.tensor([0.3, 0.29])}
+    picture = side_by_side(x, truth, prediction, NAMES)
+    caption = picture.shape[1] - 480
+    assert 10 < caption < 60 and picture.shape[2] > 2 * 608
+    right = picture.shape[2] - 608
+    assert pixel(picture, 2 * 50, caption + 2 * 120) == class_colours(3)[0]
+    assert pixel(picture, right + 2 * 20, caption + 2 * 150) == class_colours(3)[1]  # a score at the threshold is shown
+    assert pixel(picture, right + 2 * 200, caption + 2 * 120) != class_colours(3)[1]
+    assert pixel(picture, right + 2 * 50, caption + 2 * 120) != class_colours(3)[0]
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, 16])
+def test_the_strip_shows_each_step_in_order(num_steps):
+    frames = torch.zeros(num_steps, 2, 64, 96, dtype=torch.uint8)
+    frames[-1, 1] = 255
+    nothing = {"boxes": boxes(), "labels": torch.empty(0, dtype=torch.int64), "scores": torch.empty(0)}
+    without = side_by_side(frames, nothing, nothing, NAMES)
+    picture = side_by_side(frames, nothing, nothing, NAMES, steps=True)
+    strip = picture[:, without.shape[1] :]
+    assert strip.shape[1] > 30 and picture.shape[2] == without.shape[2]
+    last = strip.shape[2] * (num_steps - 1) // num_steps + strip.shape[2] // (2 * num_steps)
+    assert pixel(strip, last, strip.shape[1] - 5) == ON
+    if num_steps > 1:
+        assert pixel(strip, 5, strip.shape[1] - 5) == BACKGROUND
+
+
+def problem():
+    a, b, c = [0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 10.0, 10.0], [40.0, 0.0, 10.0, 10.0]
+    truth = [(1, 3, a, 0), (1, 3, b, 0), (1, 5, c, 1), (2, 5, a, 0)]
+    found = [(1, 3, a, 0.9), (1, 5, b, 0.8), (1, 3, b, 0.7), (1, 5, c, 0.6), (2, 5, c, 0.5), (2, 5, a, 0.2)]
+    return {
+        "images": [{"id": 1}, {"id": 2}, {"id": 3}],
+        "annotations": [
+            {"id": k, "image_id": i, "category_id": c, "bbox": box, "difficult": d}
+            for k, (i, c, box, d) in enumerate(truth, 1)
+        ],
+        "categories": [{"id": 3, "name": "car"}, {"id": 5, "name": "tram"}],
+    }, [{"image_id": i, "category_id": c, "bbox": box, "score": s} for i, c, box, s in found]
+
+
+def test_confusion_by_hand():
+    """a is found as a car; b as a tram, then once more (background); c is difficult; tram 2 is below the threshold."""
+    assert confusion_matrix(*problem()).tolist() == [[1, 1, 0], [0, 0, 1], [1, 1, 0]]
+    assert confusion_matrix(*problem(), score_threshold=0.1).tolist() == [[1, 1, 0], [0, 1, 0], [1, 1, 0]]
+    assert confusion_matrix(problem()[0], []).tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_plots_are_written_as_png(tmp_path, empty):
+    truth, detections = problem()
+    if empty:
+        truth["annotations"], detections = [], []
+    plot_precision_recall(precision_recall(truth, detections), tmp_path / "plots" / "pr.png")
+    plot_confusion(truth, detections, tmp_path / "plots" / "confusion.png")
+    for name in ("pr", "confusion"):
+        with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
+            assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 5
+
+
+def test_plots_open_no_pyplot_figures(tmp_path):
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    plot_confusion(*problem(), tmp_path / "confusion.png")
+    assert plt.get_fignums() == before
