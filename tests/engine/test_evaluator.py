@@ -106,6 +106,14 @@ def test_ranks_give_what_one_process_gives():
     assert merged.score("coco") == whole.score("coco")
 
 
+def test_of_two_ranks_that_saw_a_picture_the_first_counts():
+    first, second, merged = (Evaluator(ground_truth(1)) for _ in range(3))
+    first.add([output(TRAM)], batch(10))
+    second.add([output()], batch(10))
+    merged.merge([first.state(), second.state()])
+    assert merged.detections() == first.detections() != []
+
+
 def test_missing_pictures_raise_and_are_named():
     evaluator = Evaluator(ground_truth(6))
     evaluator.add([output(TRAM)], batch(20))
