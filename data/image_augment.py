@@ -1,0 +1,141 @@
+"""Pictures and their boxes made one size: letterbox, and at training mirror, scale, shift and colour changes.
+
+The geometry is albumentations' (imported in this file only), the colours are OpenCV's, which comes with it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .sample import Placement
+
+GRAY = 114  # of the border, as in YOLO
+
+
+class ImageAugment:
+    """Fit a picture into `size` (height, width) with its shape kept, centred on gray; then change it at random.
+
+    hflip, vflip:   probability of a left-right, top-bottom mirror
+    scale:          the picture is scaled about its centre by 1 - scale to 1 + scale
+    translate:      largest shift as a share of the canvas, each axis drawn evenly
+    hsv:            largest change of hue, saturation and value, as a share: each is multiplied by 1 - h to 1 + h
+    min_visibility: a box that keeps less of its area than this within the canvas is dropped
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        hflip: float = 0.0,
+        vflip: float = 0.0,
+        scale: float = 0.0,
+        translate: float = 0.0,
+        hsv: Sequence[float] = (0.0, 0.0, 0.0),
+        min_visibility: float = 0.15,
+    ):
+        if len(hsv) != 3:
+            raise ValueError(f"image augmentation hsv = {list(hsv)}: give three numbers: hue, saturation, value")
+        options = {"hflip": hflip, "vflip": vflip, "scale": scale, "translate": translate, "hue": hsv[0]}
+        options |= {"saturation": hsv[1], "value": hsv[2], "min_visibility": min_visibility}
+        for name, number in options.items():
+            if not 0 <= number <= 1 or (name == "scale" and number == 1):
+                raise ValueError(f"image augmentation {name} = {number}: give a number from 0 to 1")
+
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
+        import albumentations as A
+        import cv2
+
+        cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
+        self.size = (int(size[0]), int(size[1]))
+        self._hsv = np.asarray(hsv, np.float64)
+        # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
+        transforms = [
+            A.LongestMaxSize(max_size_hw=self.size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
+            A.PadIfNeeded(*self.size, border_mode=cv2.BORDER_CONSTANT, fill=GRAY),
+        ]
+        if hflip or vflip:
+            transforms += [A.HorizontalFlip(p=hflip), A.VerticalFlip(p=vflip)]
+        if scale or translate:
+            shift = (-translate, translate)
+            transforms += [
+                A.Affine(
+                    scale=(1 - scale, 1 + scale),
+                    translate_percent={"x": shift, "y": shift},
+                    keep_ratio=True,
+                    border_mode=cv2.BORDER_CONSTANT,
+                    fill=GRAY,
+                    p=1.0,
+                )
+            ]
+        self._random = len(transforms) > 2
+        # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
+        boxes = A.BboxParams(
+            "pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
+        )
+        self._compose = A.Compose(transforms, bbox_params=boxes)
+
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
+        """image uint8 [H, W, 3] RGB, boxes [N, 4] xyxy pixels, labels [N] ->
+        (image uint8 [*size, 3], boxes float32 [M, 4], labels int64 [M], where the letterbox put the picture).
+
+        The placement describes the letterbox alone: it maps boxes back exactly when no augmentation is set.
+        """
+        # Always the same draws, so the colours do not change when the geometry is switched off.
+        seed, gains = int(rng.integers(2**31)), 1 + rng.uniform(-1, 1, 3) * self._hsv
+        if self._random:
+            self._compose.set_random_seed(seed)
+        found = self._compose(
+            image=image,
+            bboxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+            labels=np.asarray(labels, np.int64),
+        )
+        out = found["image"]
+        if self._hsv.any():
+            out = _hsv_gain(out, gains)
+        return (
+            np.ascontiguousarray(out),
+            np.asarray(found["bboxes"], np.float32).reshape(-1, 4),
+            np.asarray(found["labels"], np.int64).reshape(-1),
+            letterbox_placement(image.shape[:2], self.size),
+        )
+
+
+def image_augment(size: tuple[int, int], options: dict[str, Any] | None) -> ImageAugment:
+    """`ImageAugment(size, **options)`; ValueError for an option it does not have, naming the nearest it has."""
+    known = [name for name in inspect.signature(ImageAugment).parameters if name != "size"]
+    for name in options or {}:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown image augmentation {name!r}{hint} There are {known}")
+    return ImageAugment(size, **(options or {}))
+
+
+def letterbox_placement(original: tuple[int, int], size: tuple[int, int]) -> Placement:
+    """Where the letterbox puts a picture of `original` (height, width) in `size`. Sides are rounded to whole pixels,
+    so the two scales may differ by a hair."""
+    (height, width), (to_height, to_width) = original, size
+    scale = min(to_height / height, to_width / width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    left, top = (to_width - new_width) // 2, (to_height - new_height) // 2
+    return Placement(new_width / width, new_height / height, left, top)
+
+
+def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Multiply hue (turning round at 180, OpenCV's full circle), saturation and value, through look-up tables."""
+    import cv2
+
+    levels = np.arange(256)
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    hue = cv2.LUT(hue, (levels * gains[0] % 180).astype(np.uint8))
+    saturation = cv2.LUT(saturation, np.clip(levels * gains[1], 0, 255).astype(np.uint8))
+    value = cv2.LUT(value, np.clip(levels * gains[2], 0, 255).astype(np.uint8))
+    return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)

@@ -1,0 +1,226 @@
+"""What datasets of pictures share: records of labels, their validation, and decoding.
+
+Boxes are in pixels of the picture as it is stored: an EXIF orientation is ignored, as the tools that wrote the labels
+of COCO and VOC did. A picture whose stored size is not the labelled one is an error, not a guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_image, read_file
+
+from .dataset import DetectionDataset
+from .image_augment import image_augment, letterbox_placement
+from .problems import Problem, Problems
+from .sample import Sample
+
+log = logging.getLogger(__name__)
+
+# float64, so that labels leave `ground_truth` as they came; one array per picture keeps 120k pictures small.
+OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
+_ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
+
+
+class MissingSplit(ValueError):
+    """The dataset has no split of that name."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture."""
+
+    image_id: int
+    path: str
+    width: int
+    height: int
+    objects: np.ndarray
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The objects to learn: crowds and difficult ones are for the evaluation only."""
+        return self.objects[~(self.objects["iscrowd"] | self.objects["difficult"])]
+
+
+class ImageDataset(DetectionDataset):
+    """Pictures with boxes. A subclass's constructor reads its labels into `records` and names `categories`.
+
+    size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
+    augment:       options of `ImageAugment`, such as {"hflip": 0.5}
+    allow_missing: leave out pictures whose file is absent; they still count in `expected_images`
+    """
+
+    channels = 3
+    scale = 1 / 255
+    num_steps = None
+
+    records: list[Record]
+    categories: list[dict[str, Any]]  # id and name, label k is categories[k]
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        root: str | Path,
+        size: int | Sequence[int] = (640, 640),
+        augment: dict[str, Any] | None = None,
+        allow_missing: bool = False,
+        problems: Problems | None = None,
+    ):
+        height, width = (size, size) if isinstance(size, int) else tuple(size) if len(size) == 2 else (0, 0)
+        if min(height, width) <= 0:
+            raise ValueError(f"size = {size}: give one number of pixels, or (height, width)")
+        self.split, self.root, self.size = split, Path(root), (height, width)
+        if not self.root.is_dir():
+            raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
+        self.problems = Problems() if problems is None else problems
+        self._allow_missing = allow_missing
+        self._augment = image_augment(self.size, augment)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int, rng: np.random.Generator) -> Sample:
+        record, objects = self.records[index], self.records[index].targets
+        image = read_record(record)
+        image, boxes, labels, placement = self._augment(image, objects["box"], objects["label"], rng)
+        return Sample(
+            x=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            boxes=torch.from_numpy(boxes),
+            labels=torch.from_numpy(labels),
+            image_id=record.image_id,
+            original_size=(record.height, record.width),
+            placement=placement,
+        )
+
+    def ground_truth(self) -> dict[str, Any]:
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for record in self.records:
+            name = Path(os.path.relpath(record.path, self.root)).as_posix()
+            size = {"width": record.width, "height": record.height}
+            images.append({"id": record.image_id, "file_name": name, **size})
+            objects = record.objects
+            columns = (objects[name].tolist() for name in ("box", "label", "area", "iscrowd", "difficult"))
+            for (x1, y1, x2, y2), label, area, iscrowd, difficult in zip(*columns, strict=True):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,  # pycocotools overlooks an object whose id is 0
+                        "image_id": record.image_id,
+                        "category_id": self.categories[label]["id"],
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": area,
+                        "iscrowd": int(iscrowd),
+                        "difficult": int(difficult),
+                    }
+                )
+        return {"images": images, "annotations": annotations, "categories": [dict(c) for c in self.categories]}
+
+    def box_sizes(self) -> np.ndarray:
+        sizes = [np.zeros((0, 2))]
+        for record in self.records:
+            boxes = record.targets["box"]
+            place = letterbox_placement((record.height, record.width), self.size)
+            sizes.append((boxes[:, 2:] - boxes[:, :2]) * (place.scale_x, place.scale_y))
+        return np.concatenate(sizes).astype(np.float32)
+
+    def _present(self, listed: list[str], source: Path) -> list[bool]:
+        """Which of the `listed` picture files are there. ValueError unless all are or `allow_missing`."""
+        self.expected_images = len(listed)
+        if not listed:
+            raise ValueError(f"{source}: lists no picture. Name a split that has some")
+        # One listing of each folder: asking for 120k files one by one takes minutes on a network disk.
+        folders = {os.path.dirname(path) for path in listed}
+        files = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f)}
+        present = [path in files for path in listed]
+        absent = [path for path, here in zip(listed, present, strict=True) if not here]
+        if absent:
+            names = f"{len(absent)} of {len(listed)} listed pictures are missing: {', '.join(absent[:3])}"
+            names += " ..." if len(absent) > 3 else ""
+            if not self._allow_missing:
+                remedy = "Copy them there, or set allow_missing=true to leave them out"
+                self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal=True))
+            log.warning("%s: %s; they are left out", source, names)
+        if len(absent) == len(listed) and self._allow_missing:
+            raise ValueError(f"{source}: none of its {len(listed)} pictures is there, the first is {listed[0]}")
+        return present
+
+
+def valid_boxes(
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    describe: Callable[[int], tuple[str | Path, str, object]],
+    problems: Problems,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check boxes [N, 4] xyxy pixels against pictures [N, 2] (width, height): (clipped boxes [N, 4], kept bool [N]).
+
+    Boxes that are not finite, without size or wholly outside the picture are not kept, others are clipped to it; each
+    goes to `problems` with the file, record and value that `describe(i)` gives.
+    """
+
+    def report(rows: np.ndarray, kind: str, remedy: str) -> None:
+        for i in np.flatnonzero(rows):
+            problems.add(Problem(kind, *describe(int(i)), remedy))
+
+    boxes, limits = boxes.astype(np.float64).reshape(-1, 4), np.tile(sizes.reshape(-1, 2), 2)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
+    report(~finite, "box not finite", "The box is dropped")
+    empty: np.ndarray = finite & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    report(empty, "box without size", "The box is dropped")
+    clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
+    outside: np.ndarray = finite & ~empty & (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)
+    report(outside, "box outside the picture", "The box is dropped")
+    keep: np.ndarray = finite & ~empty & ~outside
+    cut = keep & (np.abs(clipped - np.where(keep[:, None], boxes, clipped)) > _ROUNDING).any(axis=1)
+    report(cut, "box partly outside the picture", "It is clipped to the picture")
+    return clipped, keep
+
+
+def read_record(record: Record) -> np.ndarray:
+    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the labelled size."""
+    image = read_image(record.path)
+    height, width = image.shape[:2]
+    if (width, height) != (record.width, record.height):
+        raise ValueError(
+            f"{record.path}: the picture is {width}x{height}, its label says {record.width}x{record.height}. "
+            "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
+        )
+    return image
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode a file to uint8 [H, W, 3] RGB: gray is repeated, alpha dropped, 16 bits scaled to 8, EXIF orientation
+    ignored. ValueError naming the file where it cannot be decoded whole."""
+    try:
+        pixels = decode_image(read_file(str(path)), ImageReadMode.RGB)  # half of PIL's time
+    except RuntimeError:
+        return _read_with_pil(path)  # BMP, TIFF; and for its clearer words on what is wrong
+    image = pixels.movedim(-3, -1).numpy()
+    if image.ndim == 4:  # an animation: its first frame
+        image = image[0]
+    return _eight_bits(image) if image.dtype == np.uint16 else np.ascontiguousarray(image)
+
+
+def _read_with_pil(path: str | Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                return _eight_bits(np.repeat(np.asarray(image)[..., None], 3, axis=2))
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be decoded: {error}. Copy or export the picture again") from error
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """0..65535 -> 0..255, rounded."""
+    if pixels.min() < 0 or pixels.max() > 65535 or pixels.dtype.kind == "f":
+        raise ValueError(f"values {pixels.min()} to {pixels.max()} are neither of 8 nor of 16 bits")
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)

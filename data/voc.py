@@ -1,0 +1,168 @@
+"""PASCAL VOC labels: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image_dataset import OBJECT, ImageDataset, MissingSplit, Record, read_image, valid_boxes
+from .problems import Problem
+from .registry import register_dataset
+
+log = logging.getLogger(__name__)
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+@register_dataset("voc")
+class Voc(ImageDataset):
+    """Any data set in VOC's folders. Arguments of `ImageDataset`, and
+
+    class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, else all names that occur in any
+                 xml file of the folder, sorted
+
+    `split` names a list in ImageSets/Main. "VOC2007/trainval+VOC2012/trainval" joins lists of several folders below
+    `root`. Boxes on disk count pixels from 1 and include the last one; here [xmin - 1, ymin - 1, xmax, ymax]. Objects
+    marked difficult are no training targets.
+    """
+
+    def __init__(self, split: str, *, class_names: Sequence[str] | None = None, **common: Any):
+        super().__init__(split, **common)
+        listed = [(folder, stem) for part in split.split("+") for folder, stem in self._read_list(part)]
+        folders = list(dict.fromkeys(folder for folder, _ in listed))
+        self.class_names = list(class_names) if class_names else self._find_classes(folders)
+        self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
+        pictures = {folder: _pictures(folder) for folder in folders}
+        paths = [pictures[folder].get(stem, str(folder / "JPEGImages" / f"{stem}.jpg")) for folder, stem in listed]
+        lists = self.root if "+" in split else self._list_file(split)[1]
+        present = self._present(paths, lists)
+        self.records = []
+        self._from_zero = 0  # boxes whose tool counted pixels from 0
+        for image_id, ((folder, stem), path) in enumerate(zip(listed, paths, strict=True), 1):
+            if present[image_id - 1]:
+                record = self._read_label(folder / "Annotations" / f"{stem}.xml", image_id, path)
+                self.records += [record] if record else []
+        if self._from_zero:
+            log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, self._from_zero)
+
+    def _list_file(self, part: str) -> tuple[Path, Path]:
+        """("VOC2007/test") -> (root/VOC2007, its ImageSets/Main/test.txt)"""
+        folder, _, name = part.strip().rpartition("/")
+        return self.root / folder, self.root / folder / "ImageSets" / "Main" / f"{name}.txt"
+
+    def _read_list(self, part: str) -> list[tuple[Path, str]]:
+        folder, file = self._list_file(part)
+        if not file.is_file():
+            found = sorted(path.stem for path in file.parent.glob("*.txt")) if file.parent.is_dir() else []
+            remedy = f"There are {', '.join(found)}" if found else "VOC keeps its lists of pictures there"
+            raise MissingSplit(f"split {part!r}: no file {file}. {remedy}")
+        # Lists of one class have a second column (1, -1, 0): only the first names the picture.
+        stems = Counter(line.split()[0] for line in file.read_text().splitlines() if line.strip())
+        for stem, count in stems.items():
+            if count > 1:
+                self.problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
+        return [(folder, stem) for stem in stems]
+
+    def _find_classes(self, folders: list[Path]) -> list[str]:
+        names: set[str] = set()
+        for folder in folders:
+            for file in sorted((folder / "Annotations").glob("*.xml")):
+                root = self._parse(file)
+                names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
+        if names <= set(VOC_CLASSES):
+            return list(VOC_CLASSES)
+        return sorted(names)
+
+    def _parse(self, file: Path) -> ET.Element | None:
+        try:
+            return ET.parse(file).getroot()
+        except (ET.ParseError, OSError, ValueError) as error:
+            remedy = "Repair or export it again; for a picture without objects write one without <object>"
+            self._fatal("unreadable label file", file, "", error, remedy)
+            return None
+
+    def _fatal(self, kind: str, file: Path, record: str, value: object, remedy: str) -> None:
+        self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))
+
+    def _read_label(self, file: Path, image_id: int, path: str) -> Record | None:
+        root = self._parse(file)
+        if root is None:
+            return None
+        width, height = self._size(root, file, path)
+        rows, raw, names = [], [], []
+        for i, entry in enumerate(root.findall("object")):
+            name, box = _text(entry, "name"), _corners(entry)
+            if name not in self.class_names:
+                remedy = f"Correct it, or name it in class_names; they are {self.class_names}"
+                self._fatal("unknown class", file, f"object {i}", repr(name), remedy)
+            elif box is None:
+                remedy = "It needs xmin, ymin, xmax, ymax in pixels"
+                self._fatal("bad bndbox", file, f"object {i} ({name})", _shown(entry), remedy)
+            else:
+                rows.append((self.class_names.index(name), _text(entry, "difficult") == "1"))
+                raw.append(box)
+                names.append(f"object {i} ({name})")
+
+        corners = np.array(raw, np.float64).reshape(-1, 4)
+        boxes = corners - (1, 1, 0, 0)
+        # Equal corners would be one pixel by the rule; labelling tools write them for a click without a drag.
+        clicks = (corners[:, 2:] <= corners[:, :2]).any(1)
+        boxes[clicks, 2:] = boxes[clicks, :2]
+        # Many tools count from 0: that pixel is worth one line for all, not a report for each.
+        self._from_zero += int((corners[:, :2] == 0).any(1).sum())
+        boxes[:, :2] = np.where(corners[:, :2] == 0, 0, boxes[:, :2])
+
+        def describe(i: int) -> tuple[Path, str, str]:
+            shown = ", ".join(f"{v:g}" for v in raw[i])
+            return file, names[i], f"xmin, ymin, xmax, ymax = {shown} on {width}x{height}"
+
+        boxes, keep = valid_boxes(boxes, np.tile((width, height), (len(boxes), 1)), describe, self.problems)
+        objects = np.zeros(int(keep.sum()), OBJECT)
+        objects["box"] = boxes[keep]
+        objects["area"] = (boxes[keep, 2:] - boxes[keep, :2]).prod(1)
+        objects["label"] = [label for (label, _), ok in zip(rows, keep, strict=True) if ok]
+        objects["difficult"] = [difficult for (_, difficult), ok in zip(rows, keep, strict=True) if ok]
+        return Record(image_id, path, width, height, objects)
+
+    def _size(self, root: ET.Element, file: Path, path: str) -> tuple[int, int]:
+        """(width, height) as labelled; where the label has none, the picture's own."""
+        width, height = (_text(root, f"size/{side}") for side in ("width", "height"))
+        if width.isdigit() and height.isdigit() and int(width) and int(height):
+            return int(width), int(height)
+        found = read_image(path).shape
+        value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[1]}x{found[0]} is taken"
+        self.problems.add(Problem("label without picture size", file, "size", value, remedy))
+        return found[1], found[0]
+
+
+def _pictures(folder: Path) -> dict[str, str]:
+    """{stem: path} of the picture files, which may have any ending."""
+    pictures = folder / "JPEGImages"
+    names = sorted(os.listdir(pictures)) if pictures.is_dir() else []
+    return {Path(name).stem: str(pictures / name) for name in names}
+
+
+def _text(entry: ET.Element, tag: str) -> str:
+    return (entry.findtext(tag) or "").strip()
+
+
+def _corners(entry: ET.Element) -> list[float] | None:
+    try:
+        return [float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+    except ValueError:
+        return None
+
+
+def _shown(entry: ET.Element) -> str:
+    box = entry.find("bndbox")
+    return "none" if box is None else ET.tostring(box, "unicode").strip()[:200]
