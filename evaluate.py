@@ -22,6 +22,7 @@ from torchvision.io import write_png
 from tqdm import tqdm
 
 from analysis.firing_rate import FiringRates
+from analysis.plots import plot_confusion, plot_precision_recall
 from data import Problems, create_dataset, eval_loader
 from engine import distributed
 from engine.checkpoint import load_detector
@@ -30,6 +31,7 @@ from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch
 from engine.protocols import get_protocol
 from engine.run_folder import write_atomically
+from engine.voc_ap import precision_recall
 from train import draw_samples
 
 
@@ -92,10 +94,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
         write_png(picture, str(out / "pictures" / f"{split}_{i}.png"))
     if args.plots:
-        from analysis.plots import confusion_matrix, precision_recall_curves
-
-        precision_recall_curves(dataset.ground_truth(), evaluator.detections(), out / "precision_recall.png")
-        confusion_matrix(dataset.ground_truth(), evaluator.detections(), out / "confusion.png")
+        truth, detections = dataset.ground_truth(), evaluator.detections()
+        plot_precision_recall(precision_recall(truth, detections), out / "precision_recall.png")
+        plot_confusion(truth, detections, out / "confusion.png")
     print(table(metrics, out))
     return metrics
 
@@ -109,7 +110,11 @@ def table(metrics: dict[str, Any], out: Path) -> str:
     rows = [
         ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
         ("parameters", f"{metrics['parameters']:,}"),
-        ("split", f"{metrics['split']}: {metrics['seen_images']} of {metrics['expected_images']} pictures"),
+        (
+            "split",
+            f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples, "
+            f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
+        ),
         ("protocol", metrics["protocol"]),
         ("AP50", number("AP50")),
         ("AP75", number("AP75")),

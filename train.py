@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> Path:
     device = distributed.start(cfg.device)
     try:
         if args.resume is None:
-            folder = Path(distributed.broadcast(str(new_run_folder(cfg.out, cfg.name)) if distributed.is_main() else ""))
+            folder = Path(
+                distributed.broadcast(str(new_run_folder(cfg.out, cfg.name)) if distributed.is_main() else "")
+            )
         else:
             folder = run_to_resume(cfg.out, cfg.name, args.resume)
             saved = load_checkpoint(folder / "checkpoint_last.pt")
@@ -102,7 +104,7 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
         val_loader=eval_loader(
             val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
         ),
-        new_evaluator=lambda: Evaluator(val_set.ground_truth()),
+        new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
         draw=lambda m: draw_samples(m, val_set, device),
         folder=folder,
@@ -131,7 +133,9 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
     say(f"done: {folder}")
 
 
-def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.device, count: int = 4) -> list[torch.Tensor]:
+def draw_samples(
+    model: Detector, dataset: DetectionDataset, device: torch.device, count: int = 4
+) -> list[torch.Tensor]:
     """`count` samples spread over the dataset, truth left, prediction right; always the same ones."""
     pictures = []
     model.eval()

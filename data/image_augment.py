@@ -73,7 +73,7 @@ class ImageAugment:
                     p=1.0,
                 )
             ]
-        self._random = len(transforms) > 2
+        self._random = transforms[2:]
         # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
         boxes = A.BboxParams(
             "pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
@@ -88,10 +88,10 @@ class ImageAugment:
 
         The placement describes the letterbox alone: it maps boxes back exactly when no augmentation is set.
         """
-        # Always the same draws, so the colours do not change when the geometry is switched off.
-        seed, gains = int(rng.integers(2**31)), 1 + rng.uniform(-1, 1, 3) * self._hsv
-        if self._random:
-            self._compose.set_random_seed(seed)
+        gains = 1 + rng.uniform(-1, 1, 3) * self._hsv
+        # Each its own seed: the one that `Compose.set_random_seed` gives to all would tie one mirror to the other.
+        for transform in self._random:
+            transform.set_random_seed(int(rng.integers(2**31)))
         found = self._compose(
             image=image,
             bboxes=np.asarray(boxes, np.float32).reshape(-1, 4),
@@ -130,12 +130,10 @@ def letterbox_placement(original: tuple[int, int], size: tuple[int, int]) -> Pla
 
 
 def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Multiply hue (turning round at 180, OpenCV's full circle), saturation and value, through look-up tables."""
+    """Multiply hue (turning round at 180, OpenCV's full circle), saturation and value, through a look-up table."""
     import cv2
 
-    levels = np.arange(256)
-    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
-    hue = cv2.LUT(hue, (levels * gains[0] % 180).astype(np.uint8))
-    saturation = cv2.LUT(saturation, np.clip(levels * gains[1], 0, 255).astype(np.uint8))
-    value = cv2.LUT(value, np.clip(levels * gains[2], 0, 255).astype(np.uint8))
-    return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
+    table = np.arange(256)[:, None] * gains
+    table[:, 0] %= 180
+    table = np.clip(table, 0, 255).astype(np.uint8)[None]
+    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .coco import Coco
 from .gen1 import Gen1
 from .registry import register_dataset
 from .synthetic import generate_scenes
@@ -29,3 +30,11 @@ class Scenes(Gen1):
 
     def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **gen1: Any):
         super().__init__(split, root=make_scenes(root, scenes), **gen1)
+
+
+@register_dataset("scene_images")
+class SceneImages(Coco):
+    """The same scenes as photographs, at the label times. Arguments of `Coco`, and `scenes`."""
+
+    def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **coco: Any):
+        super().__init__(split, root=make_scenes(root, scenes), **coco)

@@ -100,7 +100,8 @@ class Evaluator:
         ]
 
     def score(self, protocol: str) -> dict[str, Any]:
-        """`Protocol.score` of everything seen, with `protocol`, `rule`, `seen_images` and `expected_images` beside it.
+        """`Protocol.score` of everything seen, with `protocol` and `rule` beside it, and three counts: `images` that were
+        seen, `expected_images` that the labels list, `evaluated_images` that the protocol scored.
 
         ValueError when a picture was never seen, unless `allow_missing`: then the truth is that of the seen ones.
         """
@@ -120,12 +121,14 @@ class Evaluator:
                 "images": [image for image in truth["images"] if image["id"] in self._found],
                 "annotations": [a for a in truth["annotations"] if a["image_id"] in self._found],
             }
+        scores = rules.score(truth, self.detections())
         return {
             "protocol": rules.name,
             "rule": rules.rule,
-            **rules.score(truth, self.detections()),
-            "seen_images": self.seen_images,
+            **scores,
+            "images": self.seen_images,
             "expected_images": self.expected_images,
+            "evaluated_images": scores["images"],
         }
 
     def write_detections(self, path: str | Path) -> None:

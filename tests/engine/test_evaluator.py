@@ -55,7 +55,7 @@ def test_a_perfect_pass_scores_one():
     scores = evaluator.score("coco")
     assert scores["AP"] == pytest.approx(1.0)
     assert scores["protocol"] == "coco" and scores["rule"].startswith("COCO:")
-    assert scores["images"] == scores["seen_images"] == scores["expected_images"] == 3
+    assert scores["images"] == scores["evaluated_images"] == scores["expected_images"] == 3
 
 
 def test_boxes_are_mapped_back_clipped_and_labels_become_category_ids():
@@ -125,7 +125,7 @@ def test_allow_missing_scores_what_was_seen_and_says_so():
     evaluator = Evaluator(ground_truth(6), allow_missing=True)
     evaluator.add([output(TRAM), output()], batch(20, 30))
     scores = evaluator.score("coco")
-    assert (scores["images"], scores["seen_images"], scores["expected_images"]) == (2, 2, 6)
+    assert (scores["images"], scores["evaluated_images"], scores["expected_images"]) == (2, 2, 6)
     assert scores["AP"] == pytest.approx(51 / 101)
 
 

@@ -1,0 +1,80 @@
+"""Checkpoints hold no code, survive crashes, and rebuild their model."""
+
+import os
+
+import pytest
+import torch
+
+from engine.checkpoint import init_from, load_checkpoint, load_detector, save_checkpoint
+from engine.run_folder import new_run_folder, run_to_resume
+from models import create_model
+
+KWARGS = {"name": "ems_resnet10_ee", "num_classes": 2, "T": 2, "width": 0.125, "neuron": {"name": "lif", "tau": 1.5}}
+
+
+def test_a_model_comes_back(tmp_path):
+    model = create_model(**KWARGS).eval()
+    save_checkpoint(tmp_path / "c.pt", {"model_kwargs": KWARGS, "ema": model.state_dict(), "model": {}})
+    loaded, _ = load_detector(tmp_path / "c.pt")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model.raw(x), loaded.raw(x), strict=True))
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("evil",)
+
+
+def test_a_pickle_with_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": "spikesight-1", "ema": Evil()}, "evil.pt")
+    with pytest.raises(ValueError, match="evil.pt: not a readable checkpoint"):
+        load_checkpoint("evil.pt")
+    assert not os.path.exists("evil")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "x.pt"
+    if content is None:
+        torch.save({"epoch": 1}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pt: not a"):
+        load_checkpoint(path)
+    with pytest.raises(ValueError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "y.pt")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "c.pt", {"epoch": 1})
+
+    def crash(content, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError):
+        save_checkpoint(tmp_path / "c.pt", {"epoch": 2})
+    assert load_checkpoint(tmp_path / "c.pt")["epoch"] == 1
+
+
+def test_starting_from_another_run_takes_what_fits(tmp_path):
+    source = create_model(**KWARGS)
+    save_checkpoint(tmp_path / "c.pt", {"ema": source.state_dict()})
+    other = create_model(**KWARGS | {"num_classes": 5, "T": 3})
+    said = init_from(other, tmp_path / "c.pt")
+    assert "151 of 155" in said and "head.predict" in said
+    assert torch.equal(other.network.stem.conv.weight, source.network.stem.conv.weight)
+
+
+def test_run_folders_never_overwrite(tmp_path):
+    first, second = new_run_folder(str(tmp_path), "a"), new_run_folder(str(tmp_path), "a")
+    assert (first.name, second.name) == ("a", "a-2")
+    with pytest.raises(ValueError, match="no run named a with a checkpoint"):
+        run_to_resume(str(tmp_path), "a", "")
+    (second / "checkpoint_last.pt").touch()
+    assert run_to_resume(str(tmp_path), "a", "") == second
+    with pytest.raises(ValueError, match="no checkpoint_last.pt to resume"):
+        run_to_resume(str(tmp_path), "a", str(first))

@@ -1,0 +1,90 @@
+"""Configs: complete, typed, and every mistake named."""
+
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import yaml
+
+from data import list_datasets
+from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
+from engine.protocols import get_protocol
+from models import create_model, list_models
+
+CONFIGS = sorted(p for p in BASE.parent.rglob("*.yaml") if p != BASE)
+
+
+def keys(schema, prefix=""):
+    for key, kind in get_type_hints(schema).items():
+        yield from keys(kind, f"{prefix}{key}.") if is_dataclass(kind) else [f"{prefix}{key}"]
+
+
+def test_base_names_every_key_of_the_schema():
+    def flat(node, prefix=""):
+        for key, value in node.items():
+            nested = isinstance(value, dict) and value
+            yield from flat(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
+
+    assert set(flat(yaml.safe_load(BASE.read_text()))) == set(keys(Config))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(BASE.parent)))
+def test_every_config_describes_a_run(path):
+    cfg = load_config(path, ["data.root=somewhere"])
+    assert cfg.model.name in list_models() and cfg.data.name in list_datasets()
+    get_protocol(cfg.eval.protocol)
+    kwargs = model_kwargs(cfg, num_classes=3, in_channels=3)
+    assert create_model(**kwargs | {"width": 0.125}).T == cfg.model.T
+    name, train = dataset_kwargs(cfg, "train")
+    assert dataset_kwargs(cfg, "val")[1] == {k: v for k, v in train.items() if k != "augment"}
+    assert config_to_plain(config_from_plain(config_to_plain(cfg))) == config_to_plain(cfg)
+
+
+def test_overrides_win_and_are_typed():
+    cfg = load_config("configs/demo.yaml", ["train.epochs=7", "model.neuron={name: lif, tau: 2.0}", "data.size=64"])
+    assert cfg.train.epochs == 7 and cfg.name == "demo"
+    assert model_kwargs(cfg, 2, 2)["neuron"] == {"name": "lif", "tau": 2.0}
+    assert dataset_kwargs(cfg, "train")[1]["size"] == (64, 64)
+
+
+def test_a_neuron_with_arguments_gives_way_to_a_name(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("model: {neuron: {name: lif, tau: 3.0}}\ndata: {root: x}")
+    assert model_kwargs(load_config(path, ["model.neuron=relu"]), 2, 2)["neuron"] == "relu"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'train.epochs'"),
+        ("modle: {T: 3}", "unknown key 'modle'"),
+        ("train: {epochs: many}", "epochs"),
+        ("train: 3", "'train' holds keys of its own, got 3"),
+        ("- 1", "expected a mapping"),
+        ("a: [", "not a readable YAML file"),
+    ],
+)
+def test_mistakes_name_file_key_and_remedy(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.yaml") as error:
+        load_config(path)
+    assert message in str(error.value)
+
+
+def test_mistakes_on_the_command_line():
+    with pytest.raises(ValueError, match="command line.*did you mean 'train.batch_size'"):
+        load_config("configs/demo.yaml", ["train.batchsize=3"])
+    with pytest.raises(ValueError, match="not of the form key=value"):
+        load_config("configs/demo.yaml", ["train.epochs"])
+    with pytest.raises(ValueError, match=r"no such config file, did you mean .*demo\.yaml"):
+        load_config("configs/dmeo.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    path, marker = tmp_path / "evil.yaml", tmp_path / "ran"
+    path.write_text(f"name: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{marker}]]")
+    with pytest.raises(ValueError):
+        load_config(path)
+    assert not Path(marker).exists()

@@ -1,0 +1,70 @@
+"""The training loop: accumulation, and the stop before a bad step."""
+
+import pytest
+import torch
+from torch import nn
+
+from data.sample import Batch, Placement
+from engine.ema import build_ema
+from engine.loop import autocast, train_epoch
+from engine.optim import Schedule, build_optimizer
+
+
+class Toy(nn.Module):
+    """Loss = sum over pictures of (w x - 1)^2."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([[0.5]]))
+
+    def forward(self, x, targets):
+        return {"fit": ((x.flatten(1).mean(1) * self.w[0, 0] - 1) ** 2).sum(), "zero": self.w.sum() * 0}
+
+
+def batches(values, size):
+    for i in range(0, len(values), size):
+        part = values[i : i + size]
+        x = torch.tensor(part).view(-1, 1, 1, 1)
+        n = len(part)
+        yield Batch(x, [{}] * n, list(range(n)), [(1, 1)] * n, [Placement()] * n, 1.0)
+
+
+def run(values, size, accumulate, **kwargs):
+    model = Toy()
+    schedule = Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0)
+    steps = []
+    optimizer = torch.optim.SGD([{"params": model.parameters(), "role": "weight"}], lr=0.1)
+    losses = train_epoch(
+        model, batches(values, size), optimizer, schedule, build_ema(model, 0.9, 1.0), torch.device("cpu"), 0,
+        accumulate=accumulate, on_step=steps.append, **kwargs,
+    )  # fmt: skip
+    return model.w.item(), losses, steps
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert run(values, 1, 6)[0] == pytest.approx(run(values, 6, 1)[0])
+    assert run(values, 2, 3)[1]["fit"] == pytest.approx(run(values, 6, 1)[1]["fit"])
+    assert [s.step for s in run(values, 1, 4)[2]] == [0, 1]  # the rest makes a smaller last step
+
+
+def test_gradients_are_clipped_and_reported_unclipped():
+    w, _, steps = run([1.0], 1, 1, clip_norm=0.5)
+    assert steps[0].grad_norm == pytest.approx(1.0) and w == pytest.approx(0.5 + 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_step_stops_before_the_weights_change(value):
+    model = Toy()
+    optimizer = build_optimizer(model, "sgd", 0.1, 0.9, 0.0)
+    with pytest.raises(FloatingPointError, match="step 7: .*First non-finite gradients.*'w'.*data.check"):
+        train_epoch(
+            model, batches([value], 1), optimizer, Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0),
+            torch.device("cpu"), 7,
+        )  # fmt: skip
+    assert model.w.item() == 0.5
+
+
+def test_unknown_precision():
+    with pytest.raises(ValueError, match="fp32.*bf16.*got 'fp8'"):
+        autocast(torch.device("cpu"), "fp8")

@@ -1,0 +1,52 @@
+"""Parameter groups, schedule and average, against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from engine.ema import build_ema
+from engine.optim import Schedule, build_optimizer
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_only_weights_decay(name):
+    optimizer = build_optimizer(net(), name, 0.1, 0.9, 0.01)
+    assert {g["role"]: (len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups} == {
+        "weight": (1, 0.01), "other": (1, 0.0), "bias": (2, 0.0),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="sgd or adamw"):
+        build_optimizer(net(), "adam", 0.1, 0.9, 0.01)
+
+
+def test_schedule_warms_up_each_group_its_own_way_and_ends_at_the_factor():
+    s = Schedule(0.1, 0.01, 0.9, total_steps=100, warmup_steps=10, warmup_bias_lr=1.0, warmup_momentum=0.5)
+    assert s.rate(0) < 0.0101 and s.rate(9) == pytest.approx(0.1 * (0.01 + 0.99 * (1 + math.cos(math.pi * 0.09)) / 2))
+    assert s.rate(0, "bias") > 0.9 and s.rate(9, "bias") == pytest.approx(s.rate(9))
+    assert s.rate(50) == pytest.approx(0.1 * 0.505) and s.rate(100) == pytest.approx(0.001)
+    for name, momentum in (("sgd", lambda g: g["momentum"]), ("adamw", lambda g: g["betas"][0])):
+        optimizer = build_optimizer(net(), name, 0.1, 0.9, 0.0)
+        s.apply(optimizer, 4)
+        assert all(momentum(g) == pytest.approx(0.7) for g in optimizer.param_groups)
+
+
+def test_average_follows_its_formula_and_copies_counters():
+    model = net()
+    ema = build_ema(model, decay=0.9, ramp=2.0)
+    expected = None
+    for n in range(4):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(float(n))
+        model(torch.randn(2, 1, 5, 5))
+        ema.update_parameters(model)
+        d = 0.9 * (1 - math.exp(-n / 2.0))
+        expected = 0.0 if n == 0 else d * expected + (1 - d) * n
+        assert next(ema.module.parameters()).mean().item() == pytest.approx(expected)
+    assert ema.module[1].num_batches_tracked == 4
+    assert not torch.equal(ema.module[1].running_mean, model[1].running_mean)

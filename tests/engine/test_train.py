@@ -1,0 +1,142 @@
+"""Whole runs on a tiny world: reproducible, resumable after SIGKILL, on several processes; evaluated and refused."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import evaluate
+import train
+from engine.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    a, b = (load_checkpoint(p / "checkpoint_last.pt") for p in (a, b))
+    return all(torch.equal(a[part][key], b[part][key]) for part in ("model", "ema") for key in a[part])
+
+
+def losses(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def run(tiny):
+    return train.main([tiny])
+
+
+def test_same_seed_same_losses_whatever_the_workers(run, tiny):
+    again = train.main([tiny, "data.workers=2"])
+    assert again != run and losses(again) == losses(run) and same_weights(run, again)
+    other = train.main([tiny, "seed=1", "train.epochs=1"])
+    assert losses(other)[0] != losses(run)[0]
+
+
+def test_run_folder_holds_what_is_promised(run):
+    names = {p.name for p in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "checkpoint_last.pt", "checkpoint_best.pt"} <= names
+    board = EventAccumulator(str(run)).Reload()
+    scalars = set(board.Tags()["scalars"])
+    assert {"loss/box", "loss/total", "optim/lr", "optim/grad_norm", "time/step", "time/data", "val/AP50"} <= scalars
+    firing = [tag for tag in scalars if tag.startswith("firing_rate/")]
+    assert len(firing) > 10 and all(0 <= board.Scalars(tag)[-1].value <= 1 for tag in firing)
+    assert len(board.Tags()["images"]) == 4
+    assert load_checkpoint(run / "checkpoint_last.pt")["epoch"] == 3
+
+
+def test_resume_after_sigkill_equals_the_uninterrupted_run(run, tiny, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, str(ROOT / "train.py"), tiny, f"out={out}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    checkpoint = out / "tiny" / "checkpoint_last.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)  # into the next epoch
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert load_checkpoint(checkpoint)["epoch"] < 3
+    folder = train.main([tiny, f"out={out}", "--resume"])
+    assert folder == out / "tiny"
+    assert same_weights(run, folder) and losses(folder) == losses(run)
+
+
+def test_resume_can_be_told_to_go_on_longer(run, tiny):
+    folder = train.main([tiny, "train.epochs=4", "--resume", str(run)])
+    assert folder == run and load_checkpoint(run / "checkpoint_last.pt")["epoch"] == 4
+    assert [line["epoch"] for line in losses(run)] == [0, 1, 2, 3]
+
+
+def test_two_processes_train_one_model(tiny, tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    workers = []
+    for rank in range(2):
+        env = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
+        command = [sys.executable, str(ROOT / "train.py"), tiny, "train.epochs=1", "train.batch_size=2"]
+        workers.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+    outputs = [w.communicate(timeout=180)[0].decode() for w in workers]
+    assert [w.returncode for w in workers] == [0, 0], outputs
+    assert "done" in outputs[0] and "epoch" not in outputs[1]
+    runs = list((tmp_path / "runs").iterdir())
+    assert len(runs) == 1 and load_checkpoint(runs[0] / "checkpoint_last.pt")["epoch"] == 1
+    assert losses(runs[0])[0]["val/AP50"] >= 0
+
+
+def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys):
+    out = tmp_path / "scores"
+    metrics = evaluate.main([str(run / "checkpoint_last.pt"), "--out", str(out), "--spikes", "--plots"])
+    written = json.loads((out / "metrics.json").read_text())
+    assert written == metrics
+    needed = {"protocol", "rule", "AP", "AP50", "AP75", "images", "expected_images", "T", "parameters"}
+    assert needed <= set(written) and written["protocol"] == "coco" and written["T"] == 2
+    assert written["images"] == written["expected_images"] > 0
+    assert isinstance(json.loads((out / "detections.json").read_text()), list)
+    assert len(list((out / "pictures").glob("*.png"))) == min(8, written["images"])
+    assert (out / "precision_recall.png").exists() and (out / "confusion.png").exists()
+    printed = capsys.readouterr().out
+    assert "AP50" in printed and str(out) in printed and written["rule"] in printed
+
+
+def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
+    root = tmp_path / "moved"
+    for path in scenes.rglob("*"):
+        if path.is_file():
+            target = root / path.relative_to(scenes)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    (root / "test" / "scene_0001_td.dat").unlink()
+    command = [sys.executable, "evaluate.py", str(run / "checkpoint_last.pt"), f"data.root={root}"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode != 0 and "scene_0001_td.dat" in refused.stderr and "allow" in refused.stderr
+    allowed = subprocess.run([*command, "--allow-missing"], cwd=ROOT, capture_output=True, text=True)
+    assert allowed.returncode == 0, allowed.stderr
+    written = json.loads((run / "metrics.json").read_text())
+    assert 0 < written["images"] < written["expected_images"]
+
+
+def test_pictures_without_boxes_train(tiny, scenes, tmp_path):
+    root = tmp_path / "empty"
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        for path in (scenes / "train").glob("*_td.dat"):
+            (root / split / path.name).symlink_to(path)
+            boxes = np.load(scenes / "train" / path.name.replace("_td.dat", "_bbox.npy"), allow_pickle=False)
+            np.save(root / split / path.name.replace("_td.dat", "_bbox.npy"), boxes[:0])
+    folder = train.main([tiny, f"data.root={root}", "train.epochs=1", "train.batch_size=2", "train.fit_anchors=false"])
+    assert losses(folder)[0]["loss/box"] == 0
