@@ -4,9 +4,9 @@
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
 
-Writes metrics.json (AP beside its protocol, images, expected_images, T, parameters), detections.json (COCO results, original
-pixels) and pictures/ into the checkpoint's folder, or into --out. Refuses, with a non-zero exit, when pictures that the
-labels list are missing, unless --allow-missing.
+Writes metrics.json (AP beside its protocol, images, expected_images, T, parameters), detections.json (COCO results in
+original pixels) and pictures/ into the checkpoint's folder, or into --out. Refuses, with a non-zero exit, when pictures
+that the labels list are missing, unless --allow-missing.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from engine.checkpoint import load_detector
 from engine.config import config_from_plain, dataset_kwargs
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch
+from engine.pictures import draw_samples
 from engine.protocols import get_protocol
 from engine.run_folder import write_atomically
 from engine.voc_ap import precision_recall
-from train import draw_samples
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -22,7 +22,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from analysis.draw import side_by_side
 from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
 from engine import distributed
 from engine.checkpoint import init_from, load_checkpoint
@@ -30,9 +29,10 @@ from engine.config import apply_overrides, config_from_plain, config_to_plain, d
 from engine.ema import build_ema
 from engine.evaluator import Evaluator
 from engine.optim import Schedule, build_optimizer
+from engine.pictures import draw_samples
 from engine.run_folder import new_run_folder, run_to_resume, write_atomically
 from engine.trainer import Trainer, seed_everything
-from models import Detector, create_model
+from models import create_model
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -46,9 +46,8 @@ def main(argv: list[str] | None = None) -> Path:
     device = distributed.start(cfg.device)
     try:
         if args.resume is None:
-            folder = Path(
-                distributed.broadcast(str(new_run_folder(cfg.out, cfg.name)) if distributed.is_main() else "")
-            )
+            made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if distributed.is_main() else ""
+            folder = Path(distributed.broadcast(made))
         else:
             folder = run_to_resume(cfg.out, cfg.name, args.resume)
             saved = load_checkpoint(folder / "checkpoint_last.pt")
@@ -106,7 +105,7 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
         ),
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
-        draw=lambda m: draw_samples(m, val_set, device),
+        draw=lambda m: draw_samples(m, val_set, device, count=4),
         folder=folder,
         device=device,
         epochs=cfg.train.epochs,
@@ -131,22 +130,6 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
     say(f"{len(train_set)} training samples in {steps} steps an epoch, {len(val_set)} validation samples")
     trainer.fit()
     say(f"done: {folder}")
-
-
-def draw_samples(
-    model: Detector, dataset: DetectionDataset, device: torch.device, count: int = 4
-) -> list[torch.Tensor]:
-    """`count` samples spread over the dataset, truth left, prediction right; always the same ones."""
-    pictures = []
-    model.eval()
-    for index in torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist():
-        sample = dataset[index]
-        x = sample.x.to(device).float() * dataset.scale
-        with torch.inference_mode():
-            output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]
-        truth = {"boxes": sample.boxes, "labels": sample.labels}
-        pictures.append(side_by_side(sample.x, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
-    return pictures
 
 
 def _dataset(cfg: DictConfig, split: str, say) -> DetectionDataset:

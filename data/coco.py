@@ -64,7 +64,7 @@ class Coco(ImageDataset):
     def _read(self) -> dict[str, list[dict[str, Any]]]:
         """The json, its three lists known to be there and their entries to be dicts with the keys that are read."""
         try:
-            content = json.loads(self.file.read_bytes())
+            content = json.loads(self.file.read_bytes(), object_hook=_without_outline)
         except ValueError as error:
             raise ValueError(f"{self.file}: not a json file: {error}. Export or copy the labels again") from error
         needed = {
@@ -173,3 +173,9 @@ class Coco(ImageDataset):
             objects.setdefault(entry["image_id"], []).append(row)
         for image_id, rows in objects.items():
             record_of[image_id].objects = np.array(rows, OBJECT)
+
+
+def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+    """Outlines are most of a COCO file and not used: dropped while it is read, it takes a fraction of the memory."""
+    entry.pop("segmentation", None)
+    return entry

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import torch
 from .dataset import DetectionDataset
 from .event_augment import EventAugment
 from .events import DatReader, Events, count_frames, open_dat, read_boxes
+from .names import reject_unknown
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .sample import Placement, Sample
@@ -234,11 +234,5 @@ def _xyxy(rows: np.ndarray) -> np.ndarray:
 def _event_augment(options: dict[str, Any] | None) -> EventAugment | None:
     if not options:
         return None
-    known = list(inspect.signature(EventAugment).parameters)
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(
-                f"unknown event augmentation {name!r}{f', did you mean {near[0]!r}?' if near else ''}: {known}"
-            )
+    reject_unknown(options, list(inspect.signature(EventAugment).parameters), "event augmentation")
     return EventAugment(**options)

@@ -5,7 +5,6 @@ The geometry is albumentations' (imported in this file only), the colours are Op
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .names import reject_unknown
 from .sample import Placement
 
 GRAY = 114  # of the border, as in YOLO
@@ -73,7 +73,6 @@ class ImageAugment:
                     p=1.0,
                 )
             ]
-        self._random = transforms[2:]
         # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
         boxes = A.BboxParams(
             "pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
@@ -90,7 +89,7 @@ class ImageAugment:
         """
         gains = 1 + rng.uniform(-1, 1, 3) * self._hsv
         # Each its own seed: the one that `Compose.set_random_seed` gives to all would tie one mirror to the other.
-        for transform in self._random:
+        for transform in self._compose.transforms[2:]:
             transform.set_random_seed(int(rng.integers(2**31)))
         found = self._compose(
             image=image,
@@ -111,11 +110,7 @@ class ImageAugment:
 def image_augment(size: tuple[int, int], options: dict[str, Any] | None) -> ImageAugment:
     """`ImageAugment(size, **options)`; ValueError for an option it does not have, naming the nearest it has."""
     known = [name for name in inspect.signature(ImageAugment).parameters if name != "size"]
-    for name in options or {}:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown image augmentation {name!r}{hint} There are {known}")
+    reject_unknown(options or {}, known, "image augmentation")
     return ImageAugment(size, **(options or {}))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from .names import did_you_mean, reject_unknown
 
 if TYPE_CHECKING:
     from .dataset import DetectionDataset
@@ -30,15 +31,9 @@ def list_datasets() -> list[str]:
 def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
     """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments."""
     if name not in _DATASETS:
-        near = difflib.get_close_matches(name, _DATASETS, 1)
-        raise ValueError(f"unknown dataset {name!r}{f', did you mean {near[0]!r}?' if near else ''}: {list_datasets()}")
+        raise ValueError(f"unknown dataset {name!r}{did_you_mean(name, _DATASETS)} Known: {list_datasets()}")
     cls = _DATASETS[name]
-    accepted = _arguments(cls)
-    for key in kwargs:
-        if key not in accepted:
-            near = difflib.get_close_matches(key, accepted, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"dataset {name!r} has no argument {key!r}{hint} It takes {accepted}")
+    reject_unknown(kwargs, _arguments(cls), f"dataset {name!r}")
     return cls(split, **kwargs)
 
 

@@ -7,13 +7,15 @@ The only place that knows config objects: below it, parts take plain arguments, 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from neurons.names import did_you_mean
 
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
@@ -83,6 +85,7 @@ class EvalConfig:
 class Config:
     name: str | None
     out: str
+    overwrite: bool
     seed: int
     device: str
     threads: int | None
@@ -97,8 +100,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
     """The config file `path` over configs/base.yaml, then `overrides` ("train.epochs=3"), validated and complete."""
     path = Path(path)
     if not path.is_file():
-        near = difflib.get_close_matches(str(path), [str(p) for p in BASE.parent.rglob("*.yaml")], 1, 0.5)
-        raise ValueError(f"{path}: no such config file{f', did you mean {near[0]}?' if near else ''}")
+        near = did_you_mean(path, (str(p.relative_to(BASE.parent.parent)) for p in BASE.parent.rglob("*.yaml")))
+        raise ValueError(f"{path}: no such config file{near}")
     cfg = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
     if path.resolve() != BASE:
         cfg = _merge(cfg, _read(path), str(path))
@@ -122,7 +125,12 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"command line: {override!r} is not of the form key=value")
-        cfg = _merge(cfg, OmegaConf.to_container(OmegaConf.from_dotlist([override])), f"command line, {override!r}")
+        source = f"command line, {override!r}"
+        try:
+            plain = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise ValueError(f"{source}: the value is not YAML: {error}") from error
+        cfg = _merge(cfg, plain, source)  # type: ignore[arg-type]
     return cfg
 
 
@@ -175,9 +183,8 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
     types = get_type_hints(schema)
     for key, value in plain.items():
         if key not in types:
-            near = difflib.get_close_matches(f"{prefix}{key}", _all_keys(Config), 1, 0.5)
-            hint = f", did you mean {near[0]!r}?" if near else "; see configs/base.yaml for all keys"
-            raise ValueError(f"{source}: unknown key '{prefix}{key}'{hint}")
+            near = did_you_mean(f"{prefix}{key}", _all_keys(Config))
+            raise ValueError(f"{source}: unknown key '{prefix}{key}'{near or '; configs/base.yaml has all keys'}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):
                 raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")

@@ -100,8 +100,8 @@ class Evaluator:
         ]
 
     def score(self, protocol: str) -> dict[str, Any]:
-        """`Protocol.score` of everything seen, with `protocol` and `rule` beside it, and three counts: `images` that were
-        seen, `expected_images` that the labels list, `evaluated_images` that the protocol scored.
+        """`Protocol.score` of everything seen, with `protocol`, `rule` and three counts beside it: `images` seen,
+        `expected_images` that the labels list, and the `evaluated_images` that the protocol scored.
 
         ValueError when a picture was never seen, unless `allow_missing`: then the truth is that of the seen ones.
         """

@@ -5,11 +5,12 @@ One table, `PROTOCOLS`: `get_protocol("prophesee").score(ground_truth, detection
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+
+from neurons.names import did_you_mean
 
 from .coco_ap import check_boxes, coco_ap
 from .voc_ap import voc_ap
@@ -147,7 +148,6 @@ PROTOCOLS: dict[str, Protocol] = {
 def get_protocol(name: str) -> Protocol:
     """The protocol called `name`; ValueError naming the nearest one."""
     if name not in PROTOCOLS:
-        near = difflib.get_close_matches(name, PROTOCOLS, 1, cutoff=0.4)
-        hint = f", did you mean {near[0]!r}?" if near else ":"
-        raise ValueError(f"unknown protocol {name!r}{hint} There are {sorted(PROTOCOLS)}")
+        near = did_you_mean(name, PROTOCOLS, cutoff=0.4)
+        raise ValueError(f"unknown protocol {name!r}{near or ':'} There are {sorted(PROTOCOLS)}")
     return PROTOCOLS[name]

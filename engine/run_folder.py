@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 
-def new_run_folder(out: str, name: str) -> Path:
-    """<out>/<name>, or <name>-2, <name>-3 ... where that exists: nothing is overwritten."""
+def new_run_folder(out: str, name: str, overwrite: bool = False) -> Path:
+    """<out>/<name>, or <name>-2, <name>-3 ... where that exists. With `overwrite` an earlier run of that name goes."""
+    earlier = Path(out) / name
+    if overwrite and earlier.exists():
+        if any(earlier.iterdir()) and not (earlier / "config.yaml").is_file():
+            raise ValueError(f"{earlier}: not overwritten, it has no config.yaml of a run; choose another name")
+        shutil.rmtree(earlier)
     for suffix in ["", *(f"-{i}" for i in range(2, 10_000))]:
         folder = Path(out) / f"{name}{suffix}"
         try:

@@ -127,7 +127,7 @@ class Trainer:
         }
 
     def _save(self, record: dict[str, Any]) -> None:
-        """checkpoint_last.pt after each epoch, and checkpoint_best.pt when AP (AP50 where a protocol has no AP) rises."""
+        """checkpoint_last.pt after each epoch, checkpoint_best.pt when AP (AP50 where a protocol has no AP) rises."""
         score = record.get("val/AP", record.get("val/AP50"))
         improved = score is not None and score > self.best
         if improved:

@@ -351,6 +351,6 @@ def ems_resnet18_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channel
 
 @register_model
 def sew_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
-    """Published `res18-sew.yaml`, an ablation: graded everywhere, unless the neuron is an ANN's. 9,743,134 parameters."""
+    """Published `res18-sew.yaml`, an ablation: graded everywhere, but in ANN twins. 9,743,134 parameters."""
     table = Table((32, 3), _eighteen(SEW, SEW), SEW, SEW, SEW, SEW, graded_stem=True)
     return _detector(table, num_classes, T, neuron, head, in_channels, width)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import inspect
 from collections.abc import Callable
 from typing import Any
+
+from neurons.names import did_you_mean, reject_unknown
 
 from .detector import Detector
 
@@ -33,13 +34,6 @@ def create_model(name: str, **kwargs: Any) -> Detector:
     same), in_channels; its own further arguments stand in its function's signature.
     """
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, 1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint} Known: {list_models()}")
-    accepted = list(inspect.signature(_MODELS[name]).parameters)
-    for key in kwargs:
-        if key not in accepted:
-            near = difflib.get_close_matches(key, accepted, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"model {name!r} has no argument {key!r}{hint} It takes {accepted}")
+        raise ValueError(f"unknown model {name!r}{did_you_mean(name, _MODELS)} Known: {list_models()}")
+    reject_unknown(kwargs, list(inspect.signature(_MODELS[name]).parameters), f"model {name!r}")
     return _MODELS[name](**kwargs)

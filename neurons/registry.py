@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
+
+from .names import did_you_mean, reject_unknown
 
 NeuronSpec = str | Mapping[str, Any] | Callable[[], nn.Module]
 
@@ -31,16 +32,9 @@ def list_neurons() -> list[str]:
 def build_neuron(name: str, **kwargs: Any) -> nn.Module:
     """A new neuron module, x_seq [T, ...] -> y_seq [T, ...]; without arguments, the published one of that name."""
     if name not in _NEURONS:
-        near = difflib.get_close_matches(name, _NEURONS, 1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown neuron {name!r}{hint} Known: {list_neurons()}")
+        raise ValueError(f"unknown neuron {name!r}{did_you_mean(name, _NEURONS)} Known: {list_neurons()}")
     cls = _NEURONS[name]
-    accepted = list(inspect.signature(cls).parameters)
-    for key in kwargs:
-        if key not in accepted:
-            near = difflib.get_close_matches(key, accepted, 1)
-            hint = f", did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"neuron {name!r} has no argument {key!r}{hint} It takes {accepted}")
+    reject_unknown(kwargs, list(inspect.signature(cls).parameters), f"neuron {name!r}")
     return cls(**kwargs)
 
 

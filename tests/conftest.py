@@ -14,6 +14,14 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture
+def shared() -> Path:
+    """The folder of reference data, which a user's machine does not have."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not here")
+    return SHARED
+
+
+@pytest.fixture
 def golden():
     """golden("ems_neuron_lif") -> {array name: tensor}; skips where the file is absent."""
 

@@ -11,7 +11,7 @@ MAY_IMPORT = {
     "models": {"neurons"},
     "data": set(),
     "analysis": {"neurons"},
-    "engine": {"models", "data", "analysis"},
+    "engine": {"neurons", "models", "data", "analysis"},
     "tools": {"neurons", "models", "data", "engine", "analysis"},
 }
 SCRIPTS = {"train", "evaluate"}

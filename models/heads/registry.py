@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
+
+from neurons.names import did_you_mean, reject_unknown
 
 HeadSpec = str | Mapping[str, Any] | Callable[..., nn.Module]
 
@@ -35,7 +37,6 @@ def build_head(spec: HeadSpec, channels: Sequence[int], strides: Sequence[int], 
     kwargs = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = kwargs.pop("name", None)
     if name not in _HEADS:
-        near = difflib.get_close_matches(str(name), _HEADS, 1)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown head {name!r}{hint} Known: {list_heads()}")
+        raise ValueError(f"unknown head {name!r}{did_you_mean(name, _HEADS)} Known: {list_heads()}")
+    reject_unknown(kwargs, list(inspect.signature(_HEADS[name]).parameters)[3:], f"head {name!r}")
     return _HEADS[name](channels, strides, num_classes, **kwargs)

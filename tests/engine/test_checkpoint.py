@@ -69,9 +69,14 @@ def test_starting_from_another_run_takes_what_fits(tmp_path):
     assert torch.equal(other.network.stem.conv.weight, source.network.stem.conv.weight)
 
 
-def test_run_folders_never_overwrite(tmp_path):
+def test_run_folders_overwrite_only_when_told_and_only_runs(tmp_path):
     first, second = new_run_folder(str(tmp_path), "a"), new_run_folder(str(tmp_path), "a")
     assert (first.name, second.name) == ("a", "a-2")
+    (first / "notes.txt").touch()
+    with pytest.raises(ValueError, match="not overwritten, it has no config.yaml"):
+        new_run_folder(str(tmp_path), "a", overwrite=True)
+    (first / "config.yaml").touch()
+    assert new_run_folder(str(tmp_path), "a", overwrite=True) == first and not list(first.iterdir())
     with pytest.raises(ValueError, match="no run named a with a checkpoint"):
         run_to_resume(str(tmp_path), "a", "")
     (second / "checkpoint_last.pt").touch()

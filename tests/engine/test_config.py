@@ -78,7 +78,9 @@ def test_mistakes_on_the_command_line():
         load_config("configs/demo.yaml", ["train.batchsize=3"])
     with pytest.raises(ValueError, match="not of the form key=value"):
         load_config("configs/demo.yaml", ["train.epochs"])
-    with pytest.raises(ValueError, match=r"no such config file, did you mean .*demo\.yaml"):
+    with pytest.raises(ValueError, match="command line.*data.args.*not YAML"):
+        load_config("configs/demo.yaml", ["data.args={a: "])
+    with pytest.raises(ValueError, match=r"no such config file, did you mean 'configs/demo\.yaml'"):
         load_config("configs/dmeo.yaml")
 
 

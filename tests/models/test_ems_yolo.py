@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from conftest import SHARED
 
 from models import create_model, list_models, load_published_weights, to_published_state_dict
 from models.ems_yolo import (
@@ -131,8 +130,8 @@ def test_parameter_counts_to_the_last_digit(name):
 
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("data, classes", [("coco", 80), ("gen1", 2)])
-def test_published_names_and_shapes(name, data, classes):
-    path = SHARED / "state_dicts" / f"ems_{SIZES[name][2]}_{data}.json"
+def test_published_names_and_shapes(shared, name, data, classes):
+    path = shared / "state_dicts" / f"ems_{SIZES[name][2]}_{data}.json"
     if not path.exists():
         pytest.skip(f"{path.name} is not here")
     published = {key: tuple(shape) for key, shape in json.loads(path.read_text()).items()}

@@ -1,0 +1,24 @@
+"""A model's detections beside the truth, on fixed samples of a dataset."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from analysis.draw import side_by_side
+from data import DetectionDataset
+from models import Detector
+
+
+@torch.inference_mode()
+def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.device, count: int) -> list[Tensor]:
+    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], truth left."""
+    pictures = []
+    model.eval()
+    for index in torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist():
+        sample = dataset[index]
+        x = sample.x.to(device).float() * dataset.scale
+        output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]
+        truth = {"boxes": sample.boxes, "labels": sample.labels}
+        pictures.append(side_by_side(sample.x, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
+    return pictures

@@ -1,0 +1,141 @@
+"""The check reports all that is wrong at once, by name, and what the data set holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.check import check_dataset
+from data.events import write_boxes, write_dat
+from data.events.boxes import BOX_DTYPE
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def kinds(report, fatal=None):
+    items = [p for p in report.problems.items if fatal is None or p.fatal == fatal]
+    return {kind: sum(p.kind == kind for p in items) for kind in {p.kind for p in items}}
+
+
+def test_what_a_split_holds(coco_folder):
+    boxes = {"a.png": [(1, [1, 1, 4, 8]), (2, [5, 5, 10, 20]), (2, [9, 9, 12, 12])], "b.png": []}
+    root = coco_folder(images=boxes, change=lambda c: c["annotations"][2].update(iscrowd=1))
+    report = check_dataset("coco", ["train"], root=root, size=80)
+    split = report.splits["train"]
+    assert (split.images, split.missing, split.negatives, split.crowd, split.difficult) == (2, 0, 1, 1, 0)
+    assert split.boxes == {"cat": 1, "dog": 2} and split.picture_sizes == {(40, 30): 2}
+    assert split.short_sides.tolist() == [8, 20]  # in pixels of the doubled picture, without the crowd
+    assert not report.problems.items and "nothing wrong" in str(report)
+    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in str(report).splitlines()[1:] if line}
+    assert (rows["cat"], rows["dog"], rows["without boxes"], rows["below 8 pixels"]) == ("1", "2", "1", "0")
+
+
+def test_everything_wrong_is_found_at_once(coco_folder, write_picture):
+    def spoil(content):
+        content["annotations"][0]["category_id"] = 9
+        content["images"].append({"id": 77, "file_name": "gone.png", "width": 40, "height": 30})
+
+    images = {f"{k}.png": [(1, [1, 1, 4, 4]), (2, [5, 5, 0, 5]), (2, [7, 7, 3, 3]), (2, [7, 7, 3, 3])] for k in "abcd"}
+    root = coco_folder(images=images, change=spoil)
+    coco_folder("val", images={"x.png": []}, seed=100)
+    (root / "train" / "b.png").write_bytes(b"no picture")
+    write_picture(root / "train" / "c.png", 41, 30)
+    (root / "val" / "x.png").write_bytes((root / "train" / "d.png").read_bytes())
+
+    report = check_dataset("coco", ["train", "val", "test"], optional=["test"], root=root)
+    fatal = {"unknown category": 1, "missing pictures": 1, "unreadable picture": 2}
+    assert kinds(report, fatal=True) == fatal and len(report.fatal) == 4
+    assert kinds(report, fatal=False) == {"box without size": 4, "same box again": 4, "same file in two splits": 1}
+    assert report.absent == ["test"] and report.splits["train"].missing == 1
+    text = str(report)
+    for line in (
+        "annotation 1: unknown category: 9",
+        "1 of 5 listed pictures are missing",
+        "b.png: unreadable picture: cannot be decoded",
+        "c.png: unreadable picture: the picture is 41x30, its label says 40x30",
+        "annotation 2 of a.png: box without size: x, y, w, h = [5, 5, 0, 5]",
+        f"x.png: split 'val': same file in two splits: same content as {root / 'train' / 'd.png'}",
+        "no split 'test'",
+    ):
+        assert line in text
+
+
+def test_fast_reads_no_picture(coco_folder):
+    root = coco_folder()
+    coco_folder("val", images={"other.png": []}, seed=100)
+    (root / "train" / "a.png").write_bytes(b"no picture")
+    assert check_dataset("coco", ["train", "val"], fast=True, root=root).problems.items == []
+
+
+def test_fast_compares_names_and_lengths(voc_folder):
+    root = voc_folder({"train": {"a": [], "b": []}, "val": {"b": [], "c": []}})
+    report = check_dataset("voc", ["train", "val"], fast=True, root=root)
+    assert kinds(report) == {"same file in two splits": 1} and "b.png" in str(report)
+
+
+def test_absent_splits(coco_folder):
+    report = check_dataset("coco", ["train", "val"], root=coco_folder())
+    assert kinds(report) == {"unreadable split": 1} and report.fatal and "split 'val'" in str(report)
+
+
+def test_misspelt_augmentation(coco_folder):
+    report = check_dataset("coco", ["train"], root=coco_folder(), augment={"hflop": 1})
+    assert report.fatal and "did you mean 'hflip'" in str(report)
+
+
+def test_classes_differ(coco_folder):
+    root = coco_folder()
+    coco_folder("val", categories={1: "cat", 2: "cow"}, seed=9)
+    assert kinds(check_dataset("coco", ["train", "val"], root=root)) == {"classes differ between splits": 1}
+
+
+@pytest.fixture
+def events(tmp_path):
+    """Two clips of one split; the times of the second run backwards where `spoil` is called."""
+    (tmp_path / "train").mkdir()
+    t = np.arange(0, 600_000, 1000)
+    for name in ("one", "two"):
+        stem = tmp_path / "train" / name
+        write_dat(Path(f"{stem}_td.dat"), t, t // 1000 % 64, t // 1000 % 48, t // 1000 % 2, 64, 48)
+        boxes = np.array([(499_999, 5, 5, 20, 20, 0, 1, 1), (499_999, 9, 9, 0, 20, 1, 2, 1)], BOX_DTYPE)
+        write_boxes(Path(f"{stem}_bbox.npy"), boxes)
+
+    def spoil():
+        raw = bytearray((tmp_path / "train" / "two_td.dat").read_bytes())
+        raw[-8:-4] = (5).to_bytes(4, "little")
+        (tmp_path / "train" / "two_td.dat").write_bytes(raw)
+
+    return tmp_path, spoil
+
+
+def test_events_are_all_read(events):
+    root, spoil = events
+    report = check_dataset("gen1", ["train"], root=root)
+    assert report.splits["train"].boxes == {"car": 2, "pedestrian": 0}
+    assert kinds(report) == {"box without size": 2, "same file again in a split": 1}
+    spoil()
+    report = check_dataset("gen1", ["train"], root=root)
+    assert kinds(report, fatal=True) == {"time runs backwards": 1} and "two_td.dat: record 599" in str(report)
+    assert not check_dataset("gen1", ["train"], fast=True, root=root).fatal
+
+
+def test_command(coco_folder, tmp_path):
+    root = coco_folder()
+    coco_folder("val", images={"b.png": [(1, [1, 1, 9, 9])]}, seed=50)
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"data: {{name: coco, root: {root}, size: [64, 64], augment: {{hflip: 0.5}}}}\n")
+
+    def check(*more):
+        command = [sys.executable, "-m", "data.check", str(config), *more]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    good = check()
+    assert good.returncode == 0, good.stderr
+    assert "nothing wrong was found" in good.stdout and "no split 'test'" in good.stdout
+    (root / "val" / "b.png").write_bytes(b"")
+    bad = check()
+    assert bad.returncode == 1 and "b.png: unreadable picture" in bad.stdout
+    unknown = check("data.rooot=1", "--fast")
+    assert unknown.returncode == 1 and "data.root" in unknown.stderr and "Traceback" not in unknown.stderr

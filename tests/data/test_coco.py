@@ -1,0 +1,232 @@
+"""COCO labels: what is read, what is mapped, what is refused; and the decoding that all picture data sets share."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import Problems, create_dataset
+from data.image_dataset import MissingSplit, read_image, valid_boxes
+
+
+def coco(root, split="train", **kwargs):
+    return create_dataset("coco", split, root=root, size=80, **kwargs)
+
+
+def test_sample(coco_folder):
+    root = coco_folder(images={"a.png": [(2, [2, 3, 10, 12])], "empty.png": []})
+    dataset = coco(root)
+    sample = dataset[0]
+    assert len(dataset) == dataset.expected_images == 2
+    assert sample.x.shape == (3, 80, 80) and sample.x.dtype == torch.uint8
+    # 40x30 doubles to 80x60, centred: 10 gray lines above
+    assert sample.boxes.tolist() == [[4, 16, 24, 40]] and sample.labels.tolist() == [1]
+    assert sample.original_size == (30, 40)
+    assert sample.placement.to_original(sample.boxes).tolist() == [[2, 3, 12, 15]]
+    assert dataset.box_sizes().tolist() == [[20, 24]]
+    negative = dataset[1]
+    assert negative.boxes.shape == (0, 4) and negative.labels.shape == (0,) and negative.labels.dtype == torch.int64
+
+
+def test_sparse_categories_in_order_of_their_ids(coco_folder):
+    root = coco_folder(images={"a.png": [(90, [0, 0, 4, 4]), (7, [1, 1, 4, 4])]}, categories={90: "z", 7: "b", 13: "a"})
+    dataset = coco(root)
+    assert dataset.class_names == ["b", "a", "z"]
+    assert dataset[0].labels.tolist() == [2, 0]
+    truth = dataset.ground_truth()
+    assert [a["category_id"] for a in truth["annotations"]] == [90, 7]
+    assert [c["id"] for c in truth["categories"]] == [7, 13, 90]
+
+
+def test_crowds_are_truth_but_no_targets(coco_folder):
+    def crowd(content):
+        content["annotations"][1] |= {"iscrowd": 1, "area": 17.5}
+
+    dataset = coco(coco_folder(images={"a.png": [(1, [0, 0, 4, 4]), (1, [5, 5, 20, 20])]}, change=crowd))
+    assert len(dataset[0].boxes) == len(dataset.box_sizes()) == 1
+    truth = dataset.ground_truth()["annotations"]
+    assert [a["iscrowd"] for a in truth] == [0, 1]
+    assert [a["area"] for a in truth] == [16, 17.5]  # the outline's area, not w * h
+    json.dumps(truth)
+
+
+def test_annotation_ids_are_renumbered_from_one(coco_folder):
+    def renumber(content):
+        for annotation, k in zip(content["annotations"], (0, 5, 5), strict=True):
+            annotation["id"] = k
+
+    problems = Problems()
+    root = coco_folder(images={"a.png": [(1, [i, 0, 4, 4]) for i in range(3)]}, change=renumber)
+    truth = coco(root, problems=problems).ground_truth()
+    assert [a["id"] for a in truth["annotations"]] == [1, 2, 3]
+    assert problems.counts() == {"repeated annotation id": 1}
+
+
+@pytest.mark.parametrize(
+    ("box", "kind", "kept"),
+    [
+        ([1, 2, float("nan"), 4], "box not finite", None),
+        ([1, 2, float("inf"), 4], "box not finite", None),
+        ([1, 2, 0, 4], "box without size", None),
+        ([1, 2, 5, -4], "box without size", None),
+        ([40, 2, 5, 4], "box outside the picture", None),
+        ([-9, 2, 5, 4], "box outside the picture", None),
+        ([-2, -3, 10, 10], "box partly outside the picture", [0, 0, 8, 7]),
+        ([35, 25, 10, 10], "box partly outside the picture", [35, 25, 5, 5]),
+        ([0, 0, 40.001, 30], None, [0, 0, 40, 30]),
+    ],
+)
+def test_bad_boxes_are_counted_and_named(coco_folder, box, kind, kept):
+    problems = Problems()
+    dataset = coco(coco_folder(images={"a.png": [(1, [3, 3, 4, 4]), (2, box)]}), problems=problems)
+    boxes = [a["bbox"] for a in dataset.ground_truth()["annotations"]]
+    assert boxes == [[3, 3, 4, 4], *([kept] if kept else [])]
+    assert problems.counts() == ({kind: 1} if kind else {})
+    for problem in problems.items:
+        assert "instances_train.json: annotation 2 of a.png" in str(problem) and "on 40x30" in str(problem)
+
+
+def test_strict_refuses_what_would_be_dropped(coco_folder):
+    root = coco_folder(images={"a.png": [(1, [1, 2, 0, 4])]})
+    with pytest.raises(ValueError, match="annotation 1 of a.png: box without size"):
+        coco(root, problems=Problems(strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["annotations"][0].update(image_id=9), "annotation 1: unknown image: 9"),
+        (lambda c: c["annotations"][0].update(image_id=[1]), r"annotation 1: unknown image: \[1\]"),
+        (lambda c: c["annotations"][0].update(category_id=9), "annotation 1: unknown category: 9"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 1: bad bbox: \[1, 2, 3\]"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "4"]), "annotation 1: bad bbox"),
+        (lambda c: c["annotations"][0].pop("bbox"), r"annotations\[0\]: incomplete entry"),
+        (lambda c: c["images"].append(dict(c["images"][0])), "image a.png: bad image id: 1"),
+        (lambda c: c["images"][0].update(width=0), r"image a.png: bad image size: \(0, 30\)"),
+        (lambda c: c["categories"].append({"id": 1, "name": "cow"}), "category 'cow': bad category id"),
+        (lambda c: c.pop("annotations"), "has no list 'annotations'"),
+        (lambda c: c["categories"].clear(), "names no category"),
+        (lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no picture"),
+    ],
+)
+def test_bad_labels_are_fatal(coco_folder, change, message):
+    with pytest.raises(ValueError, match=f"instances_train.json.*{message}"):
+        coco(coco_folder(change=change))
+
+
+def test_bad_records_can_be_collected(coco_folder):
+    def spoil(content):
+        content["annotations"][0]["image_id"] = 9
+        content["annotations"][1]["category_id"] = 9
+
+    problems = Problems(collect=True)
+    root = coco_folder(images={"a.png": [(1, [i, 0, 4, 4]) for i in range(3)]}, change=spoil)
+    assert len(coco(root, problems=problems).ground_truth()["annotations"]) == 1
+    assert [p.fatal for p in problems.items] == [True, True]
+
+
+def test_not_json(coco_folder):
+    root = coco_folder()
+    (root / "annotations" / "instances_train.json").write_text('{"images": [')
+    with pytest.raises(ValueError, match="instances_train.json: not a json file"):
+        coco(root)
+
+
+def test_missing_pictures(coco_folder, caplog):
+    root = coco_folder(images={f"{k}.png": [(1, [1, 1, 4, 4])] for k in "abcdef"})
+    for k in "abcd":
+        (root / "train" / f"{k}.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"4 of 6 listed.*a\.png, .*b\.png, .*c\.png \.\.\.\. Copy.*allow_missing=true"
+    ):
+        coco(root)
+    dataset = coco(root, allow_missing=True)
+    assert (len(dataset), dataset.expected_images) == (2, 6)
+    assert "4 of 6" in caplog.text
+    assert [i["id"] for i in dataset.ground_truth()["images"]] == [5, 6] == [dataset[0].image_id, dataset[1].image_id]
+    assert len(dataset.ground_truth()["annotations"]) == 2
+
+
+def test_layouts(coco_folder, tmp_path):
+    root = coco_folder("val2017")
+    assert len(coco(root, "val")) == 1
+    for split in ("train", "test"):
+        with pytest.raises(MissingSplit, match=f"split '{split}'.*instances_{split}.json"):
+            coco(root, split)
+    (root / "photos").mkdir()
+    (root / "val2017" / "a.png").rename(root / "photos" / "a.png")
+    (root / "annotations" / "instances_val2017.json").rename(root / "mine.json")
+    dataset = coco(root, "test", annotations={"test": "mine.json"}, images={"test": "photos"})
+    assert dataset.ground_truth()["images"][0]["file_name"] == "photos/a.png" and dataset[0].x.any()
+
+
+def test_picture_of_another_size(coco_folder, write_picture):
+    root = coco_folder()
+    write_picture(root / "train" / "a.png", 30, 40)
+    with pytest.raises(ValueError, match=r"a\.png: the picture is 30x40, its label says 40x30"):
+        coco(root)[0]
+
+
+@pytest.mark.parametrize(("size", "shape"), [(64, (64, 64)), ([48, 96], (48, 96))])
+def test_size(coco_folder, size, shape):
+    assert create_dataset("coco", "train", root=coco_folder(), size=size)[0].x.shape == (3, *shape)
+
+
+@pytest.mark.parametrize("size", [0, [3], [10, -1]])
+def test_bad_size(coco_folder, size):
+    with pytest.raises(ValueError, match="size ="):
+        create_dataset("coco", "train", root=coco_folder(), size=size)
+
+
+def test_misspelt_arguments(coco_folder):
+    root = coco_folder()
+    with pytest.raises(ValueError, match="did you mean 'hflip'"):
+        coco(root, augment={"hfilp": 0.5})
+    with pytest.raises(ValueError, match="did you mean 'annotations'"):
+        coco(root, anotations={})
+    with pytest.raises(ValueError, match="no such folder"):
+        coco(root / "nowhere")
+
+
+def test_valid_boxes_of_nothing():
+    boxes, keep = valid_boxes(np.zeros((0, 4)), np.zeros((0, 2)), lambda i: ("", "", ""), Problems())
+    assert boxes.shape == (0, 4) and keep.shape == (0,)
+
+
+def test_decoding_of_all_kinds(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    picture = Image.fromarray(rgb)
+    for name in ("a.png", "a.bmp", "a.tif"):
+        picture.save(tmp_path / name)
+        assert (read_image(tmp_path / name) == rgb).all()
+    alpha = np.dstack([rgb, np.full((20, 30), 7, np.uint8)])
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    assert (read_image(tmp_path / "alpha.png") == rgb).all()
+    picture.convert("L").save(tmp_path / "gray.jpg")
+    gray = read_image(tmp_path / "gray.jpg")
+    assert gray.shape == (20, 30, 3) and (gray[..., :1] == gray).all()
+    deep = np.linspace(0, 65535, 600).round().astype(np.uint16).reshape(20, 30)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        read = read_image(tmp_path / name)
+        assert read.dtype == np.uint8 and np.abs(read[..., 0] - deep / 257).max() <= 0.5
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me by 90 degrees"
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_broken_pictures(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-40], b"", b"hello"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: cannot be decoded"):
+            read_image(tmp_path / name)
