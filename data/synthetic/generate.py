@@ -27,7 +27,7 @@ from .shapes import CLASSES
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
-VERSION = 1  # raised when the same settings would give other scenes
+VERSION = 2  # raised when the same settings would give other scenes
 FIRST_LABEL_US = 249_999  # the first whole window of 250 ms
 
 
