@@ -17,6 +17,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -32,7 +33,7 @@ from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.run_folder import new_run_folder, run_to_resume, write_atomically
 from engine.trainer import Trainer, seed_everything
-from models import create_model
+from models import Detector, create_model
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -80,7 +81,7 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from))
     if cfg.train.sync_batchnorm:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = cast(Detector, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     model.to(device)
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)

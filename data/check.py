@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import DetectionDataset
+from .dataset import DetectionDataset, MissingSplit
 from .events import audit_dat
 from .gen1 import RECORDING, Gen1
-from .image_dataset import ImageDataset, MissingSplit, Record, read_record
+from .image_dataset import ImageDataset, Record, read_record
 from .problems import Problem, Problems
 from .registry import create_dataset
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .image_dataset import OBJECT, ImageDataset, MissingSplit, Record, valid_boxes
+from .dataset import MissingSplit
+from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
 from .problems import Problem
 from .registry import register_dataset
 

@@ -12,6 +12,10 @@ from .problems import Problems
 from .sample import Sample
 
 
+class MissingSplit(ValueError):
+    """The dataset has no split of that name."""
+
+
 class DetectionDataset(Dataset, ABC):
     """One split of labelled pictures or event windows.
 

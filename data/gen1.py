@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .dataset import DetectionDataset
+from .dataset import DetectionDataset, MissingSplit
 from .event_augment import EventAugment
 from .events import DatReader, Events, count_frames, open_dat, read_boxes
 from .names import reject_unknown
@@ -148,7 +148,7 @@ class Gen1(DetectionDataset):
     def _clips(self) -> list[str]:
         """Names of the clips, in natural order."""
         if not self.folder.is_dir():
-            raise ValueError(f"{self.folder}: no such folder. `root` holds a folder per split: train, val, test")
+            raise MissingSplit(f"{self.folder}: no such folder. `root` holds a folder per split: train, val, test")
         stems = set()
         for ending in (RECORDING, LABELS):
             stems |= {path.name.removesuffix(ending) for path in self.folder.glob(f"*{ending}")}

@@ -30,10 +30,6 @@ OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd"
 _ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
 
 
-class MissingSplit(ValueError):
-    """The dataset has no split of that name."""
-
-
 @dataclass(slots=True)
 class Record:
     """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture."""

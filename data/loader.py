@@ -32,8 +32,8 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
         return -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
-        order += order[: len(self) * self.world_size - self.length]
+        shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        order = np.resize(shuffled, len(self) * self.world_size).tolist()  # repeats from the front
         for index in order[self.rank :: self.world_size]:
             yield index, self.epoch, self.seed
 

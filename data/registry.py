@@ -34,7 +34,7 @@ def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
         raise ValueError(f"unknown dataset {name!r}{did_you_mean(name, _DATASETS)} Known: {list_datasets()}")
     cls = _DATASETS[name]
     reject_unknown(kwargs, _arguments(cls), f"dataset {name!r}")
-    return cls(split, **kwargs)
+    return cls(split, **kwargs)  # type: ignore[call-arg]
 
 
 def _arguments(cls: type) -> list[str]:
@@ -42,7 +42,7 @@ def _arguments(cls: type) -> list[str]:
     names: list[str] = []
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]  # not self
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # not self
             names += [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name != "split"]
             if all(p.kind != p.VAR_KEYWORD for p in parameters):
                 break

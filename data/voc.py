@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .image_dataset import OBJECT, ImageDataset, MissingSplit, Record, read_image, valid_boxes
+from .dataset import MissingSplit
+from .image_dataset import OBJECT, ImageDataset, Record, read_image, valid_boxes
 from .problems import Problem
 from .registry import register_dataset
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def build_ema(model: nn.Module, decay: float, ramp: float) -> AveragedModel:
     """Exponential average of parameters and BatchNorm statistics; counters are copied.
@@ -16,7 +18,7 @@ def build_ema(model: nn.Module, decay: float, ramp: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], num_averaged: Tensor) -> None:
+    def average(averaged: Tensors, current: Tensors, num_averaged: Tensor | int) -> None:
         d = decay * (1 - math.exp(-int(num_averaged) / ramp))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - d)

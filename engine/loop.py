@@ -68,8 +68,8 @@ def train_epoch(
         losses: dict[str, float] = {}
         count = 0
         for i, batch in enumerate(group):
-            waits = isinstance(model, DistributedDataParallel) and i < len(group) - 1
-            with model.no_sync() if waits else nullcontext():
+            sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
+            with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 x, targets = batch.to(device)
                 with autocast(device, precision):
                     parts = model(x, targets)

@@ -13,7 +13,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Only weights of two axes and more decay (not
     biases, BatchNorm gains or a neuron's own parameters)."""
-    weights, biases, others = [], [], []
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for key, p in model.named_parameters():
         if p.requires_grad:
             (biases if key.endswith("bias") else weights if p.dim() > 1 else others).append(p)

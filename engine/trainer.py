@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -51,7 +52,7 @@ class Trainer:
     val_loader: DataLoader
     new_evaluator: Callable[[], Evaluator]
     protocol: str
-    draw: Callable[[Detector], list[torch.Tensor]]
+    draw: Callable[[Any], list[torch.Tensor]]
     folder: Path
     device: torch.device
     epochs: int
@@ -75,13 +76,13 @@ class Trainer:
         log = (
             RunLog(self.folder, self.log_every, self.epoch, self.epoch * self.steps_per_epoch) if main else SilentLog()
         )
-        model = self.model
+        model: nn.Module = self.model
         if distributed.world_size() > 1:
             model = DistributedDataParallel(self.model, [self.device] if self.device.type == "cuda" else None)
         try:
             for epoch in range(self.epoch, self.epochs):
                 started = time.perf_counter()
-                self.train_loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+                self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined, union-attr]
                 first_step = epoch * self.steps_per_epoch
                 losses = train_epoch(
                     model,
@@ -131,7 +132,7 @@ class Trainer:
         score = record.get("val/AP", record.get("val/AP50"))
         improved = score is not None and score > self.best
         if improved:
-            self.best = score
+            self.best = float(score or 0.0)
         if not distributed.is_main():
             return
         content = {

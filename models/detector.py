@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from .time import repeat_over_time
@@ -19,6 +21,9 @@ class Detector(nn.Module):
         head: reads the maps; see `models.heads`.
         T: steps an image is shown for, and the number of frames expected of an event sample.
     """
+
+    network: Any
+    head: Any
 
     def __init__(self, network: nn.Module, head: nn.Module, T: int):
         super().__init__()

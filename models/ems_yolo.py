@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -225,18 +225,15 @@ class EMSNetwork(nn.Module):
         names = {}
         for ours, index in rows.items():
             module = self.get_submodule(ours)
-            blocks = {f"{ours}.{i}": f"model.{index}.{i}" for i in range(len(module))} if _is_row(module) else {}
-            for block_name, their_block in (blocks or {ours: f"model.{index}"}).items():
-                block = self.get_submodule(block_name)
+            blocks = {ours: f"model.{index}"}
+            if isinstance(module, nn.Sequential):  # a row of n > 1 blocks
+                blocks = {f"{ours}.{i}": f"model.{index}.{i}" for i in range(len(module))}
+            for block_name, their_block in blocks.items():
+                block: Any = self.get_submodule(block_name)
                 for layer, their_layer in block.published.items():
                     for leaf in block.get_submodule(layer).state_dict():
                         names[f"{block_name}.{layer}.{leaf}"] = f"{their_block}.{their_layer}.{leaf}"
         return names
-
-
-def _is_row(module: nn.Module) -> bool:
-    """A table row of n > 1 blocks is a Sequential, as in the published networks."""
-    return isinstance(module, nn.Sequential)
 
 
 class Table(NamedTuple):

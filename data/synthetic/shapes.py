@@ -70,8 +70,10 @@ def _car(u, v, size, phase):
 
 
 def _pedestrian(u, v, size, phase):
-    """Legs and arms that swing in opposition, torso, head. The width changes by half in a stride, as people's does: much
-    more, and no detector could tell it from the blur of 250 ms of events."""
+    """Legs and arms that swing in opposition, torso, head.
+
+    The width changes by half in a stride. Much more, and no detector could tell it from the blur of 250 ms of events.
+    """
     swing = 0.30 * math.sin(phase)
     hip, shoulder = (0.0, 0.48), (0.0, 0.80)
     for sign in (-1, 1):

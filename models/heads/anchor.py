@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class AnchorHead(nn.Module):
         score_threshold, nms_iou, max_detections: of `decode`.
     """
 
+    anchors: Tensor  # [L, A, 2] pixels
+
     def __init__(
         self,
         channels: Sequence[int],
@@ -63,16 +66,17 @@ class AnchorHead(nn.Module):
         self.num_classes, self.strides, self.balance = num_classes, tuple(strides), tuple(balance)
         self.box_gain, self.class_gain, self.objectness_gain = box_gain, class_gain, objectness_gain
         self.anchor_ratio = anchor_ratio
-        self.selection = dict(
+        self.selection: dict[str, Any] = dict(
             score_threshold=score_threshold,
             iou_threshold=nms_iou,
             max_candidates=max_candidates,
             max_detections=max_detections,
         )
-        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32))  # [L, A, 2] pixels
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32))
         num_anchors = self.anchors.shape[1]
         self.predict = nn.ModuleList(nn.Conv2d(c, num_anchors * (5 + num_classes), 1) for c in channels)
         for conv, stride in zip(self.predict, strides, strict=True):
+            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
             # A picture of 640 x 640 is expected to hold 8 objects, each of a class with probability 0.6 / K.
             bias = conv.bias.detach().view(num_anchors, -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)
@@ -99,7 +103,7 @@ class AnchorHead(nn.Module):
         boxes, scores = [], []
         for logits, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
             p = logits.float().sigmoid()
-            xy = (p[..., :2] * 2 - 0.5 + _cells(*p.shape[2:4], p.device)) * stride
+            xy = (p[..., :2] * 2 - 0.5 + _cells(p.shape[2], p.shape[3], p.device)) * stride
             wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
             boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
             scores.append(p[..., 4:].flatten(1, 3))

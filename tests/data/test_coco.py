@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from data import Problems, create_dataset
-from data.image_dataset import MissingSplit, read_image, valid_boxes
+from data.dataset import MissingSplit
+from data.image_dataset import read_image, valid_boxes
 
 
 def coco(root, split="train", **kwargs):

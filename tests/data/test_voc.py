@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data import Problems, create_dataset
-from data.image_dataset import MissingSplit
+from data.dataset import MissingSplit
 from data.voc import VOC_CLASSES
 
 SHARED = Path(os.environ.get("SPIKESIGHT_SHARED", Path(__file__).parents[3] / "shared"))
