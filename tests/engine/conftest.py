@@ -8,7 +8,7 @@ from data.synthetic import generate_scenes
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes") / "tiny"
-    return generate_scenes(root, train=3, val=1, test=2, seconds=0.75, width=96, height=64, train_label_hz=20)
+    return generate_scenes(root, train=3, val=4, test=2, seconds=1.25, width=96, height=64, train_label_hz=20)
 
 
 @pytest.fixture
