@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from .coco import Coco
 from .gen1 import Gen1
+from .names import reject_unknown
 from .registry import register_dataset
 from .synthetic import generate_scenes
 
@@ -21,6 +23,7 @@ def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
     if not (Path(root) / "manifest.json").exists():
         log.info("making synthetic scenes in %s", root)
     options = {"workers": torch.get_num_threads(), **(scenes or {})}
+    reject_unknown(options, list(inspect.signature(generate_scenes).parameters)[1:], "the scenes' generator")
     return generate_scenes(root, **options)
 
 

@@ -1,0 +1,116 @@
+"""Every registered dataset keeps the contract of `DetectionDataset`; the registry is the matrix.
+
+A new dataset needs one entry in `examples`: arguments of a tiny folder of its kind.
+"""
+
+import inspect
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from data import create_dataset, eval_loader, list_datasets
+from data.synthetic import generate_scenes
+
+TINY = {"train": 3, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 128, "workers": 1}
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    return generate_scenes(tmp_path_factory.mktemp("scenes") / "tiny", **TINY)
+
+
+@pytest.fixture
+def examples(scenes, tmp_path, request):
+    """name -> () -> arguments of `create_dataset(name, "train", ...)`."""
+
+    def coco():
+        return {"root": request.getfixturevalue("coco_folder")(), "size": 64}
+
+    def voc():
+        boxes = {"a": [("cat", [3, 4, 20, 25], 0), ("dog", [1, 1, 9, 9], 1)], "b": []}
+        return {"root": request.getfixturevalue("voc_folder")({"train": boxes}), "size": (32, 64)}
+
+    return {
+        "coco": coco,
+        "voc": voc,
+        "gen1": lambda: {"root": scenes, "num_steps": 3},
+        "scenes": lambda: {"root": scenes, "scenes": TINY, "num_steps": 2, "size": (128, 160)},
+        "scene_images": lambda: {"root": scenes, "scenes": TINY, "size": (128, 160)},
+    }
+
+
+@pytest.mark.parametrize("name", list_datasets())
+class TestEveryDataset:
+    @pytest.fixture
+    def dataset(self, name, examples):
+        assert name in examples, "give the new dataset an entry in `examples`"
+        return create_dataset(name, "train", **examples[name]())
+
+    def test_samples(self, dataset):
+        assert 0 < len(dataset) <= dataset.expected_images
+        for i in range(len(dataset)):
+            s = dataset[i]
+            steps = [] if dataset.num_steps is None else [dataset.num_steps]
+            assert s.x.dtype == torch.uint8 and list(s.x.shape[:-2]) == [*steps, dataset.channels]
+            n = len(s.labels)
+            assert s.boxes.shape == (n, 4) and s.boxes.dtype == torch.float32 and s.labels.dtype == torch.int64
+            height, width = s.x.shape[-2:]
+            assert (s.boxes[:, :2] < s.boxes[:, 2:]).all() and (s.boxes >= 0).all()
+            assert (s.boxes[:, [0, 2]] <= width).all() and (s.boxes[:, [1, 3]] <= height).all()
+            assert ((0 <= s.labels) & (s.labels < len(dataset.class_names))).all()
+        with pytest.raises(IndexError):
+            dataset[len(dataset)]
+
+    def test_ground_truth_is_coco_json_in_original_pixels(self, dataset):
+        truth = json.loads(json.dumps(dataset.ground_truth()))
+        assert [c["name"] for c in truth["categories"]] == dataset.class_names
+        assert len({a["id"] for a in truth["annotations"]} - {0}) == len(truth["annotations"]) > 0
+        images = {image["id"]: image for image in truth["images"]}
+        label_of = {c["id"]: k for k, c in enumerate(truth["categories"])}
+        for i in range(len(dataset)):
+            s = dataset[i]
+            assert s.original_size == (images[s.image_id]["height"], images[s.image_id]["width"])
+            kept = [a for a in truth["annotations"] if a["image_id"] == s.image_id]
+            kept = [a for a in kept if not (a["iscrowd"] or a.get("difficult"))]
+            assert s.labels.tolist() == [label_of[a["category_id"]] for a in kept]
+            expected = np.array([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in kept)]).reshape(-1, 4)
+            np.testing.assert_allclose(s.placement.to_original(s.boxes), expected, atol=0.05)
+
+    def test_box_sizes_are_those_of_the_samples(self, dataset):
+        boxes = torch.cat([dataset[i].boxes for i in range(len(dataset))])
+        sizes = dataset.box_sizes()
+        assert sizes.dtype == np.float32 and sizes.shape == (len(boxes), 2)
+        np.testing.assert_allclose(sizes, boxes[:, 2:] - boxes[:, :2], atol=0.05)
+
+    def test_pickles_and_loads_in_workers(self, dataset):
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert torch.equal(copy[0].x, dataset[0].x)
+        plain, parallel = (list(eval_loader(dataset, 2, workers)) for workers in (0, 2))
+        assert [b.image_ids for b in plain] == [b.image_ids for b in parallel]
+        assert all(torch.equal(a.x, b.x) for a, b in zip(plain, parallel, strict=True))
+        x, targets = plain[0].to("cpu")
+        assert x.dtype == torch.float32 and x.dim() == (4 if dataset.num_steps is None else 5)
+        assert len(targets) == (x.shape[0] if x.dim() == 4 else x.shape[1])
+
+    def test_wrong_arguments_and_options_are_named(self, name, examples):
+        arguments = examples[name]()
+        with pytest.raises(ValueError, match=f"dataset '{name}' has no argument 'rooot', did you mean 'root'"):
+            create_dataset(name, "train", rooot=1, **arguments)
+        with pytest.raises(ValueError, match="'hfilp', did you mean 'hflip'"):
+            create_dataset(name, "train", augment={"hfilp": 0.5}, **arguments)
+        with pytest.raises(ValueError, match="nowhere"):
+            create_dataset(name, "nowhere", **arguments)
+
+
+def test_scenes_name_a_wrong_option(tmp_path):
+    known = list(inspect.signature(generate_scenes).parameters)
+    with pytest.raises(ValueError, match="no argument 'trian', did you mean 'train'.*" + known[2]):
+        create_dataset("scenes", "train", root=tmp_path, scenes={"trian": 3})
+
+
+def test_unknown_dataset_names_the_nearest():
+    with pytest.raises(ValueError, match="unknown dataset 'coko', did you mean 'coco'"):
+        create_dataset("coko", "train")
