@@ -29,15 +29,19 @@ class RunLog:
             lines = [line for line in self.metrics.read_text().splitlines() if _epoch(line) < first_epoch]
             self.metrics.write_text("".join(f"{line}\n" for line in lines))
         self.board = SummaryWriter(str(folder), purge_step=first_step)
+        self.bar: tqdm | None = None
 
     def say(self, text: str) -> None:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
-        return tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=not sys.stderr.isatty())
+        self.bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=not sys.stderr.isatty())
+        return self.bar
 
     def step(self, step: Step) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr:.1e}"})
         if step.step % self.log_every:
             return
         for key, value in step.losses.items():
