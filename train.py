@@ -47,19 +47,16 @@ def main(argv: list[str] | None = None) -> Path:
     device = distributed.start(cfg.device)
     try:
         if args.resume is None:
-            made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if distributed.is_main() else ""
-            folder = Path(distributed.broadcast(made))
-        else:
-            folder = run_to_resume(cfg.out, cfg.name, args.resume)
-            saved = load_checkpoint(folder / "checkpoint_last.pt")
-            cfg = apply_overrides(config_from_plain(saved["config"]), args.overrides)
-        train(cfg, folder, device, resume=args.resume is not None)
+            return train(cfg, device)
+        folder = run_to_resume(cfg.out, cfg.name, args.resume)
+        saved = load_checkpoint(folder / "checkpoint_last.pt")
+        return train(apply_overrides(config_from_plain(saved["config"]), args.overrides), device, folder)
     finally:
         distributed.stop()
-    return folder
 
 
-def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> None:
+def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> Path:
+    """Build everything that `cfg` names and train it; returns the run folder: a new one, or `resume`."""
     main_rank = distributed.is_main()
     say = print if main_rank else (lambda *_: None)
     if cfg.threads:
@@ -86,6 +83,9 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
 
+    # Made only now, so that a mistake in config or data leaves no empty folder behind.
+    made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if main_rank and resume is None else ""
+    folder = resume or Path(distributed.broadcast(made))
     steps = -(-len(loader) // cfg.train.accumulate)
     trainer = Trainer(
         model=model,
@@ -131,6 +131,7 @@ def train(cfg: DictConfig, folder: Path, device: torch.device, resume: bool) -> 
     say(f"{len(train_set)} training samples in {steps} steps an epoch, {len(val_set)} validation samples")
     trainer.fit()
     say(f"done: {folder}")
+    return folder
 
 
 def _dataset(cfg: DictConfig, split: str, say) -> DetectionDataset:

@@ -40,8 +40,10 @@ class Problems:
         self.items: list[Problem] = []
 
     def add(self, problem: Problem) -> None:
-        if (problem.fatal or self.strict) and not self.collect:
+        if problem.fatal and not self.collect:
             raise ValueError(str(problem))
+        if self.strict and not self.collect:
+            raise ValueError(f"{problem}, but strict was asked for: correct the record, or unset data.strict")
         self.items.append(problem)
 
     def counts(self) -> Counter[str]:

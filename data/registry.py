@@ -46,4 +46,4 @@ def _arguments(cls: type) -> list[str]:
             names += [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name != "split"]
             if all(p.kind != p.VAR_KEYWORD for p in parameters):
                 break
-    return names
+    return list(dict.fromkeys(names))

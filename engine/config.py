@@ -6,6 +6,7 @@ The only place that knows config objects: below it, parts take plain arguments, 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,7 @@ def config_to_plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    cfg = copy.deepcopy(cfg)
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"command line: {override!r} is not of the form key=value")
@@ -130,7 +132,14 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             plain = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except (YAMLError, OmegaConfBaseException) as error:
             raise ValueError(f"{source}: the value is not YAML: {error}") from error
-        cfg = _merge(cfg, plain, source)  # type: ignore[arg-type]
+        _check_keys(plain, Config, source)  # type: ignore[arg-type]
+        key = override.split("=", 1)[0]
+        value = OmegaConf.select(OmegaConf.create(plain), key)  # type: ignore[arg-type]
+        try:
+            # A mapping replaces what stood there (data.args={}), but for a whole section (train={epochs: 3}).
+            OmegaConf.update(cfg, key, value, merge=key in get_type_hints(Config))
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{source}: {str(error).splitlines()[0]}") from error
     return cfg
 
 
@@ -183,7 +192,7 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
     types = get_type_hints(schema)
     for key, value in plain.items():
         if key not in types:
-            near = did_you_mean(f"{prefix}{key}", _all_keys(Config))
+            near = did_you_mean(key, types) or did_you_mean(f"{prefix}{key}", _all_keys(Config))
             raise ValueError(f"{source}: unknown key '{prefix}{key}'{near or '; configs/base.yaml has all keys'}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):

@@ -48,6 +48,15 @@ def test_overrides_win_and_are_typed():
     assert dataset_kwargs(cfg, "train")[1]["size"] == (64, 64)
 
 
+def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={count_clip: 4}"]), "val")[1]
+    assert args["count_clip"] == 4 and "window_ms" not in args
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args.scenes.train=3"]), "val")[1]
+    assert args["scenes"]["train"] == 3 and args["scenes"]["test"] == 16 and args["window_ms"] == 250
+    cfg = load_config("configs/demo.yaml", ["train={epochs: 2}"])
+    assert cfg.train.epochs == 2 and cfg.train.batch_size == 8
+
+
 def test_a_neuron_with_arguments_gives_way_to_a_name(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("model: {neuron: {name: lif, tau: 3.0}}\ndata: {root: x}")
@@ -57,8 +66,8 @@ def test_a_neuron_with_arguments_gives_way_to_a_name(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'train.epochs'"),
-        ("modle: {T: 3}", "unknown key 'modle'"),
+        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'epochs'"),
+        ("modle: {T: 3}", "unknown key 'modle', did you mean 'model'"),
         ("train: {epochs: many}", "epochs"),
         ("train: 3", "'train' holds keys of its own, got 3"),
         ("- 1", "expected a mapping"),
@@ -74,7 +83,7 @@ def test_mistakes_name_file_key_and_remedy(tmp_path, text, message):
 
 
 def test_mistakes_on_the_command_line():
-    with pytest.raises(ValueError, match="command line.*did you mean 'train.batch_size'"):
+    with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'batch_size'"):
         load_config("configs/demo.yaml", ["train.batchsize=3"])
     with pytest.raises(ValueError, match="not of the form key=value"):
         load_config("configs/demo.yaml", ["train.epochs"])
