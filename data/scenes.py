@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import logging
+import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from .coco import Coco
 from .gen1 import Gen1
@@ -15,14 +13,10 @@ from .names import reject_unknown
 from .registry import register_dataset
 from .synthetic import generate_scenes
 
-log = logging.getLogger(__name__)
-
 
 def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
     """The folder of the scenes, made now if it does not stand; `scenes` holds arguments of `generate_scenes`."""
-    if not (Path(root) / "manifest.json").exists():
-        log.info("making synthetic scenes in %s", root)
-    options = {"workers": torch.get_num_threads(), **(scenes or {})}
+    options = {"workers": os.cpu_count() or 1, **(scenes or {})}
     reject_unknown(options, list(inspect.signature(generate_scenes).parameters)[1:], "the scenes' generator")
     return generate_scenes(root, **options)
 
