@@ -192,7 +192,8 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
     types = get_type_hints(schema)
     for key, value in plain.items():
         if key not in types:
-            near = did_you_mean(key, types) or did_you_mean(f"{prefix}{key}", _all_keys(Config))
+            sibling = did_you_mean(key, types).replace("'", f"'{prefix}", 1)
+            near = sibling or did_you_mean(f"{prefix}{key}", _all_keys(Config))
             raise ValueError(f"{source}: unknown key '{prefix}{key}'{near or '; configs/base.yaml has all keys'}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):

@@ -66,7 +66,7 @@ def test_a_neuron_with_arguments_gives_way_to_a_name(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'epochs'"),
+        ("train: {epoch: 3}", "unknown key 'train.epoch', did you mean 'train.epochs'"),
         ("modle: {T: 3}", "unknown key 'modle', did you mean 'model'"),
         ("train: {epochs: many}", "epochs"),
         ("train: 3", "'train' holds keys of its own, got 3"),
@@ -83,7 +83,7 @@ def test_mistakes_name_file_key_and_remedy(tmp_path, text, message):
 
 
 def test_mistakes_on_the_command_line():
-    with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'batch_size'"):
+    with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'train.batch_size'"):
         load_config("configs/demo.yaml", ["train.batchsize=3"])
     with pytest.raises(ValueError, match="not of the form key=value"):
         load_config("configs/demo.yaml", ["train.epochs"])
