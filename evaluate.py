@@ -67,7 +67,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     out = args.out or Path(args.checkpoint).parent
     out.mkdir(parents=True, exist_ok=True)
-    evaluator = Evaluator(dataset.ground_truth(), dataset.expected_images, args.allow_missing)
+    truth = dataset.ground_truth()
+    evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
     with FiringRates(model) as firing:
         bar = tqdm(loader, leave=False, disable=not sys.stderr.isatty())
@@ -86,6 +87,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "epochs": content["epoch"],
         "seed": content["config"]["seed"],
         "checkpoint": str(args.checkpoint),
+        **({"clips": len({image["clip"] for image in truth["images"]})} if "clip" in truth["images"][0] else {}),
     }
     if args.spikes:
         metrics["firing_rates"] = firing.rates()
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
         write_png(picture, str(out / "pictures" / f"{split}_{i}.png"))
     if args.plots:
-        truth, detections = dataset.ground_truth(), evaluator.detections()
+        detections = evaluator.detections()
         plot_precision_recall(precision_recall(truth, detections), out / "precision_recall.png")
         plot_confusion(truth, detections, out / "confusion.png")
     print(table(metrics, out))
@@ -107,12 +109,13 @@ def table(metrics: dict[str, Any], out: Path) -> str:
     def number(key: str) -> str:
         return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
 
+    of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
     rows = [
         ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
         ("parameters", f"{metrics['parameters']:,}"),
         (
             "split",
-            f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples, "
+            f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
             f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
         ),
         ("protocol", metrics["protocol"]),
