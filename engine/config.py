@@ -113,8 +113,9 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
 
 
 def config_from_plain(plain: dict[str, Any], overrides: list[str] | None = None) -> DictConfig:
-    """A config from the plain values that a checkpoint or a run folder holds."""
-    return apply_overrides(_merge(OmegaConf.structured(Config), plain, "checkpoint"), overrides or [])
+    """A config from the plain values that a checkpoint holds; a key newer than it has its default."""
+    base = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
+    return apply_overrides(_merge(base, plain, "checkpoint"), overrides or [])
 
 
 def config_to_plain(cfg: DictConfig) -> dict[str, Any]:

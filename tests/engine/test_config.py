@@ -48,6 +48,13 @@ def test_overrides_win_and_are_typed():
     assert dataset_kwargs(cfg, "train")[1]["size"] == (64, 64)
 
 
+def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
+    plain = config_to_plain(load_config("configs/demo.yaml"))
+    del plain["train"]["clip_norm"], plain["overwrite"]
+    cfg = config_from_plain(plain)
+    assert cfg.train.clip_norm is None and cfg.overwrite is False and cfg.train.epochs == plain["train"]["epochs"]
+
+
 def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
     args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={count_clip: 4}"]), "val")[1]
     assert args["count_clip"] == 4 and "window_ms" not in args
