@@ -98,9 +98,8 @@ class ConcatBlock(nn.Module):
     """Residual path + concat(spike - conv 1 x 1 - BN to c2 - c1 channels, x), pooled: EMS-Block2 of the paper.
 
     Published `Concat_res2` (hidden = c2) and `ConcatBlock_ms` (hidden = c2 / 2). The published code pools after the
-    concatenation (the paper's figure before); max pooling acts on each channel alone, so pooling both parts first is
-    equal, and keeps BatchNorm's gradient contiguous. Both branches start with the same neuron on the same x: it runs
-    once.
+    concatenation; pooling both parts before is equal, and keeps BatchNorm's gradient contiguous. Both branches start with
+    the same neuron on the same x: it runs once.
     """
 
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int, s: int, hidden: int):
@@ -180,9 +179,7 @@ class EMSNetwork(nn.Module):
                             |                    +- lateral 1 x 1 - up x 2 -+
                             +--- c4 (stride 16) ---------------------------concat - p4
 
-    Args:
-        stem, bridge, p5, lateral, p4: modules.
-        stages: rows of blocks; `c4` is the index of the one whose output joins the neck.
+    `stages` are rows of blocks; `c4` is the index of the one whose output joins the neck.
     """
 
     strides = (16, 32)
