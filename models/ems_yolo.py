@@ -98,8 +98,8 @@ class ConcatBlock(nn.Module):
     """Residual path + concat(spike - conv 1 x 1 - BN to c2 - c1 channels, x), pooled: EMS-Block2 of the paper.
 
     Published `Concat_res2` (hidden = c2) and `ConcatBlock_ms` (hidden = c2 / 2). The published code pools after the
-    concatenation; pooling both parts before is equal, and keeps BatchNorm's gradient contiguous. Both branches start with
-    the same neuron on the same x: it runs once.
+    concatenation; pooling both parts before is equal, and keeps BatchNorm's gradient contiguous. Both branches start
+    with the same neuron on the same x: it runs once.
     """
 
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int, s: int, hidden: int):
