@@ -1,0 +1,38 @@
+"""Everything together learns: four event samples by heart, in half a minute, for a spiking detector and its ANN twin."""
+
+import pytest
+import torch
+
+from data import create_dataset
+from data.sample import collate
+from data.synthetic import generate_scenes
+from engine.evaluator import Evaluator
+from engine.loop import evaluate_epoch
+from models import create_model
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    root = generate_scenes(
+        tmp_path_factory.mktemp("scenes") / "four", train=4, val=0, test=0, seconds=0.5, width=160, height=128,
+        train_label_hz=2,
+    )  # fmt: skip
+    return create_dataset("gen1", "train", root=root, num_steps=2, count_clip=8)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "relu"])
+def test_learns_four_samples_by_heart(four, neuron):
+    torch.manual_seed(0)
+    batch = collate([four[i] for i in range(len(four))], four.scale)
+    assert sum(len(t["labels"]) for t in batch.targets) >= 4
+    model = create_model("ems_resnet10_ee", num_classes=2, T=2, neuron=neuron, in_channels=2, width=0.25).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    x, targets = batch.to("cpu")
+    for _ in range(120):
+        optimizer.zero_grad()
+        sum(model(x, targets).values()).backward()
+        optimizer.step()
+    evaluator = Evaluator(four.ground_truth())
+    evaluate_epoch(model, [batch], evaluator, torch.device("cpu"))
+    scores = evaluator.score("coco")
+    assert scores["AP50"] > 0.9 and scores["AP"] > 0.5, scores
