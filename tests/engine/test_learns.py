@@ -1,4 +1,4 @@
-"""Everything together learns: four event samples by heart, in half a minute, for a spiking detector and its ANN twin."""
+"""Everything together learns: four event samples by heart, as a spiking detector and as its ANN twin."""
 
 import pytest
 import torch
