@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from torchvision.io import write_png
 from tqdm import tqdm
 
@@ -49,14 +51,21 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, help="default: the checkpoint's folder")
     args = parser.parse_intermixed_args(argv)
 
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("evaluate.py runs in one process: start it with python, not torchrun")
+    for override in args.overrides:
+        if override.startswith(("model", "optim", "train")) and not override.startswith("train.precision"):
+            raise ValueError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
     model, content = load_detector(args.checkpoint, args.weights)
     cfg = config_from_plain(content["config"], args.overrides)
     split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
     get_protocol(protocol)  # a wrong name fails before the work
     device = distributed.start(cfg.device)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
     model.to(device)
-    name, kwargs = dataset_kwargs(cfg, split)
-    kwargs |= {"allow_missing": args.allow_missing, "augment": None, "problems": Problems(strict=cfg.data.strict)}
+    name, kwargs = dataset_kwargs(cfg)
+    kwargs |= {"allow_missing": args.allow_missing, "problems": Problems(strict=cfg.data.strict)}
     dataset = create_dataset(name, split, **kwargs)
     if dataset.class_names != content["class_names"]:
         raise ValueError(
@@ -79,8 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     metrics = {
         **scores,
         "split": split,
-        "model": cfg.model.name,
-        "neuron": cfg.model.neuron,
+        "model": content["model_kwargs"]["name"],
+        "neuron": content["model_kwargs"]["neuron"],
         "T": model.T,
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights": args.weights,

@@ -26,11 +26,12 @@ from torch import nn
 from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
 from engine import distributed
 from engine.checkpoint import init_from, load_checkpoint
-from engine.config import apply_overrides, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
+from engine.config import config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.ema import build_ema
 from engine.evaluator import Evaluator
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
+from engine.protocols import get_protocol
 from engine.run_folder import new_run_folder, run_to_resume, write_atomically
 from engine.trainer import Trainer, seed_everything
 from models import Detector, create_model
@@ -44,13 +45,13 @@ def main(argv: list[str] | None = None) -> Path:
     args = parser.parse_intermixed_args(argv)
 
     cfg = load_config(args.config, args.overrides)
+    folder = None
+    if args.resume is not None:
+        folder = run_to_resume(cfg.out, cfg.name, args.resume)
+        cfg = config_from_plain(load_checkpoint(folder / "checkpoint_last.pt")["config"], args.overrides)
     device = distributed.start(cfg.device)
     try:
-        if args.resume is None:
-            return train(cfg, device)
-        folder = run_to_resume(cfg.out, cfg.name, args.resume)
-        saved = load_checkpoint(folder / "checkpoint_last.pt")
-        return train(apply_overrides(config_from_plain(saved["config"]), args.overrides), device, folder)
+        return train(cfg, device, folder)
     finally:
         distributed.stop()
 
@@ -64,8 +65,9 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     torch.use_deterministic_algorithms(device.type == "cpu")
     seed_everything(cfg.seed)
 
-    train_set = _dataset(cfg, cfg.data.train_split, say)
+    train_set = _dataset(cfg, cfg.data.train_split, say, augment=True)
     val_set = _dataset(cfg, cfg.data.val_split, say)
+    get_protocol(cfg.eval.protocol).score(val_set.ground_truth(), [])  # a protocol that does not fit fails here
     if val_set.class_names != train_set.class_names:
         raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
     loader = train_loader(
@@ -73,20 +75,20 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     )
     kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
     model = create_model(**kwargs)
-    if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
-        say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from))
+    if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
+        say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.sync_batchnorm:
         model = cast(Detector, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     model.to(device)
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
 
+    steps = -(-len(loader) // cfg.train.accumulate)
     # Made only now, so that a mistake in config or data leaves no empty folder behind.
     made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if main_rank and resume is None else ""
     folder = resume or Path(distributed.broadcast(made))
-    steps = -(-len(loader) // cfg.train.accumulate)
     trainer = Trainer(
         model=model,
         ema=build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp),
@@ -123,8 +125,8 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     )
     if resume:
         trainer.resume(folder / "checkpoint_last.pt")
-        say(f"resuming {folder} after epoch {trainer.epoch}")
-    elif main_rank:
+        say(f"resuming {folder} with its own config, after epoch {trainer.epoch}")
+    if main_rank:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, T={cfg.model.T}, neuron {cfg.model.neuron}, {device}")
@@ -134,8 +136,8 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     return folder
 
 
-def _dataset(cfg: DictConfig, split: str, say) -> DetectionDataset:
-    name, kwargs = dataset_kwargs(cfg, split)
+def _dataset(cfg: DictConfig, split: str, say, augment: bool = False) -> DetectionDataset:
+    name, kwargs = dataset_kwargs(cfg, augment)
     problems = Problems(strict=cfg.data.strict)
     # Rank 0 first: a generated dataset is written once.
     for turn in range(2):

@@ -223,7 +223,7 @@ if __name__ == "__main__":
     try:
         cfg = load_config(args.config, args.overrides)
         names = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]
-        name, kwargs = dataset_kwargs(cfg, names[0])  # with the augmentation, whose options are checked too
+        name, kwargs = dataset_kwargs(cfg, augment=True)  # with the augmentation, whose options are checked too
         report = check_dataset(name, names, fast=args.fast, optional=names[2:], **kwargs)
     except ValueError as error:
         sys.exit(f"{parser.prog}: {error}")

@@ -141,17 +141,18 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             OmegaConf.update(cfg, key, value, merge=key in get_type_hints(Config))
         except OmegaConfBaseException as error:
             raise ValueError(f"{source}: {str(error).splitlines()[0]}") from error
+    _check_values(cfg)
     return cfg
 
 
-def dataset_kwargs(cfg: DictConfig, split: str) -> tuple[str, dict[str, Any]]:
-    """(dataset name, arguments of `create_dataset` but for the split). Only the training split is augmented."""
+def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
+    """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without."""
     plain = config_to_plain(cfg.data)
     kwargs = {"root": plain["root"], "allow_missing": plain["allow_missing"], **plain["args"]}
     if plain["size"] is not None:
         size = plain["size"]
         kwargs["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    if split == plain["train_split"] and plain["augment"]:
+    if augment and plain["augment"]:
         kwargs["augment"] = plain["augment"]
     return plain["name"], kwargs
 
@@ -200,6 +201,16 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
             if not isinstance(value, dict):
                 raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
             _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def _check_values(cfg: DictConfig) -> None:
+    counts = ("epochs", "batch_size", "accumulate", "eval_every", "log_every")
+    for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
+        if (value := OmegaConf.select(cfg, key)) < 1:
+            raise ValueError(f"{key} = {value}: give at least 1")
+    for key, known in (("train.precision", ("fp32", "bf16")), ("optim.name", ("sgd", "adamw"))):
+        if (value := OmegaConf.select(cfg, key)) not in known:
+            raise ValueError(f"{key} = {value!r}{did_you_mean(value, known)} Known: {', '.join(known)}")
 
 
 def _all_keys(schema: type, prefix: str = "") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ def start(device: str) -> torch.device:
     """Join the process group if torchrun started us, and pick this rank's device ("auto": CUDA where there is one)."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and device.startswith("cuda:"):
+        raise ValueError(f"device={device} would put every process on one GPU: use device=cuda with torchrun")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     chosen = torch.device(device)
@@ -22,7 +25,8 @@ def start(device: str) -> torch.device:
             raise ValueError(f"device={device}, but torch sees no CUDA device; use device=cpu")
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Rank 0 may read or make a large dataset while the others wait.
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     return chosen
 
 

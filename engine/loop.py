@@ -60,12 +60,11 @@ def train_epoch(
     model.train()
     sums: dict[str, float] = {}
     pictures, step = 0, first_step
-    batch_list = _groups(batches, accumulate)
     started = time.perf_counter()
-    for group, data_time in batch_list:
+    for group, data_time in _groups(batches, accumulate):
         lr = schedule.apply(optimizer, step)
         optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, float] = {}
+        summed: dict[str, torch.Tensor | float] = {}
         count = 0
         for i, batch in enumerate(group):
             sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
@@ -76,10 +75,14 @@ def train_epoch(
                 total = torch.stack(list(parts.values())).sum()
                 (total * world_size()).backward()
             for key, value in parts.items():
-                losses[key] = losses.get(key, 0.0) + value.item()
+                summed[key] = summed.get(key, 0.0) + value.detach()
             count += len(targets)
-        grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or math.inf).item()
+        losses = {key: float(value) for key, value in summed.items()}
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        grad_norm = float(norm)
         _require_finite(model, losses, grad_norm, step)
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
         optimizer.step()
         ema.update_parameters(getattr(model, "module", model))
         for key, value in losses.items():

@@ -37,7 +37,8 @@ class Schedule:
 
     Cosine from `lr` to `lr * final_lr_factor` over `total_steps`. During the first `warmup_steps` the rate grows
     linearly from 0 and momentum from `warmup_momentum`; the rate of biases falls from `warmup_bias_lr` instead.
-    Differs from the YOLOv5 family in following the cosine at every step instead of every epoch.
+    Differs from the YOLOv5 family in following the cosine at every step instead of every epoch, in a warm-up that is
+    not stretched to 1000 steps, and in not ramping gradient accumulation with it.
     """
 
     def __init__(

@@ -27,6 +27,10 @@ def new_run_folder(out: str, name: str, overwrite: bool = False) -> Path:
 
 def run_to_resume(out: str, name: str, given: str) -> Path:
     """The folder of `given` (a run folder, or a checkpoint in it), or with "" the last run of this name."""
+    if given and Path(given).is_file() and Path(given).name != "checkpoint_last.pt":
+        raise ValueError(
+            f"{given}: a run resumes from its checkpoint_last.pt; to start from other weights: train.init_from"
+        )
     if given:
         folder = Path(given).parent if Path(given).is_file() else Path(given)
     else:

@@ -98,13 +98,14 @@ class Trainer:
                     log.step,
                 )
                 self.epoch = epoch + 1
-                record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch}
+                # The last step's number: the next one's would be purged from TensorBoard on a resume.
+                record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
                 record |= {f"loss/{k}": v for k, v in losses.items()}
                 record["seconds"] = round(time.perf_counter() - started, 2)
                 if self.epoch % self.eval_every == 0 or self.epoch == self.epochs:
                     record |= self._validate(log, record["step"])
+                log.epoch(record)  # before the checkpoint: a crash between them has this epoch run and logged again
                 self._save(record)
-                log.epoch(record)
                 log.say(_line(record, self.epochs))
                 self.history.append(record)
         finally:
@@ -144,21 +145,39 @@ class Trainer:
             "epoch": self.epoch,
             "best": self.best,
             "metrics": record,
-            "rng": {"torch": torch.get_rng_state(), "world_size": distributed.world_size()},
+            "steps_per_epoch": self.steps_per_epoch,
+            "rng": torch.get_rng_state(),
         }
-        save_checkpoint(self.folder / "checkpoint_last.pt", content)
-        if improved:
+        if improved:  # first, so that no checkpoint_last.pt knows of a best one that a crash kept from being written
             save_checkpoint(self.folder / "checkpoint_best.pt", content)
+        save_checkpoint(self.folder / "checkpoint_last.pt", content)
 
     def resume(self, path: Path) -> None:
-        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator."""
+        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator.
+
+        ValueError where the run was another one: another model or optimizer, or other steps in an epoch.
+        """
         content = load_checkpoint(path)
+        optim = self.identity["config"]["optim"]["name"]
+        for what, saved, now in (
+            ("model", content["model_kwargs"], self.identity["model_kwargs"]),
+            ("optim.name", content["config"]["optim"]["name"], optim),
+            ("number of steps in an epoch", content["steps_per_epoch"], self.steps_per_epoch),
+        ):
+            if saved != now:
+                raise ValueError(
+                    f"{path}: a run resumes as what it was, but its {what} was {saved} and is now {now}. Undo that "
+                    "change (of batch size, accumulation, processes, samples ...), or start anew with train.init_from"
+                )
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.model.load_state_dict(content["model"])
         self.ema.module.load_state_dict(content["ema"])
         self.ema.n_averaged.fill_(content["ema_updates"])
         self.optimizer.load_state_dict(content["optimizer"])
+        for group, weight_decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = weight_decay  # the config's; rate and momentum follow the schedule anyway
         self.epoch, self.best = content["epoch"], content["best"]
-        torch.set_rng_state(content["rng"]["torch"])
+        torch.set_rng_state(content["rng"])
 
 
 def _line(record: dict[str, Any], epochs: int) -> str:

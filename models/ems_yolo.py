@@ -159,6 +159,11 @@ def max_pool(x: Tensor, s: int) -> Tensor:
     return x if s == 1 else over_time(lambda x: F.max_pool2d(x, s, ceil_mode=True), x)
 
 
+def upsample(x: Tensor) -> Tensor:
+    """Each step twice as high and wide, by the nearest pixel."""
+    return over_time(partial(F.interpolate, scale_factor=2.0, mode="nearest"), x)
+
+
 def _published_residual(shortcut_index: int | None) -> dict[str, str]:
     names = {
         "residual.conv1.conv": "residual_function.1",
@@ -207,7 +212,7 @@ class EMSNetwork(nn.Module):
             if i == self.c4:
                 c4 = x
         x = self.bridge(x)
-        up = over_time(partial(F.interpolate, scale_factor=2.0, mode="nearest"), self.lateral(x))
+        up = upsample(self.lateral(x))
         up = up[..., : c4.shape[-2], : c4.shape[-1]]  # one row or column too many where stride 16 gave an odd size
         return [self.p4(torch.cat([up, c4], dim=2)), self.p5(x)]
 

@@ -47,17 +47,22 @@ def load_published_weights(model: Detector, state_dict: Mapping[str, Tensor]) ->
             elif state_dict[theirs].shape != own[ours].shape:
                 report.shape_differs.append((theirs, tuple(state_dict[theirs].shape), tuple(own[ours].shape)))
             else:
-                own[ours].copy_(state_dict[theirs] * _factor(model, ours))
+                own[ours].copy_(state_dict[theirs])
+                if (factor := _factor(model, ours)) is not None:
+                    own[ours].mul_(factor)
                 report.matched.append(theirs)
     return report
 
 
 def to_published_state_dict(model: Detector) -> dict[str, Tensor]:
     """The model's weights under the published names, as `load_published_weights` takes them."""
-    own = model.state_dict()
-    return {theirs: own[ours] / _factor(model, ours) for ours, theirs in published_names(model).items()}
+    own, published = model.state_dict(), {}
+    for ours, theirs in published_names(model).items():
+        factor = _factor(model, ours)
+        published[theirs] = own[ours].clone() if factor is None else own[ours] / factor
+    return published
 
 
-def _factor(model: Detector, ours: str) -> Tensor | int:
-    """Ours = published * factor: 1 but for what a head keeps in another unit (anchors in strides)."""
-    return model.head.published_factor(ours.removeprefix("head.")) if ours.startswith("head.") else 1
+def _factor(model: Detector, ours: str) -> Tensor | None:
+    """Ours = published * factor, for what a head keeps in another unit (anchors, published in strides)."""
+    return model.head.published_factor(ours.removeprefix("head.")) if ours.startswith("head.") else None

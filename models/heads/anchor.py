@@ -84,10 +84,12 @@ class AnchorHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         # The convolution is linear, so the mean over T of its logits is its output on the mean: T times less work.
-        return [
-            conv(mean_over_time(x)).unflatten(1, (self.anchors.shape[1], -1)).permute(0, 1, 3, 4, 2)
-            for conv, x in zip(self.predict, features, strict=True)
-        ]
+        # In float32 under autocast too: boxes come straight from these logits.
+        with torch.autocast(features[0].device.type, enabled=False):
+            return [
+                conv(mean_over_time(x.float())).unflatten(1, (self.anchors.shape[1], -1)).permute(0, 1, 3, 4, 2)
+                for conv, x in zip(self.predict, features, strict=True)
+            ]
 
     def decode(self, raw: list[Tensor]) -> list[dict[str, Tensor]]:
         """Raw logits -> per picture boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N]."""
@@ -183,7 +185,7 @@ class AnchorHead(nn.Module):
         sizes = sizes[(sizes > 2).all(1)]
         current = self.anchors.flatten(0, 1).cpu().numpy()
         reached = best_possible_recall(sizes, current, self.anchor_ratio) if len(sizes) else 1.0
-        if reached > 0.98:
+        if reached > 0.98 or len(sizes) < len(current):
             return f"anchors kept: they reach {reached:.1%} of {len(sizes)} training boxes"
         fitted = kmeans_anchors(sizes, len(current))
         better = best_possible_recall(sizes, fitted, self.anchor_ratio)
@@ -196,9 +198,9 @@ class AnchorHead(nn.Module):
         names = {f"predict.{i}.{p}": f"m.{i}.{p}" for i in range(len(self.predict)) for p in ("weight", "bias")}
         return {"anchors": "anchors"} | names
 
-    def published_factor(self, name: str) -> Tensor | int:
+    def published_factor(self, name: str) -> Tensor | None:
         """Published anchors are in strides, ours in pixels."""
-        return self.anchors.new_tensor(self.strides).view(-1, 1, 1) if name == "anchors" else 1
+        return self.anchors.new_tensor(self.strides).view(-1, 1, 1) if name == "anchors" else None
 
 
 def _cells(height: int, width: int, device: torch.device) -> Tensor:

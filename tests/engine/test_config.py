@@ -36,8 +36,8 @@ def test_every_config_describes_a_run(path):
     get_protocol(cfg.eval.protocol)
     kwargs = model_kwargs(cfg, num_classes=3, in_channels=3)
     assert create_model(**kwargs | {"width": 0.125}).T == cfg.model.T
-    name, train = dataset_kwargs(cfg, "train")
-    assert dataset_kwargs(cfg, "val")[1] == {k: v for k, v in train.items() if k != "augment"}
+    name, train = dataset_kwargs(cfg, augment=True)
+    assert dataset_kwargs(cfg)[1] == {k: v for k, v in train.items() if k != "augment"}
     assert config_to_plain(config_from_plain(config_to_plain(cfg))) == config_to_plain(cfg)
 
 
@@ -45,7 +45,7 @@ def test_overrides_win_and_are_typed():
     cfg = load_config("configs/demo.yaml", ["train.epochs=7", "model.neuron={name: lif, tau: 2.0}", "data.size=64"])
     assert cfg.train.epochs == 7 and cfg.name == "demo"
     assert model_kwargs(cfg, 2, 2)["neuron"] == {"name": "lif", "tau": 2.0}
-    assert dataset_kwargs(cfg, "train")[1]["size"] == (64, 64)
+    assert dataset_kwargs(cfg)[1]["size"] == (64, 64)
 
 
 def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
@@ -56,9 +56,9 @@ def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
 
 
 def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
-    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={count_clip: 4}"]), "val")[1]
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={count_clip: 4}"]))[1]
     assert args["count_clip"] == 4 and "window_ms" not in args
-    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args.scenes.train=3"]), "val")[1]
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args.scenes.train=3"]))[1]
     assert args["scenes"]["train"] == 3 and args["scenes"]["test"] == 16 and args["window_ms"] == 250
     cfg = load_config("configs/demo.yaml", ["train={epochs: 2}"])
     assert cfg.train.epochs == 2 and cfg.train.batch_size == 8

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from data.sample import Batch, Placement
 from engine.ema import build_ema
@@ -46,6 +48,42 @@ def test_accumulated_batches_equal_one_large_batch():
     assert run(values, 1, 6)[0] == pytest.approx(run(values, 6, 1)[0])
     assert run(values, 2, 3)[1]["fit"] == pytest.approx(run(values, 6, 1)[1]["fit"])
     assert [s.step for s in run(values, 1, 4)[2]] == [0, 1]  # the rest makes a smaller last step
+
+
+def _one_of_two(rank, folder, values):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = DistributedDataParallel(Toy())
+    optimizer = torch.optim.SGD([{"params": model.parameters(), "role": "weight"}], lr=0.1)
+    train_epoch(
+        model, batches(values[rank::2], 1), optimizer, Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0),
+        build_ema(model.module, 0.9, 1.0), torch.device("cpu"), 0, accumulate=2,
+    )  # fmt: skip
+    torch.save(model.module.w.item(), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_take_the_step_of_one(tmp_path):
+    values = [0.1, 0.2, 0.3, 0.4]
+    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path), values), nprocs=2)
+    expected = run(values, 4, 1)[0]
+    assert [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)] == [pytest.approx(expected)] * 2
+
+
+def test_the_first_bad_gradient_is_named():
+    class TwoPart(Toy):
+        def __init__(self):
+            super().__init__()
+            self.good = nn.Parameter(torch.ones(1))
+
+        def forward(self, x, targets):
+            return {"good": self.good.sum(), "bad": (self.w * float("nan")).sum()}
+
+    model = TwoPart()
+    with pytest.raises(FloatingPointError, match=r"First non-finite gradients: \['w'\]\."):
+        train_epoch(
+            model, batches([1.0], 1), build_optimizer(model, "sgd", 0.1, 0.9, 0.0),
+            Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0), torch.device("cpu"), 0, clip_norm=1.0,
+        )  # fmt: skip
 
 
 def test_gradients_are_clipped_and_reported_unclipped():

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import evaluate
 import train
 from engine.checkpoint import load_checkpoint
+from engine.config import dataset_kwargs, load_config
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -79,6 +80,44 @@ def test_resume_can_be_told_to_go_on_longer(run, tiny):
     assert [line["epoch"] for line in losses(run)] == [0, 1, 2, 3]
 
 
+def test_resume_refuses_to_be_another_run(run, tiny):
+    for override, what in (("model.T=3", "model"), ("optim.name=sgd", "optim.name"), ("train.batch_size=2", "steps")):
+        with pytest.raises(ValueError, match=f"resumes as what it was, but its .*{what}"):
+            train.main([tiny, override, "train.epochs=4", "--resume", str(run)])
+    with pytest.raises(ValueError, match="checkpoint_best.pt: a run resumes from its checkpoint_last.pt"):
+        train.main([tiny, "--resume", str(run / "checkpoint_best.pt")])
+
+
+def test_a_resumed_run_follows_and_records_its_overrides(run, tiny):
+    train.main([tiny, "train.epochs=4", "optim.weight_decay=0.25", "--resume", str(run)])
+    groups = load_checkpoint(run / "checkpoint_last.pt")["optimizer"]["param_groups"]
+    assert [g["weight_decay"] for g in groups] == [0.25, 0.0, 0.0]
+    assert "weight_decay: 0.25" in (run / "config.yaml").read_text()
+
+
+def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
+    for override, message in (
+        ("eval.protocol=prophese", "did you mean 'prophesee'"),
+        ("optim.name=adam", "optim.name = 'adam', did you mean 'adamw'"),
+        ("train.precision=fp16", "train.precision = 'fp16'"),
+        ("train.log_every=0", "train.log_every = 0: give at least 1"),
+        ("model.T=0", "model.T = 0: give at least 1"),
+        ("train.batch_size=999", "do not fill one batch of 999"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train.main([tiny, override])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_validation_is_never_augmented(tiny, scenes):
+    folder = train.main([tiny, "train.epochs=1", "data.val_split=train", "data.augment.hflip=1.0"])
+    kwargs = {"root": scenes, "num_steps": 2, "count_clip": 8}
+    assert load_checkpoint(folder / "checkpoint_last.pt")["metrics"]["val/images"] > 0
+    cfg = load_config(folder / "config.yaml")
+    assert "augment" not in dataset_kwargs(cfg)[1] and dataset_kwargs(cfg, augment=True)[1]["augment"]
+    assert {k: v for k, v in dataset_kwargs(cfg)[1].items() if k in kwargs} == kwargs | {"root": str(scenes)}
+
+
 def test_two_processes_train_one_model(tiny, tmp_path):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -101,6 +140,8 @@ def test_two_processes_train_one_model(tiny, tmp_path):
 
 def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys):
     out = tmp_path / "scores"
+    with pytest.raises(ValueError, match="model.neuron=relu.*the checkpoint decides"):
+        evaluate.main([str(run / "checkpoint_last.pt"), "model.neuron=relu"])
     metrics = evaluate.main([str(run / "checkpoint_last.pt"), "--out", str(out), "--spikes", "--plots"])
     written = json.loads((out / "metrics.json").read_text())
     assert written == metrics

@@ -133,3 +133,4 @@ def test_anchors_are_fitted_only_where_they_do_not_reach():
     assert "fitted" in h.fit_anchors(sizes)
     assert best_possible_recall(sizes, h.anchors.flatten(0, 1).numpy(), 4.0) == 1.0
     assert "kept" in h.fit_anchors(np.zeros((0, 2), dtype=np.float32))
+    assert "kept" in h.fit_anchors(np.full((3, 2), 9999.0, dtype=np.float32))  # too few to fit six anchors

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from analysis.firing_rate import FiringRates
 from models import create_model, list_models, load_published_weights, to_published_state_dict
 from models.ems_yolo import (
     ConvBN,
@@ -16,6 +17,7 @@ from models.ems_yolo import (
     concat_block_ms,
     concat_res2,
     max_pool,
+    upsample,
 )
 from models.heads import build_head
 from models.published import published_names
@@ -106,6 +108,33 @@ def test_whole_network_equals_the_published_code(golden):
     torch.testing.assert_close(raw[0], g["raw_p4"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(raw[1], g["raw_p5"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(decoded, g["decoded"], rtol=1e-4, atol=1e-3)
+
+
+def test_upsampling_equals_the_published_code(golden):
+    g = golden("ems_sample_up")
+    x = g["input"].requires_grad_()
+    y = upsample(x)
+    y.backward(g["grad_output"])
+    assert torch.equal(y, g["eval.output"])
+    torch.testing.assert_close(x.grad, g["eval.grad_input"])
+
+
+def test_firing_rates_equal_those_of_the_published_code(golden, shared):
+    path = shared / "golden" / "ems_model_res10-ee_nc4_firing.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    g = golden("ems_model_res10-ee_nc4")
+    model = create_model("ems_resnet10_ee", num_classes=4, T=4).eval()
+    load_published_weights(model, {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")})
+    with FiringRates(model) as firing, torch.no_grad():
+        model.raw(g["input"].float())
+    rates = firing.rates()
+    rows = {"bridge": 5, "p5": 6, "lateral": 7, "p4": 10} | {f"stages.{i}": i + 1 for i in range(4)}
+    published = json.loads(path.read_text())
+    for ours, row in rows.items():
+        for neuron, theirs in (("neuron1", "0"), ("neuron2", "3")):
+            rate = rates[f"network.{ours}.residual.{neuron}"]
+            assert rate == pytest.approx(published[f"model.{row}.residual_function.{theirs}"], abs=1e-6)
 
 
 # name: parameters at 80 and at 2 classes, file of published names and shapes (reference: authors' code)
