@@ -9,11 +9,9 @@ into spikes before each convolution. Layers without state run on T * B pictures 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neurons import NeuronSpec, build_neuron, neuron_factory
@@ -21,6 +19,7 @@ from neurons import NeuronSpec, build_neuron, neuron_factory
 from .detector import Detector
 from .heads import HeadSpec, build_head
 from .registry import register_model
+from .resample import max_pool, upsample
 from .time import over_time
 
 Factory = Callable[[], nn.Module]
@@ -152,16 +151,6 @@ def concat_res2(c1: int, c2: int, neuron: Factory, k: int = 3, s: int = 1) -> Co
 
 def concat_block_ms(c1: int, c2: int, neuron: Factory, k: int = 3, s: int = 1) -> ConcatBlock:
     return ConcatBlock(c1, c2, neuron, k, s, hidden=c2 // 2)
-
-
-def max_pool(x: Tensor, s: int) -> Tensor:
-    """s x s max pooling of each step; odd sizes round up, as the strided convolutions beside it do."""
-    return x if s == 1 else over_time(lambda x: F.max_pool2d(x, s, ceil_mode=True), x)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Each step twice as high and wide, by the nearest pixel."""
-    return over_time(partial(F.interpolate, scale_factor=2.0, mode="nearest"), x)
 
 
 def _published_residual(shortcut_index: int | None) -> dict[str, str]:

@@ -16,11 +16,10 @@ from models.ems_yolo import (
     basic_block_ms,
     concat_block_ms,
     concat_res2,
-    max_pool,
-    upsample,
 )
 from models.heads import build_head
 from models.published import published_names
+from models.resample import max_pool, upsample
 from neurons import build_neuron
 
 
