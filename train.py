@@ -155,3 +155,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; add --resume to continue after the last whole epoch")

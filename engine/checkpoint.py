@@ -26,6 +26,8 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:

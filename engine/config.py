@@ -147,6 +147,8 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
     """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without."""
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise ValueError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
     kwargs = {"root": plain["root"], "allow_missing": plain["allow_missing"], **plain["args"]}
     if plain["size"] is not None:

@@ -43,6 +43,8 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.pt: not a"):
         load_checkpoint(path)
+    with pytest.raises(ValueError, match="is a folder; name a checkpoint in it"):
+        load_checkpoint(tmp_path)
     with pytest.raises(ValueError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "y.pt")
 

@@ -90,6 +90,8 @@ def test_mistakes_name_file_key_and_remedy(tmp_path, text, message):
 
 
 def test_mistakes_on_the_command_line():
+    with pytest.raises(ValueError, match="data.root is not set"):
+        dataset_kwargs(load_config("configs/coco/ems_resnet18.yaml"))
     with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'train.batch_size'"):
         load_config("configs/demo.yaml", ["train.batchsize=3"])
     with pytest.raises(ValueError, match="not of the form key=value"):
