@@ -29,6 +29,7 @@ from data import Problems, create_dataset, eval_loader
 from engine import distributed
 from engine.checkpoint import load_detector
 from engine.config import config_from_plain, dataset_kwargs
+from engine.errors import reason
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch
 from engine.pictures import draw_samples
@@ -145,4 +146,4 @@ if __name__ == "__main__":
     try:
         main()
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {reason(error)}")

@@ -28,6 +28,7 @@ from engine import distributed
 from engine.checkpoint import init_from, load_checkpoint
 from engine.config import config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.ema import build_ema
+from engine.errors import reason
 from engine.evaluator import Evaluator
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
@@ -44,6 +45,9 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, or the last run")
     args = parser.parse_intermixed_args(argv)
 
+    if args.resume and "=" in args.resume:  # `--resume train.epochs=9`: the last run, with an override
+        args.overrides.append(args.resume)
+        args.resume = ""
     cfg = load_config(args.config, args.overrides)
     folder = None
     if args.resume is not None:
@@ -154,6 +158,6 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {reason(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted; add --resume to continue after the last whole epoch")

@@ -2,7 +2,8 @@
 
     python -m data.check CONFIG [key=value ...] [--fast]
 
-Exit code 1 where something would stop a training. `--fast` reads labels only, not the pictures and recordings.
+Exit code 1 where something would stop a training; with data.strict, for anything found. `--fast` reads labels only,
+not the pictures and recordings.
 """
 
 from __future__ import annotations
@@ -228,4 +229,4 @@ if __name__ == "__main__":
     except ValueError as error:
         sys.exit(f"{parser.prog}: {error}")
     print(report)
-    sys.exit(1 if report.fatal else 0)
+    sys.exit(1 if report.fatal or (cfg.data.strict and report.problems.items) else 0)

@@ -31,7 +31,7 @@ def list_datasets() -> list[str]:
 def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
     """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments."""
     if name not in _DATASETS:
-        raise ValueError(f"unknown dataset {name!r}{did_you_mean(name, _DATASETS)} Known: {list_datasets()}")
+        raise ValueError(f"unknown dataset {name!r}{did_you_mean(name, _DATASETS) or '.'} Known: {list_datasets()}")
     cls = _DATASETS[name]
     reject_unknown(kwargs, _arguments(cls), f"dataset {name!r}")
     return cls(split, **kwargs)  # type: ignore[call-arg]

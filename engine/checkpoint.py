@@ -33,8 +33,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain values: {reason}") from error
+        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain values, and nothing else") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
     return content

@@ -206,6 +206,10 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
 
 
 def _check_values(cfg: DictConfig) -> None:
+    if cfg.seed < 0:
+        raise ValueError(f"seed = {cfg.seed}: give 0 or more")
+    if cfg.threads is not None and cfg.threads < 1:
+        raise ValueError(f"threads = {cfg.threads}: give at least 1, or null for torch's own choice")
     counts = ("epochs", "batch_size", "accumulate", "eval_every", "log_every")
     for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
         if (value := OmegaConf.select(cfg, key)) < 1:

@@ -19,7 +19,10 @@ def start(device: str) -> torch.device:
         raise ValueError(f"device={device} would put every process on one GPU: use device=cuda with torchrun")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device = {device!r} is none that torch knows: give auto, cpu or cuda") from error
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError(f"device={device}, but torch sees no CUDA device; use device=cpu")

@@ -15,7 +15,7 @@ def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.devic
     """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], truth left."""
     pictures = []
     model.eval()
-    for index in torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist():
+    for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
         x = sample.x.to(device).float() * dataset.scale
         output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]

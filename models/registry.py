@@ -34,6 +34,6 @@ def create_model(name: str, **kwargs: Any) -> Detector:
     same), in_channels; its own further arguments stand in its function's signature.
     """
     if name not in _MODELS:
-        raise ValueError(f"unknown model {name!r}{did_you_mean(name, _MODELS)} Known: {list_models()}")
+        raise ValueError(f"unknown model {name!r}{did_you_mean(name, _MODELS) or '.'} Known: {list_models()}")
     reject_unknown(kwargs, list(inspect.signature(_MODELS[name]).parameters), f"model {name!r}")
     return _MODELS[name](**kwargs)

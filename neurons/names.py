@@ -16,4 +16,5 @@ def reject_unknown(given: Iterable[str], accepted: list[str], owner: str) -> Non
     """ValueError for the first argument that `owner` ("neuron 'lif'") does not take."""
     for key in given:
         if key not in accepted:
-            raise ValueError(f"{owner} has no argument {key!r}{did_you_mean(key, accepted)} It takes {accepted}")
+            near = did_you_mean(key, accepted) or "."
+            raise ValueError(f"{owner} has no argument {key!r}{near} It takes {accepted}")

@@ -32,7 +32,7 @@ def list_neurons() -> list[str]:
 def build_neuron(name: str, **kwargs: Any) -> nn.Module:
     """A new neuron module, x_seq [T, ...] -> y_seq [T, ...]; without arguments, the published one of that name."""
     if name not in _NEURONS:
-        raise ValueError(f"unknown neuron {name!r}{did_you_mean(name, _NEURONS)} Known: {list_neurons()}")
+        raise ValueError(f"unknown neuron {name!r}{did_you_mean(name, _NEURONS) or '.'} Known: {list_neurons()}")
     cls = _NEURONS[name]
     reject_unknown(kwargs, list(inspect.signature(cls).parameters), f"neuron {name!r}")
     return cls(**kwargs)

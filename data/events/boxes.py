@@ -7,6 +7,8 @@ class_confidence. x, y is the top-left corner in pixels, t in us on the clock of
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -107,7 +109,7 @@ def _load(path: str | Path, problems: Problems) -> np.ndarray:
     fields = ", ".join(BOX_DTYPE.names or ())
     try:
         raw = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, BadZipFile, TokenError) as error:  # all that a damaged header raises
         return fatal("not a label array", "", str(error), f"Save a numpy array with the fields {fields}")
     if not isinstance(raw, np.ndarray):
         return fatal("not a label array", "", "an .npz archive", "Save one array with numpy.save")

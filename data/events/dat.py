@@ -153,9 +153,17 @@ class DatReader:
         inside = (events.x < self.width) & (events.y < self.height)
         if inside.all():
             return events
+        outside = int(len(events) - inside.sum())
+        if outside > max(0.01 * len(events), 10):
+            i = int(np.argmin(inside))
+            raise ValueError(
+                f"{self.path}: record {low + i}: x={events.x[i]}, y={events.y[i]} is outside the sensor of "
+                f"{self.width}x{self.height}, with {outside} of {len(events)} events. Correct Width and Height"
+            )
         if not self.dropped:
-            log.warning("%s: dropping events outside the %dx%d sensor", self.path, self.width, self.height)
-        self.dropped += int(len(events) - inside.sum())
+            sensor = f"{self.width}x{self.height}"
+            log.warning("%s: dropping %d events outside the %s sensor, and any later", self.path, outside, sensor)
+        self.dropped += outside
         return Events(events.t[inside], events.x[inside], events.y[inside], events.p[inside])
 
     def close(self) -> None:

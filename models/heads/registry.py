@@ -37,6 +37,6 @@ def build_head(spec: HeadSpec, channels: Sequence[int], strides: Sequence[int], 
     kwargs = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = kwargs.pop("name", None)
     if name not in _HEADS:
-        raise ValueError(f"unknown head {name!r}{did_you_mean(name, _HEADS)} Known: {list_heads()}")
+        raise ValueError(f"unknown head {name!r}{did_you_mean(name, _HEADS) or '.'} Known: {list_heads()}")
     reject_unknown(kwargs, list(inspect.signature(_HEADS[name]).parameters)[3:], f"head {name!r}")
     return _HEADS[name](channels, strides, num_classes, **kwargs)

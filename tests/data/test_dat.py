@@ -215,3 +215,13 @@ def test_writing_refuses_what_could_not_be_read(tmp_path, column, value, says):
         write_dat(tmp_path / "a.dat", t[::-1], *rest, width=304, height=240)
     with pytest.raises(ValueError, match="have 9, 10, 10, 10 entries"):
         write_dat(tmp_path / "a.dat", t[:9], *rest, width=304, height=240)
+
+
+def test_a_window_mostly_outside_the_sensor_is_an_error(tmp_path):
+    n = 1000
+    x = np.arange(n) % 300
+    write_dat(tmp_path / "a_td.dat", np.arange(n), x, x * 0, x * 0, 304, 240)
+    raw = (tmp_path / "a_td.dat").read_bytes().replace(b"% Width 304", b"% Width 100")
+    (tmp_path / "a_td.dat").write_bytes(raw)
+    with pytest.raises(ValueError, match="a_td.dat: record 100: x=100, y=0 is outside the sensor of 100x240"):
+        open_dat(tmp_path / "a_td.dat").read(-1, n)

@@ -158,3 +158,11 @@ def test_a_truncated_file_is_fatal(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match="a_bbox.npy: not a label array"):
         read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((\n\n"])
+def test_damaged_files_are_named(tmp_path, content):
+    path = tmp_path / "a_bbox.npy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a_bbox.npy"):
+        read(path)
