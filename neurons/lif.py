@@ -25,7 +25,7 @@ class _LIFSteps(torch.autograd.Function):
             torch.gt(h, v_threshold, out=s_seq[t])
             torch.sub(h, v_threshold, out=distance).abs_()
             torch.lt(distance, width / 2, out=inside[t])
-            h.addcmul_(h, s_seq[t], value=-1)  # h (1 - s): exact, and three times as fast as masked_fill_
+            h.addcmul_(h, s_seq[t], value=-1)  # h (1 - s): exact, and much faster than masked_fill_ on a CPU
         ctx.save_for_backward(s_seq.bool(), inside)
         ctx.leak, ctx.width = leak, width
         return s_seq
