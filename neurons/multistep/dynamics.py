@@ -1,0 +1,90 @@
+"""One description of a neuron's dynamics, read by every backend.
+
+    H[t] = keep V[t-1] + gain X[t] + rest       keep = 1 - 1/tau, gain = 1/tau if decay_input else 1,
+                                                rest = v_reset / tau (hard reset to another value than 0)
+    S[t] = emit(H[t])
+    V[t] = reset(H[t], S[t])                    V[-1] = v_init, or what a stream carried on
+
+    emit        S                                           soft reset (v_reset None)      hard reset
+    binary      [H > th], or [H >= th] if inclusive         H - th S                       v_reset where S
+    ternary     P - N, P = [H >= th], N = [-H >= r th]      H - th P + r th N              v_reset where P or N
+    integer     round_half_even(clip(H / th, 0, levels))    H - th S                       -
+    silu        H sigmoid(H)                                C (1 - stopgrad(S)), C = S or H                -
+    qcfs        th / L clip(floor(X L / th + 1/2), 0, L)    no membrane: every step alone                  -
+    sth         clip(X, 0, th) or clip(slope X, -th, 0)     no membrane: every step alone                  -
+
+th is `v_threshold`, r is `negative`, L is `levels`. P and N have the derivative `surrogate` at H - th and at -H - r th,
+integer has 1/th where 0 <= H / th <= levels. `detach_reset` stops the gradient through P, N and S in the reset. tau and
+th may be learned: the 0-d tensors `decay` (= 1/tau) and `threshold` then take the place of the numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+
+MEMORYLESS = ("qcfs", "sth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dynamics:
+    emit: str
+    tau: float = math.inf
+    decay_input: bool = False
+    v_threshold: float = 1.0
+    v_reset: float | None = None
+    v_init: float = 0.0
+    surrogate: str = "none"
+    alpha: float = 1.0
+    detach_reset: bool = False
+    inclusive: bool = True
+    negative: float = 1.0
+    levels: int = 1
+    slope: float = 1.0
+    carries_output: bool = False  # silu: C is S, as in a published network whose SiLU works in place
+
+    @property
+    def keep(self) -> float:
+        return 1 - 1 / self.tau
+
+    @property
+    def gain(self) -> float:
+        return 1 / self.tau if self.decay_input else 1.0
+
+    @property
+    def rest(self) -> float:
+        return (self.v_reset or 0.0) / self.tau
+
+    @property
+    def memoryless(self) -> bool:
+        return self.emit in MEMORYLESS
+
+    def bits(self, learned_decay: bool, learned_threshold: bool) -> int:
+        """Bits that backward needs per element and step; 0: it needs the input, and works the rest out again.
+
+        binary: inside the window, fired (hard reset, learned threshold). ternary: the same for both thresholds.
+        integer: inside. sth: on one of the slopes, positive. Smooth surrogates, a learned tau, a hard reset that is not
+        detached, and the learned thresholds of integer and qcfs need the values themselves.
+        """
+        spiking = self.emit in ("binary", "ternary")
+        if learned_decay or self.emit == "silu" or (spiking and self.surrogate != "rectangle"):
+            return 0
+        if self.emit == "sth":
+            return 2
+        if not spiking:
+            return 0 if learned_threshold else 1
+        if self.v_reset is not None and not self.detach_reset:
+            return 0
+        fired = self.v_reset is not None or learned_threshold
+        return (2 if self.emit == "ternary" else 1) * (2 if fired else 1)
+
+    def to_json(self) -> str:
+        """What the operators carry as their argument, so that graphs and exported programs can be read."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    @functools.lru_cache(maxsize=None)
+    def from_json(text: str) -> Dynamics:
+        return Dynamics(**json.loads(text))

@@ -1,0 +1,150 @@
+"""The multi-step operators `spikesight::steps` and `spikesight::steps_backward`, for PyTorch to treat like its own.
+
+torch.compile, torch.export, DDP and checkpointing see one node per neuron. Which backend computes it is decided when
+it runs (`backends.py`). Backward keeps packed bits where the dynamics allow it, else the input, and nothing besides.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import backends, formulas
+from .dynamics import Dynamics
+from .layout import empty_steps, flat, laid_out_like, unflat, with_dense_steps
+from .reference import reference
+
+
+@torch.library.custom_op("spikesight::steps", mutates_args=())
+def steps(
+    x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, dynamics: str, save: bool,
+    return_v: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """All steps of a neuron: y_seq [T, ...], the bits for backward [bytes, ...] and the last membrane [...].
+
+    Args:
+        x_seq: [T, ...] fp32, fp16, bf16 or fp64, in any memory format.
+        v: [...] membrane to start from; None: `v_init` of the dynamics.
+        decay, threshold: learned 1/tau and threshold, 0-d fp32; None: those of the dynamics.
+        dynamics: `Dynamics.to_json`.
+        save: a backward will follow.
+        return_v: whether the last membrane is wanted; else it is empty.
+        backend: auto, torch, compile or cupy.
+    """
+    d = Dynamics.from_json(dynamics)
+    x_seq = with_dense_steps(x_seq)
+    if not x_seq.numel():
+        return _empty(d, x_seq, decay, threshold, save, return_v)
+    run = backends.choose(backend, x_seq)
+    y, packed, v_last = run.forward(d, flat(x_seq), _flat_state(v, x_seq), decay, threshold, save, return_v)
+    return unflat(y, x_seq), unflat(packed, x_seq), unflat(v_last[None], x_seq)[0] if return_v else v_last
+
+
+def _flat_state(v: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if v is None else flat(laid_out_like(v[None].to(formulas.compute_dtype(like.dtype)), like))[0]
+
+
+@steps.register_fake
+def _(x_seq, v, decay, threshold, dynamics, save, return_v, backend):
+    return _empty(Dynamics.from_json(dynamics), with_dense_steps(x_seq), decay, threshold, save, return_v)
+
+
+def _empty(d: Dynamics, x_seq: Tensor, decay, threshold, save: bool, return_v: bool) -> tuple[Tensor, Tensor, Tensor]:
+    bits = d.bits(decay is not None, threshold is not None) if save else 0
+    v_last = empty_steps(x_seq, 1, formulas.compute_dtype(x_seq.dtype))[0]
+    return (
+        empty_steps(x_seq, x_seq.shape[0], x_seq.dtype),
+        empty_steps(x_seq, formulas.bytes_for(x_seq.shape[0], bits), torch.uint8),
+        v_last if return_v else v_last.new_empty(0),
+    )
+
+
+@torch.library.custom_op("spikesight::steps_backward", mutates_args=())
+def steps_backward(
+    grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
+    threshold: Tensor | None, dynamics: str, return_grad_v: bool, backend: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of x_seq, of v (empty unless asked for) and of the learned decay and threshold (empty where not learned).
+
+    `saved` is what `steps` kept: its bits, or its input where the dynamics need it.
+    """
+    d = Dynamics.from_json(dynamics)
+    saved = with_dense_steps(saved)
+    if not grad_y_seq.numel():
+        return _empty_gradients(grad_y_seq, saved, decay, threshold, return_grad_v)
+    run = backends.choose(backend, grad_y_seq)
+    grad_x, grad_v, grad_decay, grad_threshold = run.backward(
+        d, flat(laid_out_like(grad_y_seq, saved)), _flat_state(grad_v, saved), flat(saved), _flat_state(v, saved),
+        decay, threshold, return_grad_v,
+    )  # fmt: skip
+    grad_v = unflat(grad_v[None], saved)[0] if return_grad_v else grad_v
+    return unflat(grad_x, saved), grad_v, grad_decay, grad_threshold
+
+
+@steps_backward.register_fake
+def _(grad_y_seq, grad_v, saved, v, decay, threshold, dynamics, return_grad_v, backend):
+    return _empty_gradients(grad_y_seq, with_dense_steps(saved), decay, threshold, return_grad_v)
+
+
+def _empty_gradients(grad_y_seq: Tensor, saved: Tensor, decay, threshold, return_grad_v: bool):
+    dtype = formulas.compute_dtype(grad_y_seq.dtype)
+    grad_v = empty_steps(saved, 1, dtype)[0]
+    none = grad_v.new_empty(0)
+    return (
+        empty_steps(saved, grad_y_seq.shape[0], grad_y_seq.dtype),
+        torch.zeros_like(grad_v) if return_grad_v else none,
+        none.new_empty(0) if decay is None else grad_v.new_zeros(()),
+        none.new_empty(0) if threshold is None else grad_v.new_zeros(()),
+    )
+
+
+def _setup(ctx, inputs, output) -> None:
+    x_seq, v, decay, threshold, ctx.dynamics, save, ctx.return_v, ctx.backend = inputs
+    _, packed, v_last = output
+    ctx.mark_non_differentiable(packed, *([] if ctx.return_v else [v_last]))
+    if not save:
+        ctx.keeps = None
+        return
+    d = Dynamics.from_json(ctx.dynamics)
+    ctx.keeps = "bits" if d.bits(decay is not None, threshold is not None) else "input"
+    ctx.save_for_backward(packed if ctx.keeps == "bits" else x_seq, v, decay, threshold)
+
+
+def _backward(ctx, grad_y_seq: Tensor, _: Tensor, grad_v: Tensor):
+    if ctx.keeps is None:
+        raise RuntimeError("spikesight::steps ran with save=False and kept nothing for backward")
+    saved, v, decay, threshold = ctx.saved_tensors
+    handed_on = grad_v if ctx.return_v else None
+    if torch.is_grad_enabled():
+        found = _differentiable(ctx, grad_y_seq, handed_on, saved, v, decay, threshold)
+    else:
+        found = steps_backward(
+            grad_y_seq, handed_on, saved, v, decay, threshold, ctx.dynamics, v is not None, ctx.backend
+        )
+    grad_x, grad_v0, grad_decay, grad_threshold = found
+    return (
+        grad_x, None if v is None else grad_v0, None if decay is None else grad_decay,
+        None if threshold is None else grad_threshold, None, None, None, None,
+    )  # fmt: skip
+
+
+def _differentiable(ctx, grad_y_seq, grad_v, saved, v, decay, threshold):
+    """The gradients as functions that autograd can differentiate again, for `create_graph=True`."""
+    d = Dynamics.from_json(ctx.dynamics)
+    if ctx.keeps == "bits":  # linear in the gradients, with constant masks
+        packed = with_dense_steps(saved)
+        g = flat(laid_out_like(grad_y_seq, packed))
+        gx, gv, gd, gt = formulas.backward(d, g, _flat_state(grad_v, packed), flat(packed), None, decay, threshold, v is not None)
+        return unflat(gx, packed), unflat(gv[None], packed)[0] if v is not None else gv, gd, gt
+    inputs = [saved, v, decay, threshold]
+    given = [t for t in inputs if t is not None]
+    y_seq, v_last = reference(d, *inputs)
+    outputs, grads = [y_seq], [grad_y_seq]
+    if grad_v is not None:
+        outputs.append(v_last)
+        grads.append(grad_v)
+    found = iter(torch.autograd.grad(outputs, given, grads, create_graph=True, allow_unused=True))
+    return [None if t is None else next(found) for t in inputs]
+
+
+steps.register_autograd(_backward, setup_context=_setup)

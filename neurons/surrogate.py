@@ -1,0 +1,55 @@
+"""Surrogate derivatives: what stands in for the derivative of a step at distance x = H - v_threshold.
+
+`alpha` is SpikingJelly's parameter, and its value there the default here:
+
+    rectangle   alpha where |x| < 1 / (2 alpha), else 0             EMS-YOLO (width 1 = alpha 1); SpikingJelly's Rect
+    triangle    alpha max(0, 1 - alpha |x|)                         SpikingJelly's PiecewiseQuadratic
+    atan        (alpha / 2) / (1 + (pi / 2 alpha x)^2)              EAS-SNN (alpha 2)
+    sigmoid     alpha s (1 - s), s = 1 / (1 + exp(-alpha x))        SpikingJelly's default (alpha 4)
+
+I-LIF's window, 1 where 0 <= H / v_threshold <= D, belongs to that neuron alone and is not a choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .names import did_you_mean, reject_unknown
+
+DEFAULT_ALPHA = {"rectangle": 1.0, "triangle": 1.0, "atan": 2.0, "sigmoid": 4.0}
+SurrogateSpec = str | Mapping[str, Any]
+
+
+def parse_surrogate(spec: SurrogateSpec) -> tuple[str, float]:
+    """(name, alpha) from "atan" or {"name": "atan", "alpha": 1.5}."""
+    if isinstance(spec, str):
+        spec = {"name": spec}
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise ValueError(f"surrogate must be a name or a mapping with 'name' and 'alpha', got {spec!r}")
+    name = spec["name"]
+    if name not in DEFAULT_ALPHA:
+        near = did_you_mean(name, DEFAULT_ALPHA) or "."
+        raise ValueError(f"unknown surrogate {name!r}{near} Known: {sorted(DEFAULT_ALPHA)}")
+    reject_unknown(spec, ["name", "alpha"], f"surrogate {name!r}")
+    alpha = spec.get("alpha", DEFAULT_ALPHA[name])
+    if not (isinstance(alpha, int | float) and 0 < alpha < math.inf):
+        raise ValueError(f"surrogate {name!r}: alpha must be a positive number, got {alpha!r}")
+    return name, float(alpha)
+
+
+def derivative(name: str, alpha: float, x: Tensor) -> Tensor:
+    """The surrogate derivative at x, elementwise and itself differentiable."""
+    if name == "rectangle":
+        return (x.abs() < 0.5 / alpha).to(x.dtype) * alpha
+    if name == "triangle":
+        return alpha * (1 - alpha * x.abs()).clamp(min=0)
+    if name == "atan":
+        y = (math.pi / 2 * alpha) * x
+        return (alpha / 2) / (1 + y * y)
+    s = torch.sigmoid(alpha * x)
+    return alpha * s * (1 - s)
