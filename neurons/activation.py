@@ -11,6 +11,7 @@ from .registry import register_neuron
 
 class _Activation(MultiStepNeuron):
     spiking = False
+    memoryless = True
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
         return self.steps(x_seq)  # no membrane, so no need for float32
@@ -20,6 +21,23 @@ class _Activation(MultiStepNeuron):
 class ReLU(_Activation):
     def steps(self, x_seq: Tensor) -> Tensor:
         return F.relu(x_seq)
+
+
+@register_neuron("leaky_relu")
+class LeakyReLU(_Activation):
+    """Slope 0.1 below 0: Darknet's, which Spiking-YOLO converts."""
+
+    def __init__(self, negative_slope: float = 0.1):
+        super().__init__()
+        if not 0 <= negative_slope < 1:
+            raise ValueError(f"negative_slope must be at least 0 and below 1, got {negative_slope}")
+        self.negative_slope = negative_slope
+
+    def steps(self, x_seq: Tensor) -> Tensor:
+        return F.leaky_relu(x_seq, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope:g}"
 
 
 @register_neuron("silu")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import torch
 from spikingjelly.activation_based import base
-from torch import Tensor
+from torch import Tensor, nn
+
+from .multistep.backends import check_backend
+from .multistep.dynamics import Dynamics
+from .multistep.ops import steps
 
 
 class MultiStepNeuron(base.MemoryModule):
     """x_seq [T, ...] -> y_seq [T, ...], of the same shape, dtype and memory layout.
 
     Every call starts from the resting potential and stores nothing, so two calls with one input give one output and
-    `reset_net`, EMA copies and pickling never meet a live graph. The membrane is float32 whatever autocast does.
-    Subclasses implement `steps`.
+    `reset_net`, EMA copies and pickling never meet a live graph; `neurons.Stream` carries the membrane on where that
+    is wanted. The membrane is float32 whatever autocast does. Subclasses implement `steps`.
     """
 
     spiking: bool = True  # False for the activations of ANN twins
+    memoryless: bool = False  # True where every step stands alone, so that there is nothing to carry on
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,3 +36,59 @@ class MultiStepNeuron(base.MemoryModule):
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
         with torch.autocast(x_seq.device.type, enabled=False):
             return self.steps(x_seq.float()).to(x_seq.dtype)
+
+
+class DynamicNeuron(MultiStepNeuron):
+    """A neuron that is one of the `Dynamics`, computed by the multi-step kernels.
+
+    Args:
+        dynamics: equation and constants.
+        learn_threshold: make `v_threshold` a 0-d parameter.
+        backend: `auto` (the fastest that works), `cupy` (CUDA), `compile` (torch.compile) or `torch` (eager). All give
+            the same output and gradient; a backend asked for by name that cannot work raises and says why.
+    """
+
+    def __init__(self, dynamics: Dynamics, learn_threshold: bool = False, backend: str = "auto"):
+        super().__init__()
+        check_backend(backend)
+        dynamics.check()
+        self.dynamics, self.backend = dynamics, backend
+        self.memoryless = dynamics.memoryless
+        self._json = dynamics.to_json()
+        self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold)) if learn_threshold else None
+        self.stream: str | None = None  # set by neurons.Stream: "detached", "attached", or None
+        self.carried: Tensor | None = None
+
+    def decay(self) -> Tensor | None:
+        """1/tau, 0-d, where it is learned."""
+        return None
+
+    def reset(self) -> None:
+        super().reset()
+        self.carried = None
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
+        if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} needs a floating point input [T, ...] with T >= 1, "
+                f"got {x_seq.dtype} {list(x_seq.shape)}"
+            )
+        v = self.carried
+        if v is not None and v.shape != x_seq.shape[1:]:
+            raise ValueError(
+                f"{type(self).__name__} carries a membrane of shape {list(v.shape)} but one step of its input is "
+                f"{list(x_seq.shape[1:])}: keep the batch as it is within a stream, or reset the stream"
+            )
+        decay, streaming = self.decay(), self.stream is not None and not self.memoryless
+        parts = [t for t in (x_seq, v, decay, self.threshold) if t is not None]
+        save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
+        y_seq, _, v_last = steps(x_seq, v, decay, self.threshold, self._json, save, streaming, self.backend)
+        if streaming:
+            self.carried = v_last if self.stream == "attached" else v_last.detach()
+        return y_seq
+
+    def extra_repr(self) -> str:
+        text = self.dynamics.describe()
+        if self.threshold is not None:
+            text += ", learn_threshold=True"
+        return text if self.backend == "auto" else f"{text}, backend={self.backend}"

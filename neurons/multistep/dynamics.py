@@ -61,6 +61,25 @@ class Dynamics:
     def memoryless(self) -> bool:
         return self.emit in MEMORYLESS
 
+    def check(self) -> None:
+        """ValueError for constants outside the equations."""
+        if not self.tau > 1:
+            raise ValueError(f"tau must be above 1 (the leak factor is 1 - 1/tau), got {self.tau}")
+        if not 0 < self.v_threshold < math.inf:
+            raise ValueError(f"v_threshold must be positive, got {self.v_threshold}")
+        if not (isinstance(self.levels, int) and 1 <= self.levels < 1 << 24):
+            raise ValueError(f"the number of levels must be a positive integer, got {self.levels}")
+        if not 0 < self.slope <= 1:
+            raise ValueError(f"negative_slope must be above 0 and at most 1, got {self.slope}")
+        if self.v_reset is not None and not -self.v_threshold < self.v_reset < self.v_threshold:
+            raise ValueError(f"v_reset must lie below v_threshold {self.v_threshold}, got {self.v_reset}")
+
+    def describe(self) -> str:
+        """For `repr`: what differs from the defaults."""
+        fields = [(f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self)]
+        told = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v, default in fields if v != default]
+        return ", ".join(told)
+
     def bits(self, learned_decay: bool, learned_threshold: bool) -> int:
         """Bits that backward needs per element and step; 0: it needs the input, and works the rest out again.
 

@@ -1,0 +1,25 @@
+"""Clipped leaky ReLU: the activation of an ANN that is to become signed integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from .base import DynamicNeuron
+from .multistep.dynamics import Dynamics
+from .registry import register_neuron
+
+
+@register_neuron("sth")
+class STH(DynamicNeuron):
+    """Y = clip(X, 0, th) where X >= 0, clip(negative_slope X, -th, 0) below, every step alone
+
+    The sthLeakyReLU of double-threshold conversion: what `signed_if` with the same slope and v_threshold = th fires at.
+    The paper gives neither th nor the slope; 0.1 and a learned th from 4 on are this project's.
+
+    Args: `negative_slope`; `v_threshold`: th at the start; `learn_threshold`: train it; `backend`.
+    """
+
+    spiking = False
+
+    def __init__(
+        self, negative_slope: float = 0.1, v_threshold: float = 4.0, learn_threshold: bool = True, backend: str = "auto"
+    ):
+        super().__init__(Dynamics("sth", v_threshold=v_threshold, slope=negative_slope), learn_threshold, backend)
