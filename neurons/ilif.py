@@ -13,8 +13,8 @@ class ILIF(DynamicNeuron):
 
     with dS/dH = 1 where 0 <= H <= D, ends included, and halves rounded to the even integer. SpikeYOLO (Luo et al., ECCV
     2024), class `mem_update` with `MultiSpike4`: leak 0.25, D = 4, unit threshold. The published Gen1 code is another
-    neuron, H = (V + X) / 2: `tau=2, decay_input=True`. With another `v_threshold`, S = round(clip(H / v_threshold, 0, D))
-    and V = H - v_threshold S, as in SpikingJelly's `ILIFNode`, whose default keeps the gradient of the reset.
+    neuron, H = (V + X) / 2: `tau=2, decay_input=True`. With another threshold, S = round(clip(H / v_threshold, 0, D)),
+    V = H - v_threshold S, as in SpikingJelly's `ILIFNode`, whose default keeps the gradient of the reset.
 
     Args: `D`, the largest output, >= 1; the others as in `LIF`.
     """

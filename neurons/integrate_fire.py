@@ -16,7 +16,7 @@ class IF(DynamicNeuron):
     v_threshold / 2 makes it equal QCFS with L = T levels (Bu et al., ICLR 2022). Rueckauer et al., 2017; the firing
     condition includes equality, which the worked example of the Spiking YOLOv3 paper needs.
 
-    Args: `v_init`, the potential before the first step (None: v_reset, or 0 with the soft reset); the others as in `LIF`.
+    Args: `v_init`, the potential before the first step (None: v_reset, or 0 with a soft reset); the others as in `LIF`.
     """
 
     def __init__(

@@ -11,10 +11,10 @@ from .registry import register_neuron
 class QCFS(DynamicNeuron):
     """Y = lambda / L clip(floor(X L / lambda + 1/2), 0, L), every step alone
 
-    with, where -lambda / 2L <= X < lambda - lambda / 2L, dY/dX = 1 and dY/dlambda = (Y - X) / lambda; below 0 and 0, above 0
-    and 1. Bu et al., ICLR 2022. An `if` neuron with v_threshold = lambda, v_init = lambda / 2 and a constant input fires at
-    this rate over T = L steps. Differs from the reference code, which clips after the floor and so depends on the
-    gradient of torch.clamp at its bounds (1 up to torch 2.13, 0 in 2.15, where L = 1 does not train at all).
+    with dY/dX = 1 and dY/dlambda = (Y - X) / lambda where -lambda / 2L <= X < lambda - lambda / 2L; both are 0 below,
+    0 and 1 above. Bu et al., ICLR 2022. An `if` neuron with v_threshold = lambda, v_init = lambda / 2 and a constant
+    input fires at this rate over T = L steps. Differs from the reference code, which clips after the floor and so
+    depends on the gradient of torch.clamp at its bounds (1 up to torch 2.13, 0 in 2.15, where L = 1 does not train).
 
     Args:
         L: number of levels above 0.

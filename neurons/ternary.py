@@ -18,7 +18,7 @@ class TernaryLIF(DynamicNeuron):
     this equals up to rounding. `tau=4/3, decay_input=False` is the forward dynamics of Guo et al., AAAI 2024 ("Ternary
     Spike"), without their learned amplitude.
 
-    Args: `v_reset`: potential after a spike of either sign; None: soft reset, V = H - v_threshold S; the others as in `LIF`.
+    Args: `v_reset`: potential after a spike of either sign, None: V = H - v_threshold S; the others as in `LIF`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Which implementation runs a neuron: CuPy kernels on CUDA, compiled formulas, or the formulas as they are.
 
 `auto` takes the first that works on one tiny call: cupy, compile, torch on CUDA; compile, torch elsewhere. What was
-chosen and why the others were not is logged once per device type. A backend asked for by name works or raises.
+chosen and why the others were not is logged once per device. A backend asked for by name works or raises.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Backend(NamedTuple):
     name: str
     forward: Callable[..., Any]
     backward: Callable[..., Any]
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 TORCH = Backend("torch", eager.forward, eager.backward)
@@ -50,10 +51,10 @@ def load(name: str, device_type: str) -> Backend:
         raise RuntimeError(f"it needs a CUDA tensor, this one is on {device_type}")
     from . import cupy_kernels
 
-    return Backend("cupy", cupy_kernels.forward, cupy_kernels.backward)
+    return Backend("cupy", cupy_kernels.forward, cupy_kernels.backward, TORCH.dtypes[:3])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def tried(name: str, device: torch.device) -> Backend | str:
     """The backend if it gives the formulas' results on one tiny call on that device, else why not."""
     try:
@@ -68,31 +69,60 @@ def tried(name: str, device: torch.device) -> Backend | str:
             return "its results on a test call are wrong"
         return backend
     except Exception as error:  # whatever a toolchain may raise: the reason is reported, the next backend is tried
-        return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+        return reason(error)
 
 
-@functools.lru_cache(maxsize=None)
+def reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+@functools.cache
 def automatic(device: torch.device) -> Backend:
-    refused = []
+    refused: list[tuple[str, str]] = []
     for name in ("cupy", "compile", "torch") if device.type == "cuda" else ("compile", "torch"):
         found = tried(name, device)
         if isinstance(found, Backend):
-            why = "".join(f"; {other}: {reason}" for other, reason in refused)
+            why = "".join(f"; not {other}: {text}" for other, text in refused)
             log.info("neurons on %s: backend %s%s", device, found.name, why)
-            return found
+            return found if found is TORCH else or_eager(found)
         refused.append((name, found))
-    raise RuntimeError(f"no backend works on {device}: {refused}")
+    raise AssertionError("the torch backend always works")
+
+
+def or_eager(backend: Backend) -> Backend:
+    """The backend, with eager formulas in its place from the first time it fails on some dynamics."""
+    failed: set[Dynamics] = set()
+
+    def guarded(fast: Callable[..., Any], slow: Callable[..., Any]) -> Callable[..., Any]:
+        def run(d: Dynamics, *arguments: Any) -> Any:
+            if d not in failed:
+                try:
+                    return fast(d, *arguments)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as error:
+                    failed.add(d)
+                    log.warning("neurons: backend torch in place of %s for %s: %s", backend.name, d, reason(error))
+            return slow(d, *arguments)
+
+        return run
+
+    forward, backward = guarded(backend.forward, TORCH.forward), guarded(backend.backward, TORCH.backward)
+    return Backend(backend.name, forward, backward, backend.dtypes)
 
 
 def choose(name: str, x_seq: Tensor) -> Backend:
-    """The backend for this tensor."""
+    """The backend for this tensor; RuntimeError that says why where the one asked for cannot run."""
     if name == "torch":
         return TORCH
     if name != "auto":
         found = tried(name, x_seq.device)
+        if isinstance(found, Backend) and x_seq.dtype not in found.dtypes:
+            found = f"it has no kernels for {x_seq.dtype}"
         if isinstance(found, str):
             raise RuntimeError(f"neurons with backend={name!r} cannot run on {x_seq.device}: {found}")
         return found
     if x_seq.device.type == "cpu" and x_seq.numel() < SMALL:
         return TORCH
-    return automatic(x_seq.device)
+    found = automatic(x_seq.device)
+    return found if x_seq.dtype in found.dtypes else TORCH

@@ -24,7 +24,7 @@ def _backward(d: Dynamics, grad_y_seq, grad_v, saved, v, decay, threshold, retur
     return formulas.backward(d, grad_y_seq, grad_v, saved, v, decay, threshold, return_v)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compiled(function: Callable, key: tuple) -> Callable[..., Any]:
     """A compiled copy of `function` with a code object of its own: PyTorch counts recompilations per code object."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{abs(hash(key))}")
@@ -42,7 +42,9 @@ def _dynamic(x: Tensor | None) -> Tensor | None:
 def forward(d: Dynamics, x_seq: Tensor, v, decay, threshold, save: bool, return_v: bool):
     if x_seq.shape[0] > MAX_T or x_seq.shape[1] == 1:
         return formulas.forward(d, x_seq, v, decay, threshold, save, return_v)
-    run = _compiled(_forward, (d, x_seq.shape[0], x_seq.dtype, v is None, decay is None, threshold is None, save, return_v))
+    run = _compiled(
+        _forward, (d, x_seq.shape[0], x_seq.dtype, v is None, decay is None, threshold is None, save, return_v)
+    )
     with torch.no_grad():
         return run(d, _dynamic(x_seq.contiguous()), _dynamic(v), decay, threshold, save, return_v)
 
@@ -50,7 +52,16 @@ def forward(d: Dynamics, x_seq: Tensor, v, decay, threshold, save: bool, return_
 def backward(d: Dynamics, grad_y_seq: Tensor, grad_v, saved, v, decay, threshold, return_v: bool):
     if grad_y_seq.shape[0] > MAX_T or grad_y_seq.shape[1] == 1:
         return formulas.backward(d, grad_y_seq, grad_v, saved, v, decay, threshold, return_v)
-    key = (d, grad_y_seq.shape[0], grad_y_seq.dtype, grad_v is None, v is None, decay is None, threshold is None, return_v)
+    key = (
+        d,
+        grad_y_seq.shape[0],
+        grad_y_seq.dtype,
+        grad_v is None,
+        v is None,
+        decay is None,
+        threshold is None,
+        return_v,
+    )
     run = _compiled(_backward, key)
     arguments = [_dynamic(t) for t in (grad_y_seq.contiguous(), grad_v, saved.contiguous(), v)]
     with torch.no_grad():

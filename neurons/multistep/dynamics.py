@@ -104,6 +104,6 @@ class Dynamics:
         return json.dumps(dataclasses.asdict(self))
 
     @staticmethod
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def from_json(text: str) -> Dynamics:
         return Dynamics(**json.loads(text))

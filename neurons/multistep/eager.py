@@ -42,12 +42,13 @@ def backward(d: Dynamics, grad_y_seq: Tensor, grad_v, saved, v, decay, threshold
     grad_x_seq = torch.empty_like(grad_y_seq, memory_format=torch.contiguous_format)
     none = grad_x_seq.new_empty(0, dtype=formulas.compute_dtype(grad_x_seq.dtype))
     grad_v0 = none.new_empty(grad_y_seq.shape[1]) if return_v else none
-    learned: list[tuple[Tensor, Tensor]] = []
+    learned: list[list[Tensor]] = []
     for piece in parts:
-        cuts = [cut(t, piece) for t in (grad_y_seq, grad_v, saved, v)]
-        grad_x_seq[:, piece], part_v, *rest = formulas.backward(d, *cuts, decay, threshold, return_v)  # type: ignore[arg-type]
+        grad_x_seq[:, piece], part_v, *rest = formulas.backward(
+            d, grad_y_seq[:, piece], cut(grad_v, piece), saved[:, piece], cut(v, piece), decay, threshold, return_v
+        )
         if return_v:
             grad_v0[piece] = part_v
-        learned.append(tuple(rest))
+        learned.append(rest)
     sums = [torch.stack(s).sum(0, dtype=torch.float64).to(none.dtype) for s in zip(*learned, strict=True)]
     return grad_x_seq, grad_v0, *sums

@@ -145,13 +145,10 @@ def partials_from_masks(d: Dynamics, c: Constants, found: list[Tensor], learned:
         return Partials(found[0], None)
     if d.emit == "integer":
         return Partials(divided(found[0], c.threshold), None if d.detach_reset else 1 - found[0])
-    if d.emit == "binary":
-        p, n = found[0] * d.alpha, None
-        positive, negative = found[1] if len(found) > 1 else None, None
-    else:
-        p, n = found[0] * d.alpha, found[1] * d.alpha
-        positive, negative = found[2:] if len(found) > 2 else (None, None)
-    return spike_partials(d, c, None, p, n, positive, negative, learned)
+    thresholds = 2 if d.emit == "ternary" else 1
+    p, n = found[0] * d.alpha, found[1] * d.alpha if thresholds == 2 else None
+    fired: list[Tensor | None] = [*found[thresholds:], None, None]
+    return spike_partials(d, c, None, p, n, fired[0], fired[1], learned)
 
 
 def spike_partials(
@@ -213,7 +210,7 @@ def bytes_for(T: int, bits: int) -> int:
 
 
 def packed_into(byte: Tensor | None, found: list[Tensor], first: int) -> Tensor:
-    """`byte` (in float32, where sums of powers of two are exact and fast) with the masks as its bits from `first` on."""
+    """`byte` (in float, where sums of powers of two are exact and fast) with the masks as its bits from `first` on."""
     for k, mask in enumerate(found, first):
         byte = mask * float(1 << k) if byte is None else torch.add(byte, mask, alpha=float(1 << k))
     assert byte is not None
@@ -224,7 +221,7 @@ def forward(
     d: Dynamics, x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, save: bool,
     return_v: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """x_seq [T, M] -> y_seq [T, M], packed bits [bytes, M] (no bytes unless `save`), v [M] (empty unless `return_v`)."""
+    """x_seq [T, M] -> y_seq [T, M], packed bits [bytes, M] (0 bytes unless `save`), v [M] (empty unless `return_v`)."""
     T = x_seq.shape[0]
     dtype = compute_dtype(x_seq.dtype)
     c = constants(d, decay, threshold)
@@ -292,6 +289,7 @@ def backward(
             p = partials(d, c, hs[t], learned)
         g = grad_y_seq[t].to(dtype)
         if learned:
+            assert p.s_th is not None
             term = g * p.s_th
             if carried is not None and p.v_th is not None:
                 term = term + carried * p.v_th

@@ -36,12 +36,15 @@ def steps(
     if not x_seq.numel():
         return _empty(d, x_seq, decay, threshold, save, return_v)
     run = backends.choose(backend, x_seq)
-    y, packed, v_last = run.forward(d, flat(x_seq), _flat_state(v, x_seq), decay, threshold, save, return_v)
+    y, packed, v_last = run.forward(
+        d, flat(x_seq), _flat_state(v, x_seq, x_seq.dtype), decay, threshold, save, return_v
+    )
     return unflat(y, x_seq), unflat(packed, x_seq), unflat(v_last[None], x_seq)[0] if return_v else v_last
 
 
-def _flat_state(v: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if v is None else flat(laid_out_like(v[None].to(formulas.compute_dtype(like.dtype)), like))[0]
+def _flat_state(v: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The membrane [...] as [M], laid out like the steps of `like`, in the type that goes with `dtype`."""
+    return None if v is None else flat(laid_out_like(v[None].to(formulas.compute_dtype(dtype)), like))[0]
 
 
 @steps.register_fake
@@ -64,7 +67,7 @@ def steps_backward(
     grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
     threshold: Tensor | None, dynamics: str, return_grad_v: bool, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x_seq, of v (empty unless asked for) and of the learned decay and threshold (empty where not learned).
+    """Gradients of x_seq, of v (empty unless asked for), of the learned decay and threshold (empty where not learned).
 
     `saved` is what `steps` kept: its bits, or its input where the dynamics need it.
     """
@@ -73,9 +76,10 @@ def steps_backward(
     if not grad_y_seq.numel():
         return _empty_gradients(grad_y_seq, saved, decay, threshold, return_grad_v)
     run = backends.choose(backend, grad_y_seq)
+    dtype = grad_y_seq.dtype
     grad_x, grad_v, grad_decay, grad_threshold = run.backward(
-        d, flat(laid_out_like(grad_y_seq, saved)), _flat_state(grad_v, saved), flat(saved), _flat_state(v, saved),
-        decay, threshold, return_grad_v,
+        d, flat(laid_out_like(grad_y_seq, saved)), _flat_state(grad_v, saved, dtype), flat(saved),
+        _flat_state(v, saved, dtype), decay, threshold, return_grad_v,
     )  # fmt: skip
     grad_v = unflat(grad_v[None], saved)[0] if return_grad_v else grad_v
     return unflat(grad_x, saved), grad_v, grad_decay, grad_threshold
@@ -133,8 +137,8 @@ def _differentiable(ctx, grad_y_seq, grad_v, saved, v, decay, threshold):
     d = Dynamics.from_json(ctx.dynamics)
     if ctx.keeps == "bits":  # linear in the gradients, with constant masks
         packed = with_dense_steps(saved)
-        g = flat(laid_out_like(grad_y_seq, packed))
-        gx, gv, gd, gt = formulas.backward(d, g, _flat_state(grad_v, packed), flat(packed), None, decay, threshold, v is not None)
+        g, handed_on = flat(laid_out_like(grad_y_seq, packed)), _flat_state(grad_v, packed, grad_y_seq.dtype)
+        gx, gv, gd, gt = formulas.backward(d, g, handed_on, flat(packed), None, decay, threshold, v is not None)
         return unflat(gx, packed), unflat(gv[None], packed)[0] if v is not None else gv, gd, gt
     inputs = [saved, v, decay, threshold]
     given = [t for t in inputs if t is not None]

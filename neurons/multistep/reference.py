@@ -20,13 +20,13 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, name: str, alpha: float, inclusive: bool) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.surrogate = name, alpha
+        ctx.name, ctx.alpha = name, alpha
         return ((x >= 0) if inclusive else (x > 0)).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
         (x,) = ctx.saved_tensors
-        return grad * derivative(*ctx.surrogate, x), None, None, None
+        return grad * derivative(ctx.name, ctx.alpha, x), None, None, None
 
 
 class _Quantise(torch.autograd.Function):
