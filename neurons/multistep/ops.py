@@ -35,11 +35,20 @@ def steps(
     x_seq = with_dense_steps(x_seq)
     if not x_seq.numel():
         return _empty(d, x_seq, decay, threshold, save, return_v)
+    decay, threshold = _scalar(decay, x_seq), _scalar(threshold, x_seq)
+    v = _flat_state(v, x_seq, x_seq.dtype)
     run = backends.choose(backend, x_seq)
-    y, packed, v_last = run.forward(
-        d, flat(x_seq), _flat_state(v, x_seq, x_seq.dtype), decay, threshold, save, return_v
-    )
+    y, packed, v_last = run.forward(d, flat(x_seq), v, decay, threshold, save, return_v)
     return unflat(y, x_seq), unflat(packed, x_seq), unflat(v_last[None], x_seq)[0] if return_v else v_last
+
+
+def _scalar(parameter: Tensor | None, like: Tensor) -> Tensor | None:
+    """A learned 0-d parameter in the type of the membrane, on the device of `like`: kernels read it through a pointer."""
+    if parameter is None:
+        return None
+    if parameter.device != like.device:
+        raise RuntimeError(f"the neuron's parameters are on {parameter.device}, its input is on {like.device}")
+    return parameter.to(formulas.compute_dtype(like.dtype))
 
 
 def _flat_state(v: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -79,7 +88,7 @@ def steps_backward(
     dtype = grad_y_seq.dtype
     grad_x, grad_v, grad_decay, grad_threshold = run.backward(
         d, flat(laid_out_like(grad_y_seq, saved)), _flat_state(grad_v, saved, dtype), flat(saved),
-        _flat_state(v, saved, dtype), decay, threshold, return_grad_v,
+        _flat_state(v, saved, dtype), _scalar(decay, grad_y_seq), _scalar(threshold, grad_y_seq), return_grad_v,
     )  # fmt: skip
     grad_v = unflat(grad_v[None], saved)[0] if return_grad_v else grad_v
     return unflat(grad_x, saved), grad_v, grad_decay, grad_threshold

@@ -159,3 +159,11 @@ def test_backward_keeps_bits_besides_the_input(name, arguments, bits):
 def test_no_bits_are_packed_without_a_backward():
     d = build_neuron("lif").dynamics
     assert steps(torch.randn(4, 10), None, None, None, d.to_json(), False, False, "torch")[1].shape == (0, 10)
+
+
+def test_parameters_follow_the_type_of_the_module_and_must_be_on_the_device_of_the_input():
+    module, x = build_neuron("plif").half(), torch.randn(4, 100).half()
+    module(x).sum().backward()
+    assert module.w.grad.dtype == torch.half and module.w.grad != 0
+    with pytest.raises(RuntimeError, match="parameters are on cpu, its input is on meta"):
+        steps._init_fn(x.to("meta"), None, torch.tensor(0.5), None, module._json, False, False, "torch")
