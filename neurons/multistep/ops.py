@@ -43,7 +43,7 @@ def steps(
 
 
 def _scalar(parameter: Tensor | None, like: Tensor) -> Tensor | None:
-    """A learned 0-d parameter in the type of the membrane, on the device of `like`: kernels read it through a pointer."""
+    """A learned 0-d parameter in the type of the membrane; kernels read it through a pointer, hence the check."""
     if parameter is None:
         return None
     if parameter.device != like.device:

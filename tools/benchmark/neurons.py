@@ -3,18 +3,19 @@
     python -m tools.benchmark neurons                                   CPU seconds on one thread
     python -m tools.benchmark neurons --device cuda --shape 4,32,64,160,160 --dtype bfloat16
 
-On a CPU the figures are process CPU seconds, on CUDA device time; both the least of `--repeats`, with all contestants of a
-neuron taking turns, so that they meet the same neighbours. The shape has to be several times the last cache.
+On a CPU the figures are CPU time of the process, on CUDA device time, the least of `--repeats`. All contestants of a
+neuron take turns, so that they meet the same neighbours. For a GPU the tensor should be several times the last cache.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import math
 import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
@@ -46,7 +47,6 @@ NEURONS: dict[str, tuple[dict, Callable[[], nn.Module] | None]] = {
     "qcfs": ({"name": "qcfs"}, None),
     "sth": ({"name": "sth"}, None),
 }  # fmt: skip
-CONVOLUTION = "3x3 convolution"
 
 
 class Clock:
@@ -78,6 +78,7 @@ class Contestant:
     grad: Tensor
     forward_ms: float = float("inf")
     backward_ms: float = float("inf")
+    y: Tensor | None = None
     kept: int = 0  # bytes saved for backward besides the input
     keeps_input: bool = False
 
@@ -85,10 +86,15 @@ class Contestant:
         functional.reset_net(self.module)
         self.x.grad = self.y = None
         self.forward_ms = min(self.forward_ms, clock(self._forward))
-        self.backward_ms = min(self.backward_ms, clock(lambda: self.y.backward(self.grad)))
+        self.backward_ms = min(self.backward_ms, clock(self._backward))
+        self.y = None
 
     def _forward(self) -> None:
         self.y = self.module(self.x)
+
+    def _backward(self) -> None:
+        assert self.y is not None
+        self.y.backward(self.grad)
 
     def weigh(self) -> None:
         storages = {}
@@ -129,7 +135,7 @@ def contestants(label: str, backends: list[str], x: Tensor, grad: Tensor) -> lis
     return found
 
 
-def measure(label: str, found: list[Contestant], clock: Clock, repeats: int) -> None:
+def measure(found: list[Contestant], clock: Clock, repeats: int) -> None:
     for contestant in found:
         contestant.weigh()
         for _ in range(2):  # compilation, allocations
@@ -138,30 +144,42 @@ def measure(label: str, found: list[Contestant], clock: Clock, repeats: int) -> 
     for _ in range(repeats):
         for contestant in found:
             contestant.turn(clock)
-            contestant.y = None
+
+
+HEADER = (
+    f"{'neuron':<24}{'backend':<14}{'forward':>9}{'backward':>9}{'both':>9}{'faster':>9}{'of a copy':>14}{'kept MiB':>11}"
+)
+LEGEND = """
+{unit} of one call, the least of {repeats}. faster: than SpikingJelly's node, both passes. of a copy: share of the speed
+of a copy that moves the same bytes, forward and backward. kept: saved for backward, by the neuron and + its input."""
 
 
 def row(label: str, c: Contestant, rival: Contestant | None, clock: Clock, repeats: int) -> str:
     nbytes = c.x.nbytes
-    moved = [
-        2 * nbytes + c.kept,
-        (3 if c.keeps_input else 2) * nbytes + c.kept,
-    ]  # x, y, bits; grad y, grad x, bits or x
-    share = [
+    kept_input = nbytes if c.keeps_input else 0
+    moved = [2 * nbytes + c.kept, 2 * nbytes + c.kept + kept_input]  # x, y, bits; grad y, grad x, bits or x
+    speed = [
         copy_ms(n, c.x.device, clock, repeats) / ms for n, ms in zip(moved, (c.forward_ms, c.backward_ms), strict=True)
     ]
-    ours = isinstance(c.module, DynamicNeuron)
     cells = [
         f"{label:<24}{c.label:<14}{c.forward_ms:>9.3f}{c.backward_ms:>9.3f}{c.ms:>9.3f}",
-        f"{rival.ms / c.ms:>9.1f}x" if rival is not None and c is not rival else f"{'':>10}",
-        f"{share[0]:>9.0%}{share[1]:>9.0%}" if ours else f"{'':>18}",
-        f"{c.kept / 2**20:>10.2f}{' + input' if c.keeps_input else '':<8}",
+        f"{rival.ms / c.ms:>8.1f}x" if rival is not None and c is not rival else f"{'':>9}",
+        f"{speed[0]:>8.0%}{speed[1]:>6.0%}" if isinstance(c.module, DynamicNeuron) else f"{'':>14}",
+        f"{c.kept / 2**20:>11.2f}{f' + {kept_input / 2**20:.2f}' if c.keeps_input else ''}",
     ]
     return "".join(cells)
 
 
+def machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.benchmark neurons", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark neurons")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--shape", default="4,2,64,80,80", help="T,B,C,H,W")
     parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
@@ -170,41 +188,34 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--backends", default="", help="comma separated; default: all that the device can have")
     parser.add_argument("--only", default="", help="comma separated names of neurons")
     args = parser.parse_args(arguments)
-    device, shape = torch.device(args.device), [int(n) for n in args.shape.split(",")]
+    device, dtype, shape = (
+        torch.device(args.device),
+        getattr(torch, args.dtype),
+        [int(n) for n in args.shape.split(",")],
+    )
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    backends = (
-        args.backends.split(",") if args.backends else ["torch", "compile", *(["cupy"] * (device.type == "cuda"))]
-    )
     clock = Clock(device)
-    machine = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.processor() or platform.machine()}"
-    )
+    backends = args.backends.split(",") if args.backends else ["torch", "compile"] + ["cupy"] * (device.type == "cuda")
+    size = math.prod(shape) * dtype.itemsize / 2**20
     print(
-        f"{shape} {args.dtype}, {torch.tensor(shape).prod().item() * getattr(torch, args.dtype).itemsize / 2**20:.1f} MiB, "
-        f"torch {torch.__version__}, {machine}, {args.threads} thread(s), least of {args.repeats}"
+        f"{shape} {args.dtype}, {size:.1f} MiB, {machine(device)}, torch {torch.__version__}, {args.threads} thread(s)"
     )
-    unit = "device ms" if device.type == "cuda" else "CPU ms"
-    print(
-        f"{'neuron':<24}{'backend':<14}{'forward':>9}{'backward':>9}{'both':>9}{'faster':>10}{'of copy':>9}{'of copy':>9}"
-        f"{'kept MiB':>10}    ({unit}; faster than SpikingJelly's node; share of a copy's speed, forward and backward)"
-    )
-    with contextlib.suppress(KeyboardInterrupt):
-        x = torch.randn(shape, device=device, dtype=getattr(torch, args.dtype)).requires_grad_()
-        grad = torch.randn_like(x)
-        for label in NEURONS:
-            if args.only and NEURONS[label][0]["name"] not in args.only.split(","):
-                continue
-            found = contestants(label, backends, x, grad)
-            measure(label, found, clock, args.repeats)
-            rival = found[0] if found and found[0].label == "SpikingJelly" else None
-            for contestant in found:
-                print(row(label, contestant, rival, clock, args.repeats), flush=True)
-        T, channels = shape[0] * shape[1], shape[2]
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, x.dtype)
-        flat = x.detach().flatten(0, 1).requires_grad_()
-        scale = Contestant("", conv, flat, grad.flatten(0, 1))
-        measure(CONVOLUTION, [scale], clock, max(3, args.repeats // 3))
-        print(
-            f"{f'{CONVOLUTION}, {T}x{channels}':<38}{scale.forward_ms:>9.3f}{scale.backward_ms:>9.3f}{scale.ms:>9.3f}"
-        )
+    print(HEADER)
+    x = torch.randn(shape, device=device, dtype=dtype).requires_grad_()
+    grad = torch.randn_like(x)
+    for label, (spec, _) in NEURONS.items():
+        if args.only and spec["name"] not in args.only.split(","):
+            continue
+        found = contestants(label, backends, x, grad)
+        measure(found, clock, args.repeats)
+        rival = found[0] if found and found[0].label == "SpikingJelly" else None
+        for contestant in found:
+            print(row(label, contestant, rival, clock, args.repeats), flush=True)
+    channels = shape[2]
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype)
+    scale = Contestant("", conv, x.detach().flatten(0, 1).requires_grad_(), grad.flatten(0, 1))
+    measure([scale], clock, max(2, args.repeats // 3))
+    name = f"3x3 convolution, {channels} channels"
+    print(f"{name:<38}{scale.forward_ms:>9.3f}{scale.backward_ms:>9.3f}{scale.ms:>9.3f}")
+    print(LEGEND.format(unit="device ms" if device.type == "cuda" else "CPU ms", repeats=args.repeats))

@@ -1,0 +1,26 @@
+"""The benchmark runs, and its table holds what it says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.benchmark import neurons
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_neurons_against_spikingjelly(capsys):
+    arguments = "--shape 4,1,4,8,8 --repeats 2 --backends torch --only lif,plif,sth,ternary_lif"
+    neurons.main(arguments.split())
+    rows = [line for line in capsys.readouterr().out.splitlines() if " torch " in line and "MiB" not in line]
+    assert [row[:24].strip() for row in rows] == [
+        "lif", "lif, sigmoid", "plif", "ternary_lif", "ternary_lif, rectangle", "sth"
+    ]  # fmt: skip
+    assert all("x" in row for row in rows[:5]) and "x" not in rows[5]
+    # x holds 4 KiB: 2 bits a step are 0.25 KiB; what is worked out again keeps the input alone.
+    assert rows[0].endswith("0.00") and rows[2].endswith("0.00 + 0.00")
+
+
+def test_command_line_names_what_there_is():
+    run = subprocess.run([sys.executable, "-m", "tools.benchmark", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and "{neurons}" in run.stderr
