@@ -1,0 +1,212 @@
+"""The dynamics as CUDA kernels through CuPy: `multistep.cu`, one launch for all T forward and one backward.
+
+A kernel is compiled per `Dynamics`, T, dtype and width of a load, and kept by CuPy on disk; numbers that differ from
+layer to layer (thresholds, tau) are arguments and share it. CuPy compiles with -ftz=true whatever it is told, so
+float32 numbers below 1.2e-38 count as 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .dynamics import Dynamics
+from .formulas import bytes_for
+
+IO = {torch.float32: "FP32", torch.float16: "FP16", torch.bfloat16: "BF16"}
+LOAD = 16  # bytes per load of a thread
+THREADS = 128  # per block; few, so that small tensors spread over all multiprocessors
+MAX_HELD = 64  # backward from the input holds H of T steps and VEC elements: up to here in registers
+# With learned parameters every block leaves a partial sum: no more blocks than run at once.
+BLOCKS_PER_MULTIPROCESSOR = 2048 // THREADS
+MAX_BLOCKS = 2**31 - 1
+
+
+@functools.cache
+def kernel(name: str, options: tuple[str, ...]) -> Callable[..., None]:
+    """Kernel `name` of multistep.cu, to be called with grid, block and arguments; compiled where it is first called."""
+    import cupy
+
+    source = Path(__file__).with_name("multistep.cu").read_text()
+    return cupy.RawKernel(source, name, options=options, backend="nvrtc")
+
+
+@functools.cache
+def stream(pointer: int, device: int) -> Any:
+    import cupy
+
+    return cupy.cuda.ExternalStream(pointer, device)
+
+
+@contextlib.contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """CuPy on PyTorch's current stream of the device. CuPy's own device context would leave device 0 behind."""
+    with torch.cuda.device(device), stream(torch.cuda.current_stream(device).cuda_stream, device.index):
+        yield
+
+
+def multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.cache
+def numbers(d: Dynamics) -> tuple[np.float32, ...]:
+    """NUMBERS of multistep.cu: worked out in float64 and rounded once, as PyTorch does with Python's numbers."""
+    th = d.v_threshold
+    found = (
+        d.keep, d.gain, d.rest, th, d.v_reset or 0.0, d.v_init, d.negative, d.negative * th, 0.5 / d.alpha, d.alpha,
+        d.levels, d.slope, d.levels / th, th / d.levels, 1 / th,
+    )  # fmt: skip
+    return tuple(np.float32(number) for number in found)
+
+
+def options(
+    d: Dynamics, name: str, dtype: torch.dtype, T: int, vector: int, bits: int, v: Tensor | None, decay: Tensor | None,
+    threshold: Tensor | None, return_v: bool, has_grad_v: bool = False,
+) -> tuple[str, ...]:  # fmt: skip
+    """The macros of multistep.cu. A choice that makes no difference to the kernel stays at one value."""
+    spiking, backward = d.emit in ("binary", "ternary"), name == "backward"
+    macros = {
+        name.upper(): 1,
+        "IO": IO[dtype],
+        "STEPS": T,
+        "VEC": vector,  # neighbours per thread
+        "THREADS": THREADS,
+        "BITS": bits,  # per element and step, written by forward and read by backward
+        "EMIT": d.emit.upper(),
+        "SURROGATE": d.surrogate.upper() if backward and spiking and not bits else "RECTANGLE",
+        "SOFT": int(not spiking or d.v_reset is None),
+        "DETACH": int(backward and d.detach_reset),
+        "INCLUSIVE": int(spiking and d.inclusive),
+        "HAS_REST": int(bool(d.v_reset)),
+        "CARRIES_OUTPUT": int(d.carries_output),
+        # h / th is then h times its inverse to the last bit
+        "EXACT_INVERSE": int(d.emit == "integer" and threshold is None and np.frexp(d.v_threshold)[0] == 0.5),
+        "LEARNED_DECAY": int(decay is not None),
+        "LEARNED_THRESHOLD": int(threshold is not None),
+        "DECAY_INPUT": int(decay is not None and d.decay_input),
+        "START": "GIVEN" if v is not None else "NUMBER" if d.v_init else "ZERO",
+        "RETURN_V": int(return_v),
+        "HAS_GRAD_V": int(has_grad_v),
+    }
+    return ("-std=c++17", "--fmad=false", *(f"-D{key}={value}" for key, value in macros.items()))
+
+
+def stride(x: Tensor) -> int:
+    """Elements from one step of [T, M] to the next; 0 where there is no next."""
+    return x.stride(0) if x.shape[0] > 1 else 0
+
+
+def vector(M: int, most: int, *tensors: Tensor | None) -> int:
+    """How many neighbours a thread can handle at once: `most`, or fewer where a tensor is not aligned to so many."""
+
+    def fits(x: Tensor, n: int) -> bool:
+        return x.data_ptr() % min(n * x.element_size(), LOAD) == 0 and (x.ndim < 2 or stride(x) % n == 0)
+
+    while most > 1 and (M % most or not all(fits(x, most) for x in tensors if x is not None)):
+        most //= 2
+    return most
+
+
+def blocks_for(M: int, vector: int, learned: bool, device: torch.device) -> int:
+    blocks = -(-M // (THREADS * vector))
+    return min(blocks, BLOCKS_PER_MULTIPROCESSOR * multiprocessors(device) if learned else MAX_BLOCKS)
+
+
+def launch(name: str, built_for: tuple[str, ...], blocks: int, device: torch.device, *arguments: Any) -> None:
+    """Tensors become pointers (None: a null pointer), ints int64."""
+
+    def raw(a):
+        if a is None or isinstance(a, Tensor):
+            return np.uint64(0 if a is None else a.data_ptr())
+        return np.int64(a) if isinstance(a, int) else a
+
+    if blocks:
+        with current(device):
+            kernel(name, built_for)((blocks,), (THREADS,), tuple(map(raw, arguments)))
+
+
+def rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """[n, M] or [M] as the kernels read it: neighbours in memory. A view unless the caller broke its promise."""
+    if x.dtype != dtype:
+        raise TypeError(f"the CUDA kernels expected {dtype} here, got {x.dtype}")
+    return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
+
+
+def scalar(x: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if x is None else x.detach().to(device, torch.float32)
+
+
+def check(dtype: torch.dtype) -> None:
+    if dtype not in IO:
+        raise TypeError(f"the CUDA kernels take {', '.join(str(t) for t in IO)}, not {dtype}")
+
+
+def forward(
+    d: Dynamics, x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, save: bool,
+    return_v: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """As `formulas.forward`, for CUDA tensors; TypeError for a dtype other than fp32, fp16 and bf16."""
+    dtype, device = x_seq.dtype, x_seq.device
+    check(dtype)
+    (T, M), x_seq = x_seq.shape, rows(x_seq, dtype)
+    v = None if v is None or d.memoryless else rows(v, torch.float32)
+    decay, threshold = scalar(decay, device), scalar(threshold, device)
+    bits = d.bits(decay is not None, threshold is not None) if save else 0
+    return_v = return_v and not d.memoryless
+    y_seq = x_seq.new_empty((T, M))
+    packed = x_seq.new_empty((bytes_for(T, bits), M), dtype=torch.uint8)
+    v_last = x_seq.new_empty(M if return_v else 0, dtype=torch.float32)
+    n = vector(M, LOAD // dtype.itemsize, x_seq, v)
+    launch(
+        "forward", options(d, "forward", dtype, T, n, bits, v, decay, threshold, return_v),
+        blocks_for(M, n, False, device), device,
+        x_seq, stride(x_seq) // n, v, decay, threshold, y_seq, packed, v_last, M // n, *numbers(d),
+    )  # fmt: skip
+    return y_seq, packed, v_last
+
+
+def backward(
+    d: Dynamics, grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
+    threshold: Tensor | None, return_v: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """As `formulas.backward`, for CUDA tensors; TypeError for a dtype other than fp32, fp16 and bf16."""
+    dtype, device = grad_y_seq.dtype, grad_y_seq.device
+    check(dtype)
+    (T, M), grad_y_seq = grad_y_seq.shape, rows(grad_y_seq, dtype)
+    decay, threshold = scalar(decay, device), scalar(threshold, device)
+    bits = d.bits(decay is not None, threshold is not None)
+    saved = rows(saved, torch.uint8 if bits else dtype)
+    # Packed bits hold all that the membrane did.
+    v = None if v is None or d.memoryless or bits else rows(v, torch.float32)
+    grad_v = None if grad_v is None or d.memoryless else rows(grad_v, torch.float32)
+    return_v = return_v and not d.memoryless
+    learned = decay is not None or threshold is not None
+    most = LOAD // dtype.itemsize
+    while not bits and most > 1 and most * T > MAX_HELD:
+        most //= 2
+    n = vector(M, most, grad_y_seq, grad_v, saved, v)
+    blocks = blocks_for(M, n, learned, device)
+    grad_x = grad_y_seq.new_empty((T, M))
+    grad_v_first = grad_y_seq.new_empty(M if return_v else 0, dtype=torch.float32)
+    sums = grad_y_seq.new_empty((2, blocks if learned else 0), dtype=torch.float64)
+    launch(
+        "backward", options(d, "backward", dtype, T, n, bits, v, decay, threshold, return_v, grad_v is not None),
+        blocks, device,
+        grad_y_seq, stride(grad_y_seq) // n, grad_v, saved, stride(saved) // n, v, decay, threshold,
+        grad_x, grad_v_first, sums, M // n, *numbers(d),
+    )  # fmt: skip
+    none = grad_x.new_empty(0, dtype=torch.float32)
+    return (
+        grad_x,
+        grad_v_first,
+        none if decay is None else sums[0].sum().float(),
+        none.new_empty(0) if threshold is None else sums[1].sum().float(),
+    )
