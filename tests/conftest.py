@@ -1,4 +1,4 @@
-"""Where golden files are, and one thread for all tests: small tensors run faster and give the same numbers."""
+"""Where golden files are; one thread, and no compilation unless a test asks: the same numbers, sooner."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from neurons.multistep import backends
+
 TESTS = Path(__file__).parent
 SHARED = Path(os.environ.get("SPIKESIGHT_SHARED", TESTS.parent.parent / "shared"))
 
 torch.set_num_threads(1)
+backends.SMALL = 1 << 40
 
 
 @pytest.fixture

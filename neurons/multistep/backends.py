@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "cupy", "compile", "torch")
 # On a CPU, `auto` runs tensors of fewer elements eagerly: they would not repay a compilation.
-SMALL = 1 << 15
+SMALL = 1 << 12
 
 
 class Backend(NamedTuple):

@@ -20,7 +20,7 @@ def is_dense(x: Tensor) -> bool:
 
 def with_dense_steps(x_seq: Tensor) -> Tensor:
     """x_seq where each step is dense (contiguous, channels_last, expanded over T, ...), else a contiguous copy."""
-    return x_seq if x_seq.numel() == 0 or is_dense(x_seq[0]) else x_seq.contiguous()
+    return x_seq if x_seq.is_contiguous() or is_dense(x_seq[0]) else x_seq.contiguous()
 
 
 def laid_out_like(x_seq: Tensor, like: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ from neurons.multistep import backends, compiled, eager
 from neurons.multistep.dynamics import Dynamics
 
 CPU = torch.device("cpu")
-LARGE = torch.randn(4, backends.SMALL)
+SMALL = 1 << 12
+LARGE = torch.randn(4, SMALL)
 
 
 @pytest.fixture
-def untried():
+def untried(monkeypatch):
     """Nothing tried yet, and nothing remembered after."""
+    monkeypatch.setattr(backends, "SMALL", SMALL)
     backends.automatic.cache_clear(), backends.tried.cache_clear()
     yield
     backends.automatic.cache_clear(), backends.tried.cache_clear()
@@ -23,7 +25,7 @@ def untried():
 
 def test_all_backends_give_the_same(untried):
     for name in ("lif", "ternary_if"):
-        x = torch.randn(4, backends.SMALL, requires_grad=True)
+        x = torch.randn(4, SMALL, requires_grad=True)
         results = []
         for backend in ("torch", "compile", "auto"):
             y = build_neuron(name, backend=backend)(x)
@@ -93,12 +95,9 @@ def test_cupy_needs_a_cuda_tensor():
         build_neuron("lif", backend="cupy")(torch.randn(4, 3))
 
 
-def test_small_tensors_and_float64_need_no_kernels():
-    assert backends.choose("auto", torch.zeros(4, 3)) is backends.TORCH
+def test_small_tensors_and_float64_need_no_kernels(monkeypatch):
     few = backends.Backend("cupy", eager.forward, eager.backward, (torch.float32,))
-    backends_before = backends.automatic
-    try:
-        backends.automatic = lambda device: few
-        assert backends.choose("auto", LARGE) is few and backends.choose("auto", LARGE.double()) is backends.TORCH
-    finally:
-        backends.automatic = backends_before
+    monkeypatch.setattr(backends, "SMALL", SMALL)
+    monkeypatch.setattr(backends, "automatic", lambda device: few)
+    assert backends.choose("auto", torch.zeros(4, 3)) is backends.TORCH
+    assert backends.choose("auto", LARGE) is few and backends.choose("auto", LARGE.double()) is backends.TORCH

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from neurons import build_neuron
 from neurons.multistep.dynamics import Dynamics
-from neurons.multistep.ops import steps
+from neurons.multistep.ops import run_steps, steps
 from neurons.multistep.reference import reference
 
 NEURONS = ["lif", "plif", "ilif", "ternary_lif", "graded_silu", "qcfs", "sth"]
@@ -166,4 +166,4 @@ def test_parameters_follow_the_type_of_the_module_and_must_be_on_the_device_of_t
     module(x).sum().backward()
     assert module.w.grad.dtype == torch.half and module.w.grad != 0
     with pytest.raises(RuntimeError, match="parameters are on cpu, its input is on meta"):
-        steps._init_fn(x.to("meta"), None, torch.tensor(0.5), None, module._json, False, False, "torch")
+        run_steps(x.to("meta"), None, torch.tensor(0.5), None, module._json, False, False, "torch")
