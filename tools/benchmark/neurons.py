@@ -147,7 +147,8 @@ def measure(found: list[Contestant], clock: Clock, repeats: int) -> None:
 
 
 HEADER = (
-    f"{'neuron':<24}{'backend':<14}{'forward':>9}{'backward':>9}{'both':>9}{'faster':>9}{'of a copy':>14}{'kept MiB':>11}"
+    f"{'neuron':<24}{'backend':<14}{'forward':>9}{'backward':>9}{'both':>9}{'faster':>9}{'of a copy':>14}"
+    f"{'kept MiB':>11}"
 )
 LEGEND = """
 {unit} of one call, the least of {repeats}. faster: than SpikingJelly's node, both passes. of a copy: share of the speed
