@@ -1,4 +1,4 @@
-"""The dynamics as CUDA kernels through CuPy: `multistep.cu`, one launch for all T forward and one backward.
+"""The dynamics as CUDA kernels through CuPy: one launch for all T forward, one backward (`step.cu`, `multistep.cu`).
 
 A kernel is compiled per `Dynamics`, T, dtype and width of a load, and kept by CuPy on disk; numbers that differ from
 layer to layer (thresholds, tau) are arguments and share it. CuPy compiles with -ftz=true whatever it is told, so
@@ -29,13 +29,17 @@ BLOCKS_PER_MULTIPROCESSOR = 2048 // THREADS
 MAX_BLOCKS = 2**31 - 1
 
 
+def source() -> str:
+    """CUDA C++ without headers, for NVRTC."""
+    return "".join(Path(__file__).with_name(name).read_text() for name in ("step.cu", "multistep.cu"))
+
+
 @functools.cache
 def kernel(name: str, options: tuple[str, ...]) -> Callable[..., None]:
-    """Kernel `name` of multistep.cu, to be called with grid, block and arguments; compiled where it is first called."""
+    """`forward` or `backward`, called with grid, block and arguments; compiled where it first runs."""
     import cupy
 
-    source = Path(__file__).with_name("multistep.cu").read_text()
-    return cupy.RawKernel(source, name, options=options, backend="nvrtc")
+    return cupy.RawKernel(source(), name, options=options, backend="nvrtc")
 
 
 @functools.cache
@@ -58,7 +62,7 @@ def multiprocessors(device: torch.device) -> int:
 
 @functools.cache
 def numbers(d: Dynamics) -> tuple[np.float32, ...]:
-    """NUMBERS of multistep.cu: worked out in float64 and rounded once, as PyTorch does with Python's numbers."""
+    """NUMBERS of step.cu: worked out in float64 and rounded once, as PyTorch does with Python's numbers."""
     th = d.v_threshold
     found = (
         d.keep, d.gain, d.rest, th, d.v_reset or 0.0, d.v_init, d.negative, d.negative * th, 0.5 / d.alpha, d.alpha,
@@ -71,7 +75,7 @@ def options(
     d: Dynamics, name: str, dtype: torch.dtype, T: int, vector: int, bits: int, v: Tensor | None, decay: Tensor | None,
     threshold: Tensor | None, return_v: bool, has_grad_v: bool = False,
 ) -> tuple[str, ...]:  # fmt: skip
-    """The macros of multistep.cu. A choice that makes no difference to the kernel stays at one value."""
+    """The macros of the source. A choice that makes no difference to the kernel stays at one value."""
     spiking, backward = d.emit in ("binary", "ternary"), name == "backward"
     macros = {
         name.upper(): 1,

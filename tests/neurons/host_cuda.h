@@ -1,4 +1,4 @@
-// Enough of CUDA to compile multistep.cu for the host and run it: the threads of a block one after the other, or really
+// Enough of CUDA to compile the kernels for the host and run it: the threads of a block one after the other, or really
 // at once where the kernel meets at a barrier; one block after the other.
 #pragma once
 
@@ -50,7 +50,8 @@ inline unsigned short half_bits(float value) {
 
 // One letter per parameter: (p)ointer, (q) 64-bit integer, (f)loat.
 template <typename... A> const char* parameters(void (*)(A...)) {
-    static const std::string letters = {(std::is_pointer_v<A> ? 'p' : std::is_same_v<A, long long> ? 'q' : std::is_same_v<A, float> ? 'f' : '?')...};
+    static const std::string letters = {
+        (std::is_pointer_v<A> ? 'p' : std::is_same_v<A, long long> ? 'q' : std::is_same_v<A, float> ? 'f' : '?')...};
     return letters.c_str();
 }
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import inspect
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,14 +19,19 @@ from neurons.multistep import cupy_kernels, formulas
 from neurons.multistep.dynamics import Dynamics
 
 HERE = Path(__file__).parent
-SOURCE = Path(cupy_kernels.__file__).with_name("multistep.cu")
 PER_LIBRARY = 40
 LIF = Dynamics("binary", tau=2.0, v_reset=0.0, surrogate="rectangle", detach_reset=True)
 PLIF = Dynamics("binary", tau=2.0, surrogate="atan", alpha=2.0)
-MORE = [  # through several blocks that each take several turns, with and without learned parameters
+MORE = [
+    # through several blocks that each take several turns, with and without learned parameters
     Case(LIF, 4, torch.float32, "contiguous", "", "zero", False, M=6000),
     Case(PLIF, 3, torch.float32, "contiguous", "both", "given", True, M=6000),
     Case(PLIF, 33, torch.bfloat16, "odd", "decay", "zero", True, M=777),
+    # where dividing by the threshold and multiplying by its inverse differ
+    Case(Dynamics("integer", levels=4, v_threshold=0.85), 1, torch.float32, "contiguous", "", "zero", False),
+    Case(Dynamics("qcfs", levels=3), 1, torch.float32, "contiguous", "threshold", "zero", False),
+    # a NaN that is rounded to bfloat16
+    Case(Dynamics("silu", tau=2.0), 2, torch.bfloat16, "contiguous", "", "given", False),
 ]
 Specialisation = tuple[str, tuple[str, ...]]
 
@@ -39,7 +45,7 @@ def translation_unit(specialisations: list[Specialisation]) -> str:
     for i, (name, options) in enumerate(specialisations):
         defined = macros(options) | {name: f"kernel_{i}"}
         text += [f"#define {key} {value}" for key, value in defined.items()]
-        text += [f"namespace specialisation_{i} {{", '#include "multistep.cu"', 'extern "C" {']
+        text += [f"namespace specialisation_{i} {{", '#include "kernels.cu"', 'extern "C" {']
         text += [f"const char* parameters_{i}() {{ return parameters(kernel_{i}); }}"]
         text += [f"void launch_{i}(unsigned blocks, unsigned threads, void** arguments) {{"]
         text += [f"    launch(kernel_{i}, blocks, threads, LEARNED_DECAY || LEARNED_THRESHOLD, arguments);", "}}}"]
@@ -50,8 +56,9 @@ def translation_unit(specialisations: list[Specialisation]) -> str:
 def compiled(specialisations: list[Specialisation], folder: Path) -> ctypes.CDLL:
     unit, library = folder / "kernels.cpp", folder / "kernels.so"
     unit.write_text(translation_unit(specialisations))
+    (folder / "kernels.cu").write_text(cupy_kernels.source())
     flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread", "-shared", "-fPIC", "-w"]
-    command = ["g++", *flags, "-I", HERE, "-I", SOURCE.parent, unit, "-o", library]
+    command = ["g++", *flags, "-I", HERE, unit, "-o", library]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[:5000]
     return ctypes.CDLL(str(library))
@@ -180,7 +187,7 @@ def nvrtc():
 @pytest.mark.parametrize("architecture", ["compute_80", "compute_90"])
 def test_compiles_to_ptx_with_wide_loads_and_stores(nvrtc, specialisations, architecture):
     for name, options in specialisations[::7]:
-        program = nvrtc.createProgram(SOURCE.read_text(), "multistep.cu", [], [])
+        program = nvrtc.createProgram(cupy_kernels.source(), "kernels.cu", [], [])
         try:
             nvrtc.compileProgram(program, (*options, f"-arch={architecture}", "-ftz=true"))
         except nvrtc.NVRTCError:
@@ -188,13 +195,18 @@ def test_compiles_to_ptx_with_wide_loads_and_stores(nvrtc, specialisations, arch
         ptx = nvrtc.getPTX(program)
         ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
         defined = macros(options)
-        steps, width = int(defined["STEPS"]), int(defined["VEC"])
         assert f".entry {name}(" in ptx
-        if steps <= 16:
+        if int(defined["STEPS"]) <= 16:
             assert ".local" not in ptx, "arrays over T must be registers"
-            words = {"FP32": 4}.get(defined["IO"], 2) * width // 4
-            if words > 1:
-                assert ptx.count(f"ld.global.nc.v{words}") >= steps and ptx.count(f"st.global.v{words}") >= steps
+            width = int(defined["VEC"]) * (4 if defined["IO"] == "FP32" else 2)
+            for access in ("ld.global.nc", "st.global"):
+                assert accesses(ptx, access, width) >= int(defined["STEPS"])
+
+
+def accesses(ptx: str, name: str, width: int) -> int:
+    """How many instructions of that name move `width` bytes, as in st.global.v4.f32."""
+    found = re.findall(re.escape(name) + r"(?:\.v(\d))?\.[a-z](\d+)", ptx)
+    return sum(int(count or 1) * int(bits) == 8 * width for count, bits in found)
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
