@@ -1,0 +1,72 @@
+"""Spike-driven inference: integers 0..D as D binary slots, so that every convolution after a neuron sees 0 and 1.
+
+An integer s is the thermometer code of D slots, the first s of them 1, and W s = sum of W slot. T logical steps become
+T * D; the neurons stay on logical steps, and the bias is added once per logical step, not once per slot.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from neurons.base import DynamicNeuron
+
+from .detector import Detector
+from .merge import merge
+from .spike_conv import SpikeConv
+
+
+class BinarySpikeConv(nn.Module):
+    """A merged SpikeConv, x [T, B, c1, H, W] -> [T, B, c2, H', W'], through T * D convolutions of 0 and 1.
+
+    `slots(x)` is what travels between the neuron and the convolution: [T * D, B, c1, H, W], index t * D + d.
+    """
+
+    def __init__(self, layer: SpikeConv):
+        super().__init__()
+        neuron, conv = layer.neuron, layer.conv
+        assert isinstance(neuron, DynamicNeuron) and isinstance(conv, nn.Conv2d) and conv.bias is not None
+        self.neuron, self.D = neuron, neuron.dynamics.levels
+        self.conv = copy.deepcopy(conv)
+        self.conv.bias = None
+        self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+
+    def slots(self, x: Tensor) -> Tensor:
+        level = torch.arange(self.D, device=x.device, dtype=x.dtype).view(1, -1, *[1] * (x.ndim - 1))
+        return (self.neuron(x).unsqueeze(1) > level).to(x.dtype).flatten(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        T, B = x.shape[:2]
+        y = self.conv(self.slots(x).flatten(0, 1)).unflatten(0, (T, self.D, B)).sum(1)
+        return y + self.bias.view(-1, 1, 1)
+
+
+def to_binary(model: Detector) -> Detector:
+    """A copy of `model` for evaluation that runs on binary spikes.
+
+    Raises ValueError for a layer whose neuron emits anything but 0..D: graded neurons, ternary ones, ANN twins.
+    """
+    binary = merge(model)
+    for name, layer in list(binary.named_modules()):
+        if not isinstance(layer, SpikeConv) or isinstance(layer.neuron, nn.Identity):
+            continue
+        neuron = layer.neuron
+        if not isinstance(neuron, DynamicNeuron) or neuron.dynamics.emit not in ("binary", "integer"):
+            raise ValueError(
+                f"{name}: {type(neuron).__name__} does not emit integers 0..D, so there are no binary slots"
+            )
+        parent, _, own = name.rpartition(".")
+        setattr(binary.get_submodule(parent), own, BinarySpikeConv(layer))
+    if not any(isinstance(m, BinarySpikeConv) for m in binary.modules()):
+        raise ValueError("this network has no SpikeConv layers: binary inference covers the SpikeYOLO family")
+    return binary
+
+
+@torch.no_grad()
+def largest_difference(model: Detector, binary: Detector, x: Tensor) -> float:
+    """Of the raw logits of the integer network in evaluation and of the binary one."""
+    model.eval()
+    pairs = zip(model.raw(x), binary.raw(x), strict=True)
+    return max(float((a - b).abs().max()) for a, b in pairs)

@@ -1,0 +1,78 @@
+"""neuron - convolution - BatchNorm: the layer that spike-driven networks are made of, and its form for inference."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from .time import over_time
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """BatchNorm with the constants of SpikeYOLO."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+
+
+class Reparameterised(Protocol):
+    """Several convolutions without a nonlinearity between them, which in evaluation equal one, or fewer."""
+
+    def dense(self) -> nn.Conv2d: ...
+
+    def separable(self) -> nn.Sequential: ...
+
+
+class SpikeConv(nn.Module):
+    """x [T, B, c1, H, W] -> [T, B, c2, H', W']: a neuron, a convolution of its spikes, BatchNorm over T, B, H, W.
+
+    Args:
+        neuron: None where the input itself is convolved.
+        conv: `nn.Conv2d`, or `Reparameterised` convolutions.
+        bn: None for a layer that ends in its convolution.
+    """
+
+    published = {"conv": "conv", "bn": "bn"}
+
+    def __init__(self, neuron: nn.Module | None, conv: nn.Module, bn: nn.BatchNorm2d | None):
+        super().__init__()
+        self.neuron, self.conv = neuron or nn.Identity(), conv
+        self.bn: nn.Module = bn or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_time(lambda x: self.bn(self.conv(x)), self.neuron(x))
+
+
+def standard(c1: int, c2: int, neuron: nn.Module | None, k: int = 1, s: int = 1, bn: bool = True) -> SpikeConv:
+    """A SpikeConv with one k x k convolution, which has a bias where it has no BatchNorm."""
+    conv = nn.Conv2d(c1, c2, k, s, k // 2, bias=not bn)
+    return SpikeConv(neuron, conv, batch_norm(c2) if bn else None)
+
+
+def scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """BatchNorm in evaluation: scale * x + shift, each [C]."""
+    mean, var = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
+    scale = bn.weight / torch.sqrt(var + bn.eps)
+    return scale, bn.bias - mean * scale
+
+
+def conv2d(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
+    """A convolution with these weights, and the stride, padding and groups of `like`."""
+    out, per_group = weight.shape[:2]
+    conv = nn.Conv2d(
+        per_group * like.groups, out, tuple(weight.shape[2:]), like.stride, like.padding, groups=like.groups,  # type: ignore[arg-type]
+        device=weight.device, dtype=weight.dtype,
+    )  # fmt: skip
+    conv.weight.data.copy_(weight)
+    assert conv.bias is not None
+    conv.bias.data.copy_(bias)
+    return conv.requires_grad_(False).eval()
+
+
+def fold(conv: nn.Conv2d, bn: nn.Module) -> nn.Conv2d:
+    """bn(conv(x)) as one convolution."""
+    bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
+    if not isinstance(bn, nn.BatchNorm2d):
+        return conv2d(conv.weight, bias, conv)
+    scale, shift = scale_and_shift(bn)
+    return conv2d(conv.weight * scale.view(-1, 1, 1, 1), bias * scale + shift, conv)
