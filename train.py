@@ -75,7 +75,13 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     if val_set.class_names != train_set.class_names:
         raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
     loader = train_loader(
-        train_set, cfg.train.batch_size, cfg.seed, cfg.data.workers, distributed.rank(), distributed.world_size()
+        train_set,
+        cfg.train.batch_size,
+        cfg.seed,
+        cfg.data.workers,
+        distributed.rank(),
+        distributed.world_size(),
+        cfg.train.epochs,
     )
     kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
     model = create_model(**kwargs)

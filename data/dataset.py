@@ -36,8 +36,11 @@ class DetectionDataset(Dataset, ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def load(self, index: int, rng: np.random.Generator) -> Sample:
-        """Sample `index`, transformed; every random choice is drawn from `rng`, so it depends on nothing else."""
+    def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
+        """Sample `index`, transformed; every random choice is drawn from `rng`, so it depends on nothing else.
+
+        epochs_left: of the training, this one included, for augmentation that ends before it; None outside a training.
+        """
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:
@@ -52,10 +55,10 @@ class DetectionDataset(Dataset, ABC):
     def box_sizes(self) -> np.ndarray:
         """float32 [N, 2]: width and height of every training box in pixels of `x` (unaugmented), for anchors."""
 
-    def __getitem__(self, key: int | tuple[int, int, int]) -> Sample:
-        """`key`: an index, or (index, epoch, seed) as the training sampler gives it, so that augmentation depends on
-        these three alone and not on which worker serves the sample."""
-        index, *stream = key if isinstance(key, tuple) else (key, 0, 0)
+    def __getitem__(self, key: int | tuple[int, int, int, int | None]) -> Sample:
+        """`key`: an index, or (index, epoch, seed, epochs left) as the training sampler gives it, so that augmentation
+        depends on these alone and not on which worker serves the sample."""
+        index, epoch, seed, epochs_left = key if isinstance(key, tuple) else (key, 0, 0, None)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.load(index, np.random.default_rng([index, *stream]))
+        return self.load(index, np.random.default_rng([index, epoch, seed]), epochs_left)

@@ -87,7 +87,7 @@ class Gen1(DetectionDataset):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def load(self, index: int, rng: np.random.Generator) -> Sample:
+    def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
         clip, t_us = self._samples[index]
         reader = self._reader(clip)
         events = reader.read(t_us - self._window_us, t_us)

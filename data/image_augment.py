@@ -1,4 +1,4 @@
-"""Pictures and their boxes made one size: letterbox, and at training mirror, scale, shift and colour changes.
+"""Pictures and their boxes made one size: letterbox; at training mirror, scale, shift, colours, mosaic and mixup.
 
 The geometry is albumentations' (imported in this file only), the colours are OpenCV's, which comes with it.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .mosaic import Picture, mirror, mixup, mosaic
 from .names import reject_unknown
 from .sample import Placement
 
@@ -26,6 +27,9 @@ class ImageAugment:
     translate:      largest shift as a share of the canvas, each axis drawn evenly
     hsv:            largest change of hue, saturation and value, as a share: each is multiplied by 1 - h to 1 + h
     min_visibility: a box that keeps less of its area than this within the canvas is dropped
+    mosaic:         probability of a sample of four pictures, of which three are drawn; changed as a single one is
+    mixup:          probability of blending a sample with another one
+    plain_epochs:   the last so many epochs of a training have neither mosaic nor mixup
     """
 
     def __init__(
@@ -38,14 +42,20 @@ class ImageAugment:
         translate: float = 0.0,
         hsv: Sequence[float] = (0.0, 0.0, 0.0),
         min_visibility: float = 0.15,
+        mosaic: float = 0.0,
+        mixup: float = 0.0,
+        plain_epochs: int = 0,
     ):
         if len(hsv) != 3:
             raise ValueError(f"image augmentation hsv = {list(hsv)}: give three numbers: hue, saturation, value")
         options = {"hflip": hflip, "vflip": vflip, "scale": scale, "translate": translate, "hue": hsv[0]}
         options |= {"saturation": hsv[1], "value": hsv[2], "min_visibility": min_visibility}
+        options |= {"mosaic": mosaic, "mixup": mixup}
         for name, number in options.items():
             if not 0 <= number <= 1 or (name == "scale" and number == 1):
                 raise ValueError(f"image augmentation {name} = {number}: give a number from 0 to 1")
+        if plain_epochs < 0:
+            raise ValueError(f"image augmentation plain_epochs = {plain_epochs}: give 0 or more")
 
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
         import albumentations as A
@@ -54,6 +64,8 @@ class ImageAugment:
         cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
         self.size = (int(size[0]), int(size[1]))
         self._hsv = np.asarray(hsv, np.float64)
+        self._mirrors, self._moves = (hflip, vflip), (scale, translate, min_visibility)
+        self._mosaic, self._mixup, self._plain_epochs = mosaic, mixup, plain_epochs
         # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
         transforms = [
             A.LongestMaxSize(max_size_hw=self.size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
@@ -96,15 +108,41 @@ class ImageAugment:
             bboxes=np.asarray(boxes, np.float32).reshape(-1, 4),
             labels=np.asarray(labels, np.int64),
         )
-        out = found["image"]
-        if self._hsv.any():
-            out = _hsv_gain(out, gains)
         return (
-            np.ascontiguousarray(out),
+            np.ascontiguousarray(_hsv_gain(found["image"], gains)),
             np.asarray(found["bboxes"], np.float32).reshape(-1, 4),
             np.asarray(found["labels"], np.int64).reshape(-1),
             letterbox_placement(image.shape[:2], self.size),
         )
+
+    def sample(
+        self,
+        read: Callable[[int], Picture],
+        index: int,
+        count: int,
+        rng: np.random.Generator,
+        epochs_left: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
+        """The training sample of picture `index` of `count`, as `__call__` returns it: alone, or with others.
+
+        read: index -> (image, boxes, labels); epochs_left: of the training, this one included, None outside one.
+        """
+        several = epochs_left is None or epochs_left > self._plain_epochs
+
+        def one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
+            first = read(index)
+            if not (several and self._mosaic and rng.random() < self._mosaic):
+                return self(*first, rng)
+            four = [first, *(read(int(k)) for k in rng.integers(count, size=3))]
+            made = mosaic(four, self.size, *self._moves, GRAY, rng)
+            image, boxes, labels = mirror(made, *(rng.random(2) < self._mirrors))
+            image = _hsv_gain(image, 1 + rng.uniform(-1, 1, 3) * self._hsv)
+            return image, boxes, labels, letterbox_placement(first[0].shape[:2], self.size)
+
+        image, boxes, labels, placement = one(index)
+        if several and self._mixup and rng.random() < self._mixup:
+            image, boxes, labels = mixup((image, boxes, labels), one(int(rng.integers(count)))[:3], rng)
+        return image, boxes, labels, placement
 
 
 def image_augment(size: tuple[int, int], options: dict[str, Any] | None) -> ImageAugment:
@@ -127,6 +165,9 @@ def letterbox_placement(original: tuple[int, int], size: tuple[int, int]) -> Pla
 def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
     """Multiply hue (turning round at 180, OpenCV's full circle), saturation and value, through a look-up table."""
     import cv2
+
+    if (gains == 1).all():  # the way to HSV and back loses a little
+        return image
 
     table = np.arange(256)[:, None] * gains
     table[:, 0] %= 180

@@ -20,6 +20,7 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 
 from .dataset import DetectionDataset
 from .image_augment import image_augment, letterbox_placement
+from .mosaic import Picture
 from .problems import Problem, Problems
 from .sample import Sample
 
@@ -84,10 +85,9 @@ class ImageDataset(DetectionDataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def load(self, index: int, rng: np.random.Generator) -> Sample:
-        record, objects = self.records[index], self.records[index].targets
-        image = read_record(record)
-        image, boxes, labels, placement = self._augment(image, objects["box"], objects["label"], rng)
+    def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
+        record = self.records[index]
+        image, boxes, labels, placement = self._augment.sample(self._picture, index, len(self), rng, epochs_left)
         return Sample(
             x=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
             boxes=torch.from_numpy(boxes),
@@ -96,6 +96,10 @@ class ImageDataset(DetectionDataset):
             original_size=(record.height, record.width),
             placement=placement,
         )
+
+    def _picture(self, index: int) -> Picture:
+        record = self.records[index]
+        return read_record(record), record.targets["box"], record.targets["label"]
 
     def ground_truth(self) -> dict[str, Any]:
         images: list[dict[str, Any]] = []

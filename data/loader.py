@@ -13,16 +13,17 @@ from .dataset import DetectionDataset
 from .sample import collate
 
 
-class EpochSampler(Sampler[tuple[int, int, int]]):
-    """Shuffled keys (index, epoch, seed) for one rank of `world_size`.
+class EpochSampler(Sampler[tuple[int, int, int, int | None]]):
+    """Shuffled keys (index, epoch, seed, epochs left) for one rank of `world_size`.
 
     numpy and albumentations generators that live in workers repeat themselves across workers and epochs; here the key
     carries everything a sample's randomness may depend on. Call `set_epoch` before each epoch. Every rank sees the same
-    number of samples: the tail that does not divide is filled from the front of the shuffle.
+    number of samples: the tail that does not divide is filled from the front of the shuffle. `epochs` is how many the
+    training has, None where nothing depends on it.
     """
 
-    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1):
-        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1, epochs: int | None = None):
+        self.length, self.seed, self.rank, self.world_size, self.epochs = length, seed, rank, world_size, epochs
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -31,11 +32,12 @@ class EpochSampler(Sampler[tuple[int, int, int]]):
     def __len__(self) -> int:
         return -(-self.length // self.world_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, int, int, int | None]]:
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         order = np.resize(shuffled, len(self) * self.world_size).tolist()  # repeats from the front
+        epochs_left = None if self.epochs is None else self.epochs - self.epoch
         for index in order[self.rank :: self.world_size]:
-            yield index, self.epoch, self.seed
+            yield index, self.epoch, self.seed, epochs_left
 
 
 def train_loader(
@@ -45,9 +47,13 @@ def train_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    epochs: int | None = None,
 ) -> DataLoader:
-    """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`)."""
-    sampler = EpochSampler(len(dataset), seed, rank, world_size)
+    """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`).
+
+    `epochs`: how many the training has, for augmentation that leaves out the last ones.
+    """
+    sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
     if len(sampler) < batch_size:
         raise ValueError(f"{len(sampler)} training samples per rank do not fill one batch of {batch_size}")
     return _loader(dataset, batch_size, workers, sampler=sampler, drop_last=True)

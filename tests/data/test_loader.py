@@ -62,7 +62,7 @@ def test_workers_are_no_copies_of_each_other(one_picture):
 
 @pytest.mark.parametrize(("length", "world_size"), [(9, 2), (8, 2), (9, 4)])
 def test_ranks_share_the_data(length, world_size):
-    samplers = [EpochSampler(length, seed=1, rank=rank, world_size=world_size) for rank in range(world_size)]
+    samplers = [EpochSampler(length, 1, rank, world_size, epochs=5) for rank in range(world_size)]
     for sampler in samplers:
         sampler.set_epoch(2)
     keys = [list(sampler) for sampler in samplers]
@@ -70,7 +70,7 @@ def test_ranks_share_the_data(length, world_size):
     indices = [index for part in keys for index, *_ in part]
     assert {len(part) for part in keys} == {len(samplers[0])} == {per_rank}
     assert set(indices) == set(range(length)) and len(indices) == per_rank * world_size
-    assert all(rest == [2, 1] for part in keys for _, *rest in part)
+    assert all(rest == [2, 1, 3] for part in keys for _, *rest in part)  # epoch, seed, epochs left
 
 
 def test_every_training_sample_once(dataset):
