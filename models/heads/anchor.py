@@ -17,11 +17,18 @@ from torchvision.ops import box_convert, complete_box_iou_loss
 
 from ..time import mean_over_time
 from .anchor_fit import best_possible_recall, kmeans_anchors
+from .grid import cells
 from .nms import select_detections
 from .registry import register_head
 
-# Pixels, finest level first (strides 16 and 32), COCO.
-DEFAULT_ANCHORS = (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319)))
+# By the number of levels: pixels, finest level first (two: strides 16 and 32; three: 8, 16, 32), COCO.
+DEFAULT_ANCHORS = {
+    2: (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319))),
+    3: (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326))),
+}
+# For two levels the published code falls to (4, 1) by accident of its lookup table; kept, since the published weights
+# were trained so.
+DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 
 
 @register_head("anchor")
@@ -32,9 +39,9 @@ class AnchorHead(nn.Module):
         channels, strides: of the levels, finest first.
         num_classes: K.
         anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` replaces them where they do not suit a dataset.
+            These and `balance` have a default for two levels and for three.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
-        balance: weight of each level's objectness. For two levels the published code falls to (4, 1) by accident of its
-            lookup table; kept, since the published weights were trained so.
+        balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.
         score_threshold, nms_iou, max_detections: of `decode`.
     """
@@ -46,11 +53,11 @@ class AnchorHead(nn.Module):
         channels: Sequence[int],
         strides: Sequence[int],
         num_classes: int,
-        anchors: Sequence[Sequence[Sequence[float]]] = DEFAULT_ANCHORS,
+        anchors: Sequence[Sequence[Sequence[float]]] | None = None,
         box_gain: float = 0.05,
         class_gain: float = 0.5,
         objectness_gain: float = 1.0,
-        balance: Sequence[float] = (4.0, 1.0),
+        balance: Sequence[float] | None = None,
         anchor_ratio: float = 4.0,
         score_threshold: float = 0.001,
         nms_iou: float = 0.6,
@@ -58,6 +65,8 @@ class AnchorHead(nn.Module):
         max_detections: int = 300,
     ):
         super().__init__()
+        anchors = _default("anchors", DEFAULT_ANCHORS, len(strides)) if anchors is None else anchors
+        balance = _default("balance", DEFAULT_BALANCE, len(strides)) if balance is None else balance
         if not len(channels) == len(strides) == len(anchors) == len(balance):
             raise ValueError(
                 f"{len(channels)} levels, but {len(strides)} strides, {len(anchors)} rows of anchors and "
@@ -105,7 +114,7 @@ class AnchorHead(nn.Module):
         boxes, scores = [], []
         for logits, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
             p = logits.float().sigmoid()
-            xy = (p[..., :2] * 2 - 0.5 + _cells(p.shape[2], p.shape[3], p.device)) * stride
+            xy = (p[..., :2] * 2 - 0.5 + cells(p.shape[2], p.shape[3], p.device)) * stride
             wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
             boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
             scores.append(p[..., 4:].flatten(1, 3))
@@ -203,9 +212,7 @@ class AnchorHead(nn.Module):
         return self.anchors.new_tensor(self.strides).view(-1, 1, 1) if name == "anchors" else None
 
 
-def _cells(height: int, width: int, device: torch.device) -> Tensor:
-    """[height, width, 2]: (column, row) of every cell."""
-    rows, columns = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
-    return torch.stack([columns, rows], -1).float()
+def _default(name: str, by_levels: dict[int, Any], levels: int) -> Any:
+    if levels not in by_levels:
+        raise ValueError(f"the anchor head has {name} for {list(by_levels)} levels, not for {levels}: give `{name}`")
+    return by_levels[levels]

@@ -1,0 +1,194 @@
+"""The DFL head of SpikeYOLO: boxes as distributions of four distances, no anchors, no objectness.
+
+The loss is that of YOLOv8, to which the published code belongs: task-aligned assignment, CIoU, two-bin cross entropy
+(Li et al., "Generalized Focal Loss", NeurIPS 2020), class BCE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import box_convert
+
+from neurons import NeuronSpec, neuron_factory
+
+from ..spike_conv import SpikeConv, standard
+from ..time import mean_over_time, over_time
+from .complete_iou import complete_iou
+from .grid import cells
+from .nms import select_detections
+from .registry import register_head
+from .task_aligned import assign
+
+BINS = 16  # a distance is the mean of a distribution over 0, 1, ... 15 cells
+
+
+class RateConv(SpikeConv):
+    """[T, B, c1, H, W] -> logits [1, B, c2, H, W]: a neuron, and a convolution of the mean over T of its spikes.
+
+    The convolution is linear, so this is the mean over T of SpikeConv's output, for T times less work. In float32 under
+    autocast too: boxes come straight from these logits.
+    """
+
+    def __init__(self, c1: int, c2: int, neuron: nn.Module):
+        super().__init__(neuron, nn.Conv2d(c1, c2, 1), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rate = mean_over_time(self.neuron(x).float()).unsqueeze(0)
+        with torch.autocast(x.device.type, enabled=False):
+            return over_time(self.conv, rate)
+
+
+@register_head("dfl")
+class DFLHead(nn.Module):
+    """Feature maps [T, B, C_l, H_l, W_l] -> raw logits [B, 4 * 16 + K, H_l, W_l]: the distributions of the distances of
+    the left, top, right and bottom side from the cell's centre, then the classes.
+
+    Args:
+        channels, strides: of the levels, finest first.
+        num_classes: K.
+        neuron: of the head's layers; of the network, unless given.
+        box_gain, class_gain, dfl_gain: of the losses.
+        topk, alpha, beta: of the assignment, see `task_aligned.assign`.
+        score_threshold, nms_iou, max_candidates, max_detections: of `decode`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        num_classes: int,
+        neuron: NeuronSpec = "ilif",
+        box_gain: float = 7.5,
+        class_gain: float = 0.5,
+        dfl_gain: float = 1.5,
+        topk: int = 10,
+        alpha: float = 0.5,
+        beta: float = 6.0,
+        score_threshold: float = 0.001,
+        nms_iou: float = 0.7,
+        max_candidates: int = 30_000,
+        max_detections: int = 300,
+    ):
+        super().__init__()
+        if len(channels) != len(strides):
+            raise ValueError(f"{len(channels)} levels, but {len(strides)} strides")
+        self.num_classes, self.strides = num_classes, tuple(strides)
+        self.box_gain, self.class_gain, self.dfl_gain = box_gain, class_gain, dfl_gain
+        self.assignment: dict[str, Any] = dict(topk=topk, alpha=alpha, beta=beta)
+        self.selection: dict[str, Any] = dict(
+            score_threshold=score_threshold,
+            iou_threshold=nms_iou,
+            max_candidates=max_candidates,
+            max_detections=max_detections,
+        )
+        make = neuron_factory(neuron)
+
+        def branch(c1: int, hidden: int, out: int, bias: float) -> nn.Sequential:
+            last = RateConv(hidden, out, make())
+            nn.init.constant_(last.conv.bias, bias)  # type: ignore[arg-type]
+            return nn.Sequential(standard(c1, hidden, make(), 3), standard(hidden, hidden, make(), 3), last)
+
+        box_hidden = max(16, channels[0] // 4, 4 * BINS)
+        class_hidden = max(channels[0], min(num_classes, 100))
+        self.box = nn.ModuleList(branch(c, box_hidden, 4 * BINS, 1.0) for c in channels)
+        # A picture of 640 x 640 is expected to hold 5 objects, each of a class with probability 1 / K.
+        self.classes = nn.ModuleList(
+            branch(c, class_hidden, num_classes, math.log(5 / num_classes / (640 / s) ** 2))
+            for c, s in zip(channels, strides, strict=True)
+        )
+        # The distance each bin stands for. Never trained, but a parameter, as it is published and counted.
+        self.dfl = nn.Parameter(torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1), requires_grad=False)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [
+            torch.cat([mean_over_time(box(x)), mean_over_time(classes(x))], 1)
+            for box, classes, x in zip(self.box, self.classes, features, strict=True)
+        ]
+
+    def decode(self, raw: list[Tensor]) -> list[dict[str, Tensor]]:
+        """Raw logits -> per picture boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N]."""
+        boxes, scores = self.decode_dense(raw)
+        boxes = box_convert(boxes, "cxcywh", "xyxy")
+        return [select_detections(b, s, **self.selection) for b, s in zip(boxes, scores, strict=True)]
+
+    def decode_dense(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """All predictions, level by level, row by row: boxes [B, M, 4] cxcywh in pixels of the input, and probabilities
+        [B, M, K] of the classes."""
+        points, stride = self._points(raw)
+        distributions, classes = self._split(raw)
+        return box_convert(self._boxes(distributions, points, stride), "xyxy", "cxcywh"), classes.sigmoid()
+
+    def loss(self, raw: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Losses `box`, `class`, `dfl`, each summed over the points of all pictures, divided by the sum of the scores
+        assigned (by 1, where it is less), and times the number of pictures, as published."""
+        points, stride = self._points(raw)
+        distributions, classes = self._split(raw)
+        predicted = self._boxes(distributions, points, stride)
+        # One row more than the most boxes of a picture, so that pictures without any are no case of their own.
+        boxes = F.pad(pad_sequence([t["boxes"] for t in targets], batch_first=True), (0, 0, 0, 1))
+        labels = pad_sequence([t["labels"] for t in targets], batch_first=True, padding_value=-1)
+        labels = F.pad(labels, (0, 1), value=-1)
+        box, score = assign(points, classes.sigmoid(), predicted, boxes, labels, **self.assignment)
+        boxes, labels = boxes.gather(1, box.unsqueeze(-1).expand(-1, -1, 4)), labels.gather(1, box).clamp(min=0)
+
+        wanted = torch.zeros_like(classes).scatter_(2, labels.unsqueeze(-1), score.unsqueeze(-1))
+        # `box` and `dfl` weigh each point by its score, so the background by 0: to pick points would wait for the GPU.
+        class_loss = F.binary_cross_entropy_with_logits(classes, wanted, reduction="sum")
+        box_loss = ((1 - complete_iou(predicted, boxes)) * score).sum()
+        distances = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / stride
+        dfl_loss = (two_bin_cross_entropy(distributions, distances).mean(-1) * score).sum()
+
+        scale = len(targets) / score.sum().clamp(min=1)
+        return {
+            "box": box_loss * (scale * self.box_gain),
+            "class": class_loss * (scale * self.class_gain),
+            "dfl": dfl_loss * (scale * self.dfl_gain),
+        }
+
+    def _points(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Centres of the cells [M, 2] and their strides [M, 1], in pixels."""
+        points, strides = [], []
+        for logits, stride in zip(raw, self.strides, strict=True):
+            centres = (cells(logits.shape[2], logits.shape[3], logits.device).flatten(0, 1) + 0.5) * stride
+            points.append(centres)
+            strides.append(torch.full_like(centres[:, :1], stride))
+        return torch.cat(points), torch.cat(strides)
+
+    def _split(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Distributions [B, M, 4, 16] and class logits [B, M, K] of all levels, float32."""
+        logits = torch.cat([r.float().flatten(2) for r in raw], 2).transpose(1, 2)
+        distributions, classes = logits.split([4 * BINS, self.num_classes], -1)
+        return distributions.unflatten(-1, (4, BINS)), classes
+
+    def _boxes(self, distributions: Tensor, points: Tensor, stride: Tensor) -> Tensor:
+        """[B, M, 4] xyxy in pixels."""
+        # A sum, not a matrix product: autocast would round the distances.
+        distances = (distributions.softmax(-1) * self.dfl.flatten()).sum(-1) * stride
+        return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+    def published_names(self) -> dict[str, str]:
+        names = {"dfl": "dfl.conv.weight"}
+        for ours, theirs in {"box": "cv2", "classes": "cv3"}.items():
+            keys = getattr(self, ours).state_dict()
+            names |= {f"{ours}.{key}": f"{theirs}.{key}" for key in keys if ".neuron." not in key}
+        return names
+
+    def published_factor(self, name: str) -> None:
+        """All is kept as published."""
+
+
+def two_bin_cross_entropy(distributions: Tensor, distances: Tensor) -> Tensor:
+    """Logits [..., 16] and distances [...] in cells -> [...]: the cross entropy against the distribution that holds the
+    two nearest bins only and has the distance as its mean. Distances beyond the bins are moved to just within."""
+    distances = distances.clamp(0, BINS - 1 - 0.01)
+    low = distances.long()
+    high_weight = distances - low
+    log_p = distributions.log_softmax(-1).gather(-1, torch.stack([low, low + 1], -1))
+    return -(log_p[..., 0] * (1 - high_weight) + log_p[..., 1] * high_weight)
