@@ -5,11 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
-from torchvision.ops import box_iou, complete_box_iou_loss
+from torchvision.ops import box_iou
 
 from models import create_model, list_models
 from models.heads import build_head, list_heads
-from models.heads.complete_iou import complete_iou
 from models.heads.dfl import BINS
 from neurons import build_neuron, neuron_factory
 
@@ -265,23 +264,6 @@ def test_gradients_are_finite_at_extreme_logits():
     losses = head().loss(raw, CASES["tiny"])
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values()) and all(r.grad.isfinite().all() for r in raw)
-
-
-def test_complete_iou_of_boxes_worked_out_by_hand():
-    a = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 20, 10]])
-    b = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [5, 0, 15, 10], [5, -5, 15, 15]])
-    # 1; no overlap, 20 apart in a hull of 30 x 10; a third, 5 apart in 15 x 10; a third, aspects 2 and 1/2.
-    v = 4 / math.pi**2 * (math.atan(2) - math.atan(0.5)) ** 2
-    expected = [1, -400 / 1000, 1 / 3 - 25 / 325, 1 / 3 - v * v / (1 - 1 / 3 + v)]
-    torch.testing.assert_close(complete_iou(a, b), torch.tensor(expected))
-    assert complete_iou(a[:, None], b).shape == (4, 4)
-
-
-def test_complete_iou_has_the_gradient_of_torchvision():
-    a, b = random_target(0, 100)["boxes"].requires_grad_(), random_target(1, 100)["boxes"]
-    ours, theirs = 1 - complete_iou(a, b), complete_box_iou_loss(a, b)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(*(torch.autograd.grad(loss.sum(), a)[0] for loss in (ours, theirs)))
 
 
 # There and back
