@@ -3,6 +3,7 @@
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
+    python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
 
 Writes metrics.json (AP beside its protocol, images, expected_images, T, parameters), detections.json (COCO results in
 original pixels) and pictures/ into the checkpoint's folder, or into --out. Refuses, with a non-zero exit, when pictures
@@ -36,6 +37,7 @@ from engine.pictures import draw_samples
 from engine.protocols import get_protocol
 from engine.run_folder import write_atomically
 from engine.voc_ap import precision_recall
+from models.binary import binary_check, to_binary
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -47,6 +49,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
     parser.add_argument("--allow-missing", action="store_true", help="score although listed pictures are missing")
     parser.add_argument("--spikes", action="store_true", help="firing rate of every layer, into the table and metrics")
+    parser.add_argument(
+        "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
+    )
     parser.add_argument("--plots", action="store_true", help="precision-recall curves and a confusion matrix")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: the checkpoint's folder")
@@ -80,6 +85,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     truth = dataset.ground_truth()
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
+    binary: dict[str, float] = {}
+    if args.binary:
+        x, _ = next(iter(loader)).to(device)
+        binary = binary_check(model, x)
+        model = to_binary(model)
     with FiringRates(model) as firing:
         bar = tqdm(loader, leave=False, disable=not sys.stderr.isatty())
         evaluate_epoch(model, bar, evaluator, device, cfg.train.precision)
@@ -99,6 +109,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "checkpoint": str(args.checkpoint),
         **({"clips": len({image["clip"] for image in truth["images"]})} if "clip" in truth["images"][0] else {}),
     }
+    if args.binary:
+        metrics["binary"] = binary
     if args.spikes:
         metrics["firing_rates"] = firing.rates()
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -134,6 +146,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         ("AP", number("AP")),
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
         *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
+        *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("rule", metrics["rule"]),
         ("run folder", str(out)),
     ]

@@ -40,7 +40,7 @@ class RateConv(SpikeConv):
         super().__init__(neuron, nn.Conv2d(c1, c2, 1), None)
 
     def forward(self, x: Tensor) -> Tensor:
-        rate = mean_over_time(self.neuron(x).float()).unsqueeze(0)
+        rate = mean_over_time(self.neuron(x).to(self.conv.weight.dtype)).unsqueeze(0)  # type: ignore[arg-type]
         with torch.autocast(x.device.type, enabled=False):
             return over_time(self.conv, rate)
 

@@ -1,5 +1,7 @@
 """Every registered model keeps the detector contract; the registry is the matrix."""
 
+import math
+
 import pytest
 import torch
 
@@ -29,14 +31,15 @@ class TestEveryModel:
         sum(losses.values()).backward()
         assert all(v.dim() == 0 and v.isfinite() for v in losses.values())
         for key, p in model.named_parameters():
-            assert p.grad is not None and p.grad.isfinite().all(), key
+            assert not p.requires_grad or (p.grad is not None and p.grad.isfinite().all()), key
 
     def test_trains_on_pictures_without_boxes(self, name):
         model = build(name).train()
         empty = [targets()[1]] * 2
         losses = model(torch.rand(2, 3, 64, 64), empty)
         sum(losses.values()).backward()
-        assert losses["box"] == 0 and losses["class"] == 0 and losses["objectness"] > 0
+        # Nothing to place; what is left is to say that there is nothing.
+        assert losses["box"] == 0 and sum(losses.values()) > 0
 
     def test_detects(self, name):
         model = build(name).eval()
@@ -59,7 +62,9 @@ class TestEveryModel:
         model = build(name, in_channels=2, T=3).eval()
         with torch.no_grad():
             raw = model.raw(torch.rand(3, 2, 2, 120, 152))
-        assert [tuple(r.shape) for r in raw] == [(2, 3, 8, 10, 8), (2, 3, 4, 5, 8)]
+        for r, stride in zip(raw, model.head.strides, strict=True):
+            size = r.shape[2:4]  # [B, A, H, W, ...] or [B, C, H, W]
+            assert r.shape[0] == 2 and tuple(size) == (math.ceil(120 / stride), math.ceil(152 / stride))
         with pytest.raises(ValueError, match="T=3 steps, but the events have T=4"):
             model.raw(torch.rand(4, 2, 2, 64, 64))
 
@@ -78,12 +83,14 @@ class TestEveryModel:
         assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
 
     def test_channels_last_trains_and_agrees(self, name):
-        model, x = build(name).train(), torch.rand(2, 3, 64, 64)
-        plain = model(x, targets())
-        other = build(name).train().to(memory_format=torch.channels_last)(x, targets())
-        for key, value in plain.items():
-            torch.testing.assert_close(other[key], value, rtol=1e-3, atol=1e-5)
-            value.backward(retain_graph=True)
+        model = build(name).train().to(memory_format=torch.channels_last)
+        x = torch.rand(2, 3, 64, 64)
+        sum(model(x, targets()).values()).backward()
+        # In float64, where another order of sums does not make a neuron fire that would not.
+        plain, x = build(name).network.double(), x.double().expand(2, -1, -1, -1, -1)
+        other = build(name).network.double().to(memory_format=torch.channels_last)
+        for a, b in zip(plain(x), other(x), strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-9)
 
     def test_wrong_arguments_are_named(self, name):
         with pytest.raises(ValueError, match="did you mean 'width'"):
