@@ -111,6 +111,7 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
             warmup_steps=round(cfg.optim.warmup_epochs * steps),
             warmup_bias_lr=cfg.optim.warmup_bias_lr,
             warmup_momentum=cfg.optim.warmup_momentum,
+            decay=cfg.optim.decay,
         ),
         train_loader=loader,
         val_loader=eval_loader(

@@ -22,9 +22,12 @@ class EventAugment:
         self.hflip, self.translate, self.polarity, self.min_visible = options.values()
 
     def __call__(
-        self, frames: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+        self, frames: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator, empty: int = 0
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """frames [T, 2, H, W], boxes float [N, 4] xyxy pixels, labels [N]; the same again, the inputs unchanged."""
+        """frames [T, C, H, W], boxes float [N, 4] xyxy pixels, labels [N]; the same again, the inputs unchanged.
+
+        empty: value of a pixel without events. A swap of polarities needs C = 2.
+        """
         height, width = frames.shape[-2:]
         # All numbers are drawn whatever the options are, so switching one option leaves the others' choices alone.
         flip, swap, across, down = rng.random(4)
@@ -37,7 +40,7 @@ class EventAugment:
         if swap < self.polarity:
             frames = frames[:, ::-1]
         if dx or dy:
-            frames = _shift(frames, dx, dy)
+            frames = _shift(frames, dx, dy, empty)
             boxes += np.array([dx, dy, dx, dy], boxes.dtype)
             before = _area(boxes)
             boxes = np.clip(boxes, 0, np.array([width, height, width, height], boxes.dtype))
@@ -47,9 +50,9 @@ class EventAugment:
         return np.ascontiguousarray(frames), boxes, labels
 
 
-def _shift(frames: np.ndarray, dx: int, dy: int) -> np.ndarray:
+def _shift(frames: np.ndarray, dx: int, dy: int, empty: int) -> np.ndarray:
     height, width = frames.shape[-2:]
-    out = np.zeros_like(frames)
+    out = np.full_like(frames, empty)
     if abs(dx) < width and abs(dy) < height:
         to_x, from_x = slice(max(dx, 0), width + min(dx, 0)), slice(max(-dx, 0), width - max(dx, 0))
         to_y, from_y = slice(max(dy, 0), height + min(dy, 0)), slice(max(-dy, 0), height - max(dy, 0))

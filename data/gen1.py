@@ -13,37 +13,42 @@ import torch
 
 from .dataset import DetectionDataset, MissingSplit
 from .event_augment import EventAugment
-from .events import DatReader, Events, count_frames, open_dat, read_boxes
-from .names import reject_unknown
+from .events import GROUND, DatReader, Events, count_frames, last_event_frames, open_dat, read_boxes
+from .image_augment import letterbox_placement
+from .names import did_you_mean, reject_unknown
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .sample import Placement, Sample
 
 RECORDING, LABELS = "_td.dat", "_bbox.npy"
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
+FRAMES = {"counts": (2, 1.0, 0), "last_event": (3, 1 / 255, GROUND)}  # channels, scale, value without events
 STRIDE = 32  # coarsest level of the detectors; the default size is a multiple of it
 
 
 @register_dataset("gen1")
 class Gen1(DetectionDataset):
-    """One sample per clip and distinct label time t: count frames of the events in (t - window, t].
+    """One sample per clip and distinct label time t: frames of the events in (t - window, t].
 
+    frames:         "counts", [T, 2, H, W] events OFF and ON, or "last_event", [T, 3, H, W] pictures with three equal
+                    channels: 255 or 0 by the polarity of a pixel's last event in the step, 127 where it had none
     num_steps, window_ms: T frames over the window, which may begin before the recording (those frames are empty then)
     size:           (height, width) of a frame; None: the sensor's, filled up at the right and bottom to multiples of 32
     augment:        options of `EventAugment`, such as {"hflip": 0.5}
     count_clip:     counts saturate there, 1..255
+    newest_first:   the steps in reversed order, which the published SpikeYOLO loader gives by mistake
+    pad:            value of `x` beyond the sensor; None: that of a pixel without events
     labels_from_ms: label times before this are no part of the split, neither as samples nor in `ground_truth`
     classes:        names of class ids 0, 1, ...
     allow_missing:  leave out clips whose `.dat` is absent; they still count in `expected_images`
 
-    Where the sensor is larger than `size`, coordinates are divided by the smallest whole number that makes it fit and
-    the rest is filled up: cells of equal size, whose counts add up. (Other ratios would merge two columns here and one
-    there, and draw stripes.) A clip with an empty label file is one sample without boxes: the last window of the clip.
-    A clip whose labels were all dropped as invalid is no sample.
+    Counts: where the sensor is larger than `size`, coordinates are divided by the smallest whole number that makes it
+    fit and the rest is filled up: cells of equal size, whose counts add up. (Other ratios would merge two columns here
+    and one there, and draw stripes.) Last-event frames are pictures and are letterboxed into `size` like any. A clip
+    with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels were all
+    dropped as invalid is no sample.
     """
 
-    channels = 2
-    scale = 1.0
     num_steps: int
 
     def __init__(
@@ -51,11 +56,14 @@ class Gen1(DetectionDataset):
         split: str,
         *,
         root: str | Path,
+        frames: str = "counts",
         num_steps: int = 5,
         window_ms: float = 250.0,
         size: Sequence[int] | None = None,
         augment: dict[str, Any] | None = None,
         count_clip: int = 255,
+        newest_first: bool = False,
+        pad: int | None = None,
         labels_from_ms: float = 0.0,
         classes: Sequence[str] = ("car", "pedestrian"),
         allow_missing: bool = False,
@@ -70,8 +78,16 @@ class Gen1(DetectionDataset):
             raise ValueError(f"num_steps = {num_steps} does not fit a window of {window_ms} ms")
         if not 0 < count_clip <= 255:
             raise ValueError(f"count_clip = {count_clip}: give 1 to 255, the range of uint8 counts")
-        self._count_clip = count_clip
+        if frames not in FRAMES:
+            raise ValueError(f"frames = {frames!r}{did_you_mean(frames, FRAMES) or '.'} There are {', '.join(FRAMES)}")
+        self.channels, self.scale, self._empty = FRAMES[frames]
+        self._pad = self._empty if pad is None else pad
+        if not 0 <= self._pad <= 255:
+            raise ValueError(f"pad = {pad}: give 0 to 255")
+        self._pictures, self._count_clip, self._newest_first = frames == "last_event", count_clip, newest_first
         self._augment = _event_augment(augment)
+        if self._pictures and self._augment is not None and self._augment.polarity:
+            raise ValueError("augment polarity swaps the channels of counts; last_event frames have one value for both")
 
         self._readers: list[DatReader] = []
         self._boxes: list[np.ndarray] = []
@@ -90,24 +106,25 @@ class Gen1(DetectionDataset):
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
         clip, t_us = self._samples[index]
         reader = self._reader(clip)
-        events = reader.read(t_us - self._window_us, t_us)
-        height, width = -(-reader.height // self._factor), -(-reader.width // self._factor)
-        if self._factor > 1:
-            events = Events(events.t, events.x // self._factor, events.y // self._factor, events.p)
-        frames = count_frames(events, t_us - self._window_us, t_us, self.num_steps, height, width, self._count_clip)
+        place = self._placement(reader)
         rows = self._rows(clip, t_us)
-        boxes, labels = _xyxy(rows) / self._factor, rows["class_id"].astype(np.int64)
+        frames, labels = self._frames(reader, t_us), rows["class_id"].astype(np.int64)
+        boxes = _xyxy(rows) / self._factor  # as the frames are, not yet in `size`
         if self._augment is not None:
-            frames, boxes, labels = self._augment(frames, boxes, labels, rng)
-        x = np.zeros((self.num_steps, 2, *self.size), np.uint8)
-        x[..., :height, :width] = frames
+            frames, boxes, labels = self._augment(frames, boxes, labels, rng, self._empty)
+        if self._pictures:
+            scale, offset = (place.scale_x, place.scale_y), (place.left, place.top)
+            frames, boxes = _resize(frames, place), boxes * (scale + scale) + (offset + offset)
+        top, left = int(place.top), int(place.left)
+        x = np.full((self.num_steps, self.channels, *self.size), self._pad, np.uint8)
+        x[..., top : top + frames.shape[-2], left : left + frames.shape[-1]] = frames
         return Sample(
-            x=torch.from_numpy(x),
+            x=torch.from_numpy(x[::-1].copy() if self._newest_first else x),
             boxes=torch.from_numpy(boxes.astype(np.float32)),
             labels=torch.from_numpy(labels),
             image_id=index + 1,
             original_size=(reader.height, reader.width),
-            placement=Placement(1 / self._factor, 1 / self._factor),
+            placement=place,
         )
 
     def ground_truth(self) -> dict[str, Any]:
@@ -142,8 +159,28 @@ class Gen1(DetectionDataset):
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def box_sizes(self) -> np.ndarray:
-        sizes = [np.stack([b["w"], b["h"]], axis=1) for b in self._boxes]
-        return (np.concatenate(sizes) / self._factor).astype(np.float32)
+        places = (self._placement(reader) for reader in self._readers)
+        sizes = [
+            np.stack([boxes["w"] * place.scale_x, boxes["h"] * place.scale_y], axis=1)
+            for boxes, place in zip(self._boxes, places, strict=True)
+        ]
+        return np.concatenate(sizes).astype(np.float32)
+
+    def _frames(self, reader: DatReader, t_us: int) -> np.ndarray:
+        """Frames [T, C, H, W] of the window that ends at `t_us`, oldest first; H, W are the sensor's over `_factor`."""
+        t0_us = t_us - self._window_us
+        events = reader.read(t0_us, t_us)
+        height, width = -(-reader.height // self._factor), -(-reader.width // self._factor)
+        if self._factor > 1:
+            events = Events(events.t, events.x // self._factor, events.y // self._factor, events.p)
+        if self._pictures:
+            return last_event_frames(events, t0_us, t_us, self.num_steps, height, width)
+        return count_frames(events, t0_us, t_us, self.num_steps, height, width, self._count_clip)
+
+    def _placement(self, reader: DatReader) -> Placement:
+        if self._pictures:
+            return letterbox_placement((reader.height, reader.width), self.size)
+        return Placement(1 / self._factor, 1 / self._factor)
 
     def _clips(self) -> list[str]:
         """Names of the clips, in natural order."""
@@ -205,6 +242,8 @@ class Gen1(DetectionDataset):
         if len(size) != 2 or min(size) <= 0:
             raise ValueError(f"size = {list(size)}: give (height, width) in pixels")
         height, width = (int(s) for s in size)
+        if self._pictures:
+            return (height, width), 1
         # One number for all clips: an object keeps its size from clip to clip.
         return (height, width), max(max(-(-h // height), -(-w // width)) for h, w in sensors)
 
@@ -222,6 +261,16 @@ class Gen1(DetectionDataset):
         boxes = self._boxes[clip]
         first, last = np.searchsorted(boxes["t"], [t_us, t_us + 1])
         return boxes[first:last]
+
+
+def _resize(frames: np.ndarray, place: Placement) -> np.ndarray:
+    """Pictures [T, C, H, W] scaled as `place` says, bilinear; a smaller copy averages areas."""
+    import cv2
+
+    height, width = frames.shape[-2:]
+    size = round(width * place.scale_x), round(height * place.scale_y)
+    method = cv2.INTER_AREA if place.scale_x < 1 else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(f.transpose(1, 2, 0), size, interpolation=method).transpose(2, 0, 1) for f in frames])
 
 
 def _xyxy(rows: np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ class OptimConfig:
     name: str
     lr: float
     final_lr_factor: float
+    decay: str
     momentum: float
     weight_decay: float
     warmup_epochs: float
@@ -214,7 +215,8 @@ def _check_values(cfg: DictConfig) -> None:
     for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise ValueError(f"{key} = {value}: give at least 1")
-    for key, known in (("train.precision", ("fp32", "bf16")), ("optim.name", ("sgd", "adamw"))):
+    choices = {"optim.name": ("sgd", "adamw"), "optim.decay": ("cosine", "linear"), "train.precision": ("fp32", "bf16")}
+    for key, known in choices.items():
         if (value := OmegaConf.select(cfg, key)) not in known:
             raise ValueError(f"{key} = {value!r}{did_you_mean(value, known)} Known: {', '.join(known)}")
 

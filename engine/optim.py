@@ -1,4 +1,4 @@
-"""Optimizers and their schedule, in the YOLO manner: three groups of parameters, warm-up of each its own, cosine."""
+"""Optimizers and their schedule, in the YOLO manner: three groups of parameters, warm-up of each its own, decay."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def build_optimizer(
 class Schedule:
     """Learning rate and momentum as a function of the step alone, so a resumed run needs no state.
 
-    Cosine from `lr` to `lr * final_lr_factor` over `total_steps`. During the first `warmup_steps` the rate grows
-    linearly from 0 and momentum from `warmup_momentum`; the rate of biases falls from `warmup_bias_lr` instead.
-    Differs from the YOLOv5 family in following the cosine at every step instead of every epoch, in a warm-up that is
-    not stretched to 1000 steps, and in not ramping gradient accumulation with it.
+    A cosine, or a line (`decay`), from `lr` to `lr * final_lr_factor` over `total_steps`. During the first
+    `warmup_steps` the rate grows linearly from 0 and momentum from `warmup_momentum`; the rate of biases falls from
+    `warmup_bias_lr` instead. Differs from the YOLOv5 family in following the decay at every step instead of every
+    epoch, in a warm-up that is not stretched to 1000 steps, and in not ramping gradient accumulation with it.
     """
 
     def __init__(
@@ -50,15 +50,18 @@ class Schedule:
         warmup_steps: int,
         warmup_bias_lr: float,
         warmup_momentum: float,
+        decay: str = "cosine",
     ):
+        if decay not in ("cosine", "linear"):
+            raise ValueError(f"optim.decay must be cosine or linear, got {decay!r}")
         self.lr, self.final_lr_factor, self.momentum = lr, final_lr_factor, momentum
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
-        self.warmup_bias_lr, self.warmup_momentum = warmup_bias_lr, warmup_momentum
+        self.warmup_bias_lr, self.warmup_momentum, self.decay = warmup_bias_lr, warmup_momentum, decay
 
     def rate(self, step: int, role: str = "weight") -> float:
         progress = min(step / max(self.total_steps, 1), 1.0)
-        cosine = self.final_lr_factor + (1 - self.final_lr_factor) * (1 + math.cos(math.pi * progress)) / 2
-        rate = self.lr * cosine
+        left = (1 + math.cos(math.pi * progress)) / 2 if self.decay == "cosine" else 1 - progress
+        rate = self.lr * (self.final_lr_factor + (1 - self.final_lr_factor) * left)
         if step < self.warmup_steps:
             start = self.warmup_bias_lr if role == "bias" else 0.0
             rate = start + (rate - start) * (step + 1) / self.warmup_steps

@@ -20,5 +20,7 @@ def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.devic
         x = sample.x.to(device).float() * dataset.scale
         output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]
         truth = {"boxes": sample.boxes, "labels": sample.labels}
-        pictures.append(side_by_side(sample.x, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
+        # Event frames of three channels are pictures already: the last one is shown.
+        shown = sample.x[-1] if x.dim() == 4 and x.shape[1] == 3 else sample.x
+        pictures.append(side_by_side(shown, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
     return pictures

@@ -1,14 +1,16 @@
-"""Event recordings: Prophesee `.dat` files, their box labels, and the count frames a network takes."""
+"""Event recordings: Prophesee `.dat` files, their box labels, and the frames a network takes."""
 
 from .boxes import read_boxes, write_boxes
 from .dat import DatReader, Events, audit_dat, open_dat, write_dat
-from .frames import count_frames
+from .frames import GROUND, count_frames, last_event_frames
 
 __all__ = [
+    "GROUND",
     "DatReader",
     "Events",
     "audit_dat",
     "count_frames",
+    "last_event_frames",
     "open_dat",
     "read_boxes",
     "write_boxes",

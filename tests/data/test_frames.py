@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.event_augment import EventAugment
-from data.events import Events, count_frames
+from data.events import GROUND, Events, count_frames, last_event_frames
 
 
 def events_of(t, x, y, p):
@@ -32,6 +32,14 @@ def test_equal_to_counting_one_by_one(rows, t0, num_steps, span, clip):
     assert frames.dtype == np.uint8
     np.testing.assert_array_equal(frames, np.minimum(expected, clip))
 
+    shown = np.full((num_steps, 3, 4, 5), GROUND)
+    for t, x, y, p in rows:
+        if t0 < t <= t0 + span:
+            shown[(t - t0 - 1) * num_steps // span, :, y, x] = 255 * p
+    frames = last_event_frames(events, t0, t0 + span, num_steps, 4, 5)
+    assert frames.dtype == np.uint8
+    np.testing.assert_array_equal(frames, shown)
+
 
 @pytest.mark.parametrize(("span", "num_steps"), [(250_000, 5), (7, 7), (10, 3), (100, 7)])
 def test_every_microsecond_of_the_window_has_its_step(span, num_steps):
@@ -54,12 +62,13 @@ def test_counts_saturate(count):
 
 def test_bad_arguments_are_named():
     one = events_of([5], [3], [2], [1])
-    with pytest.raises(ValueError, match="11 steps do not fit a window of 10 us"):
-        count_frames(one, 0, 10, 11, 4, 5)
-    with pytest.raises(ValueError, match="0 us"):
-        count_frames(one, 10, 10, 1, 4, 5)
-    with pytest.raises(ValueError, match="x=3, y=2 on a 3x4 frame"):
-        count_frames(one, 0, 10, 1, 4, 3)
+    for frames in (count_frames, last_event_frames):
+        with pytest.raises(ValueError, match="11 steps do not fit a window of 10 us"):
+            frames(one, 0, 10, 11, 4, 5)
+        with pytest.raises(ValueError, match="0 us"):
+            frames(one, 10, 10, 1, 4, 5)
+        with pytest.raises(ValueError, match="x=3, y=2 on a 3x4 frame"):
+            frames(one, 0, 10, 1, 4, 3)
     for clip in (0, 256):
         with pytest.raises(ValueError, match="outside 1..255"):
             count_frames(one, 0, 10, 1, 4, 5, clip)
@@ -101,6 +110,12 @@ def test_a_shift_moves_pixels_and_boxes_alike(seed):
     for label, area in full.items():
         share = (x[0, 1] == label + 1).sum() / area
         assert (label in k) == (share >= 0.5)
+
+
+def test_what_a_shift_brings_in_has_no_events():
+    frames = np.full((2, 3, 20, 30), 9, np.uint8)
+    x, *_ = EventAugment(translate=0.5)(frames, np.zeros((0, 4)), np.zeros(0), np.random.default_rng(1), empty=GROUND)
+    assert set(np.unique(x)) == {9, GROUND}
 
 
 def test_shifts_reach_all_sides_and_drop_what_leaves():

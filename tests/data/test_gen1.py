@@ -9,6 +9,7 @@ import torch
 from data import Problems, create_dataset, eval_loader, gen1, train_loader
 from data.events import open_dat, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
+from engine.config import dataset_kwargs, load_config
 
 DOT = (100, 60, 8, 6)  # x, y, w, h of the box around the one pixel that fires
 
@@ -81,6 +82,63 @@ def test_size_divides_coordinates_evenly_and_fills_up(root, size, factor):
     np.testing.assert_allclose(sample.placement.to_original(sample.boxes), [[100, 60, 108, 66]], rtol=1e-6)
     np.testing.assert_allclose(data.box_sizes(), np.full((5, 2), [8, 6]) / factor, rtol=1e-6)
     assert data.box_sizes().dtype == np.float32
+
+
+@pytest.fixture
+def turning(tmp_path):
+    """A clip whose pixel (103, 62) fires OFF until 125 ms and ON afterwards, with a box at 250 ms."""
+    (tmp_path / "train").mkdir()
+    t = np.arange(1000, 250_001, 1000)
+    same = np.ones(len(t), int)
+    write_dat(tmp_path / "train" / "a_td.dat", t, 103 * same, 62 * same, (t > 125_000).astype(int), 304, 240)
+    write_boxes(tmp_path / "train" / "a_bbox.npy", np.array([(250_000, *DOT, 0, 0, 1)], BOX_DTYPE))
+    return tmp_path
+
+
+def test_last_event_frames(turning):
+    data = build(turning, frames="last_event", num_steps=2, size=(240, 304))
+    sample = data[0]
+    assert (data.channels, data.scale) == (3, 1 / 255) and sample.x.shape == (2, 3, 240, 304)
+    assert sample.x[:, :, 62, 103].tolist() == [[0] * 3, [255] * 3]
+    assert (sample.x == 127).sum() == sample.x.numel() - 6
+    assert sample.boxes.tolist() == [[100, 60, 108, 66]]
+
+
+def test_newest_first(turning):
+    for frames in ("counts", "last_event"):
+        plain, turned = (build(turning, frames=frames, num_steps=4, newest_first=flag)[0] for flag in (False, True))
+        assert torch.equal(turned.x, plain.x.flip(0)) and not torch.equal(turned.x, plain.x)
+        assert torch.equal(turned.boxes, plain.boxes)
+
+
+def test_the_published_spikeyolo_frames(turning):
+    """304 x 240 -> 320 x 253 in 320 x 320 on gray 114, the oldest step last."""
+    cfg = load_config("configs/gen1/spikeyolo_s_published.yaml", [f"data.root={turning}"])
+    data = create_dataset(cfg.data.name, "train", **dataset_kwargs(cfg, augment=True)[1])
+    sample = data[0]
+    assert sample.x.shape == (2, 3, 320, 320)
+    assert (sample.x[:, :, :33] == 114).all() and (sample.x[:, :, 286:] == 114).all()
+    inner = sample.x[:, :, 33:286]
+    assert inner[0].max() > 150 and inner[1].min() < 100 and (inner == 127).float().mean() > 0.999
+    scale_x, scale_y = 320 / 304, 253 / 240
+    expected = [100 * scale_x, 60 * scale_y + 33, 108 * scale_x, 66 * scale_y + 33]
+    np.testing.assert_allclose(sample.boxes, [expected], rtol=1e-6)
+    np.testing.assert_allclose(sample.placement.to_original(sample.boxes), [[100, 60, 108, 66]], rtol=1e-5)
+    np.testing.assert_allclose(data.box_sizes(), [[8 * scale_x, 6 * scale_y]], rtol=1e-6)
+    y, x = np.unravel_index(int(sample.x[0, 0].argmax()), (320, 320))
+    assert abs(x + 0.5 - 103.5 * scale_x) < 1 and abs(y + 0.5 - 33 - 62.5 * scale_y) < 1
+    assert torch.equal(sample.x[:, 0], sample.x[:, 2])
+
+
+def test_pad_fills_what_is_beyond_the_sensor(turning):
+    counts = build(turning, pad=9, num_steps=2)[0].x
+    assert (counts[..., 240:, :] == 9).all() and (counts[..., 304:] == 9).all() and counts[..., :240, :304].max() == 125
+    assert (build(turning, frames="last_event", size=(320, 320))[0].x[:, :, :33] == 127).all()
+
+
+def test_last_event_frames_are_mirrored_with_their_boxes(turning):
+    sample = build(turning, frames="last_event", size=(240, 304), augment={"hflip": 1.0, "translate": 0.0})[0]
+    assert sample.boxes.tolist() == [[196, 60, 204, 66]] and (sample.x[:, 0, 62, 200] != 127).all()
 
 
 def test_counts_of_merged_cells_add_up(tmp_path):
@@ -180,6 +238,9 @@ def test_an_unknown_class_names_the_file(root):
         ({"num_steps": 0}, "num_steps = 0"),
         ({"window_ms": 0.002}, "does not fit a window"),
         ({"count_clip": 300}, "count_clip = 300"),
+        ({"frames": "count"}, "frames = 'count', did you mean 'counts'"),
+        ({"pad": 256}, "pad = 256"),
+        ({"frames": "last_event", "augment": {"polarity": 0.5}}, "polarity swaps the channels of counts"),
         ({"size": (0, 320)}, "size ="),
         ({"size": (1, 2, 3)}, "size ="),
         ({"augment": {"hflp": 0.5}}, "'hflp', did you mean 'hflip'"),

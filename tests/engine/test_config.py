@@ -41,6 +41,13 @@ def test_every_config_describes_a_run(path):
     assert config_to_plain(config_from_plain(config_to_plain(cfg))) == config_to_plain(cfg)
 
 
+def test_runs_that_are_compared_differ_in_the_model_alone():
+    one, other = (
+        config_to_plain(load_config(f"configs/voc/bccd_{m}.yaml")) for m in ("ems_resnet10_ee", "spikeyolo_n")
+    )
+    assert {key for key in one if one[key] != other[key]} == {"name", "model"}
+
+
 def test_overrides_win_and_are_typed():
     cfg = load_config("configs/demo.yaml", ["train.epochs=7", "model.neuron={name: lif, tau: 2.0}", "data.size=64"])
     assert cfg.train.epochs == 7 and cfg.name == "demo"

@@ -35,6 +35,14 @@ def test_schedule_warms_up_each_group_its_own_way_and_ends_at_the_factor():
         assert all(momentum(g) == pytest.approx(0.7) for g in optimizer.param_groups)
 
 
+def test_a_linear_decay():
+    s = Schedule(0.1, 0.01, 0.9, 100, 10, 1.0, 0.5, decay="linear")
+    assert [s.rate(k) for k in (10, 50, 100)] == pytest.approx([0.0901, 0.0505, 0.001])
+    assert s.rate(9) == pytest.approx(0.1 * (0.01 + 0.99 * 0.91))
+    with pytest.raises(ValueError, match="cosine or linear, got 'lienar'"):
+        Schedule(0.1, 0.01, 0.9, 100, 10, 1.0, 0.5, decay="lienar")
+
+
 def test_average_follows_its_formula_and_copies_counters():
     model = net()
     ema = build_ema(model, decay=0.9, ramp=2.0)

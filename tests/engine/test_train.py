@@ -44,6 +44,17 @@ def test_same_seed_same_losses_whatever_the_workers(run, tiny):
     assert losses(other)[0] != losses(run)[0]
 
 
+def test_event_frames_that_are_pictures(tiny, monkeypatch):
+    """Trained on and drawn; and the loader knows how many epochs there are, for augmentation that ends early."""
+    loaders = []
+    make = train.train_loader
+    monkeypatch.setattr(train, "train_loader", lambda *args: loaders.append(make(*args)) or loaders[-1])
+    run = train.main([tiny, "data.args.frames=last_event", "data.args.newest_first=true", "train.epochs=1"])
+    assert losses(run)[0]["val/AP"] >= 0 and loaders[0].sampler.epochs == 1
+    assert next(iter(loaders[0])).x.shape[2] == 3
+    assert len(EventAccumulator(str(run)).Reload().Tags()["images"]) == 4
+
+
 def test_run_folder_holds_what_is_promised(run):
     names = {p.name for p in run.iterdir()}
     assert {"config.yaml", "metrics.jsonl", "checkpoint_last.pt", "checkpoint_best.pt"} <= names
