@@ -1,0 +1,210 @@
+"""Published checkpoints, written here by classes of packages that then vanish, become checkpoints of ours."""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.io import write_png
+
+import evaluate
+from engine.checkpoint import load_checkpoint, load_detector
+from models import create_model, to_published_state_dict
+from tools.import_weights import main
+from tools.published_network import read_published
+
+FAMILIES = {
+    "ems_resnet18_ee": ("models.yolo", "Model", "models.common", "BasicBlock_ms"),
+    "spikeyolo_n": ("ultralytics.nn.tasks", "DetectionModel", "ultralytics.nn.modules.yolo_spikformer", "MS_Block"),
+}
+NAMES = ["car", "pedestrian", "bus"]
+
+
+class Extras:
+    """What published files hold besides: best_fitness, paths, namespaces, sets."""
+
+    def __init__(self):
+        self.best_fitness, self.score = np.array([0.25]), np.float64(0.25)
+        self.where, self.opt, self.seen = pathlib.PurePosixPath("/a/b"), argparse.Namespace(lr=0.1), {1, 2}
+        self.inner = types.SimpleNamespace(a=1)
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """published(model, family, legacy=False, content=...) -> a file as its authors' code writes it, in fp16.
+
+    The classes live in packages of the authors' names only while the file is written. `content` makes the saved dict
+    from the network.
+    """
+
+    def write(model, family, legacy=False, content=None, weights=None):
+        root_module, root_name, block_module, block_name = FAMILIES[family]
+        with monkeypatch.context() as patch:
+            for module in (root_module, block_module):
+                parts = module.split(".")
+                for i in range(1, len(parts) + 1):
+                    name = ".".join(parts[:i])
+                    if name not in sys.modules:
+                        patch.setitem(sys.modules, name, types.ModuleType(name))
+
+            def fake(module, name):
+                cls = type(name, (nn.Module,), {"__module__": module, "__qualname__": name})
+                setattr(sys.modules[module], name, cls)
+                return cls
+
+            root, block = fake(root_module, root_name)(), fake(block_module, block_name)
+            for name, tensor in (weights or to_published_state_dict(model)).items():
+                *path, leaf = name.split(".")
+                at = root
+                for part in path:
+                    if part not in at._modules:
+                        at.add_module(part, block())
+                    at = at._modules[part]
+                if leaf in ("weight", "bias"):
+                    at.register_parameter(leaf, nn.Parameter(tensor.clone()))
+                else:
+                    at.register_buffer(leaf, tensor.clone())
+            root.register_buffer("scratch", torch.zeros(3), persistent=False)
+            root.names, root.yaml, root.stride = (
+                NAMES,
+                {"nc": 3, "path": pathlib.PurePosixPath("a.yaml")},
+                torch.ones(2),
+            )
+            root.half()
+            saved = (content or (lambda network: {"model": None, "ema": network, "epoch": 6, "extras": Extras()}))(root)
+            path = tmp_path / "published.pt"
+            torch.save(saved, path, _use_new_zipfile_serialization=not legacy)
+        return path
+
+    return write
+
+
+def small(family, **kwargs):
+    torch.manual_seed(0)
+    model = create_model(family, num_classes=3, width=0.125, **kwargs)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2)
+    for p in [*model.parameters(), *model.buffers()]:
+        if p.is_floating_point():
+            p.data = p.data.half().float()  # as the file will hold it
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_published_file_gives_the_network_it_came_from(published, family, legacy, tmp_path, capsys):
+    model = small(family)
+    path = published(model, family, legacy)
+    loaded_modules = set(sys.modules)
+    read_published(path)
+    assert set(sys.modules) == loaded_modules  # neither their packages nor a file of our room of the same name
+    out = main([str(path), "--model", family, "model.args.width=0.125", "--out", str(tmp_path / "new" / "out.pt")])
+    said = capsys.readouterr().out
+    assert f"{'legacy' if legacy else 'zip'} format, 'ema' ({'.'.join(FAMILIES[family][:2])})" in said
+    assert "3 classes (read off the head)" in said and " 0 missing, 0 unexpected, 0 of another shape" in said
+    back, content = load_detector(out)
+    assert content["class_names"] == NAMES and content["epoch"] == 7 and back.T == model.T
+    for key, value in model.state_dict().items():
+        assert torch.equal(back.state_dict()[key], value), key
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model.raw(x), back.raw(x), strict=True))
+
+
+def test_which_part_of_the_file(published, tmp_path):
+    model = small("ems_resnet18_ee")
+    first = "model.0.conv.weight"
+
+    def both(network):
+        half = {name: torch.zeros_like(w) for name, w in network.state_dict().items()}
+        return {"ema": network, "model": half, "optimizer": {"state": {0: {"momentum": torch.ones(2)}}}, "epoch": -1}
+
+    path = published(model, "ems_resnet18_ee", content=both)
+    assert read_published(path).weights[first].any() and not read_published(path, "model").weights[first].any()
+    assert read_published(path).epochs == 0
+    with pytest.raises(ValueError, match="no network or weights under 'optimizer'; its keys: ema, model, optimizer"):
+        read_published(path, "optimizer")
+    whole = read_published(published(model, "ems_resnet18_ee", content=lambda network: network))
+    assert whole.class_names == NAMES and "scratch" not in whole.weights
+    stripped = published(model, "ems_resnet18_ee", content=lambda network: {"model": network, "ema": None})
+    assert read_published(stripped).weights.keys() == whole.weights.keys()
+
+
+def test_what_does_not_fit_is_refused_unless_told(published, tmp_path, capsys):
+    model = small("ems_resnet18_ee")
+    weights = to_published_state_dict(model)
+    del weights["model.0.conv.weight"]
+    weights["model.9.residual_function.2.bn.bias"] = torch.zeros(5)
+    weights["stray.weight"] = torch.full((2,), torch.inf)
+    path, out = published(model, "ems_resnet18_ee", weights=weights), tmp_path / "out.pt"
+    command = [str(path), "--model", "ems_resnet18_ee", "model.args.width=0.125", "--out", str(out)]
+    with pytest.raises(ValueError, match="1 missing, 1 unexpected, 1 of another shape. Nothing was written"):
+        main(command)
+    said = capsys.readouterr().out
+    assert "  missing: model.0.conv.weight\n  unexpected: stray.weight\n  of another shape: model.9.res" in said
+    assert "[5], here [16]" in said and "holds inf or nan: stray.weight" in said and not out.exists()
+
+    main([*command, "--allow-missing", "--verbose"])
+    assert "  matched: model.0.bn.bn.weight" in capsys.readouterr().out
+    assert torch.equal(load_detector(out)[0].network.stem.bn.weight, model.network.stem.bn.weight)
+    with pytest.raises(ValueError, match="exists already"):
+        main([*command, "--allow-missing"])
+
+
+def test_arguments_of_the_command(published, tmp_path):
+    model = small("ems_resnet18_ee", in_channels=2)
+    path = published(model, "ems_resnet18_ee")
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {name: ems_resnet18_ee, T: 3, neuron: relu, args: {width: 0.125}}\ndata: {root: /d}\n")
+    out = main([str(path), "--config", str(config), "--T", "5", "--class-names", "a,b,c", f"out={tmp_path}"])
+    assert out == tmp_path / "published" / "checkpoint_imported.pt"
+    content = load_checkpoint(out)
+    assert content["config"]["data"]["root"] == "/d" and content["class_names"] == ["a", "b", "c"]
+    assert content["model_kwargs"] == {
+        "name": "ems_resnet18_ee", "num_classes": 3, "T": 5, "neuron": "relu", "head": "anchor", "in_channels": 2,
+        "width": 0.125,
+    }  # fmt: skip
+    for arguments, message in (
+        (["--model", "ems_resnet18"], "is no model|does not hold the weights"),
+        (["--model", "ems_resnet18e"], "did you mean 'ems_resnet18"),
+        (["--model", "ems_resnet18_ee", "--class-names", "a,b"], "3 classes, but 2 names"),
+        (["--model", "ems_resnet18_ee", "--num-classes", "0"], "--num-classes 0: give at least 1"),
+        (["--model", "spikeyolo_s"], "no shape there tells the classes of spikeyolo_s"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            main([str(path), *arguments, "--out", str(tmp_path / "no.pt")])
+    assert not (tmp_path / "no.pt").exists()
+
+
+def test_evaluate_takes_what_was_imported(published, tmp_path):
+    (tmp_path / "val").mkdir()
+    write_png(torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8), str(tmp_path / "val" / "a.png"))
+    labels = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 64}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 30, 30], "area": 900, "iscrowd": 0}],
+        "categories": [{"id": k, "name": name} for k, name in enumerate(NAMES, 1)],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(labels))
+    path = published(small("ems_resnet18_ee", T=1), "ems_resnet18_ee")
+    overrides = [f"data.root={tmp_path}", "data.size=64", "data.test_split=val", "data.workers=0", "device=cpu"]
+    main([str(path), "--model", "ems_resnet18_ee", "--T", "1", "model.args.width=0.125", "threads=1", *overrides,
+          "--out", str(tmp_path / "out.pt")])  # fmt: skip
+    metrics = evaluate.main([str(tmp_path / "out.pt")])
+    assert metrics["images"] == 1 and metrics["model"] == "ems_resnet18_ee" and metrics["epochs"] == 7
+
+
+def test_the_command_exits_with_1_and_says_why(tmp_path):
+    command = [sys.executable, "-m", "tools.import_weights", str(tmp_path / "none.pt"), "--model", "spikeyolo_s"]
+    root = pathlib.Path(__file__).parent.parent.parent
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stderr == f"error: {tmp_path / 'none.pt'}: no such file\n"
