@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.benchmark import neurons
+import torch
+
+from tools.benchmark import detector, neurons
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -21,6 +23,13 @@ def test_neurons_against_spikingjelly(capsys):
     assert rows[0].endswith("0.00") and rows[2].endswith("0.00 + 0.00")
 
 
+def test_detector_beside_its_convolutions(capsys, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    detector.main("ems_resnet10_ee --T 1 --batch 1 --size 64,64 --repeats 1".split())
+    out = capsys.readouterr().out
+    assert "training step" in out and "x its convolutions" in out and "separable" not in out
+
+
 def test_command_line_names_what_there_is():
     run = subprocess.run([sys.executable, "-m", "tools.benchmark", "nothing"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 1 and "{neurons}" in run.stderr
+    assert run.returncode == 1 and "{detector,neurons}" in run.stderr
