@@ -186,3 +186,12 @@ def test_merge_says_what_it_needs():
         merge(model, "quick")
     with pytest.raises(ValueError, match="needs an example"):
         merge(model, "fastest")
+
+
+def test_binary_network_exports():
+    model = create_model("spikeyolo_n", num_classes=3, width=0.125, T=2).eval()
+    binary, x = to_binary(model), torch.rand(2, 1, 3, 64, 64)
+    with torch.no_grad():
+        program = torch.export.export(binary.network, (x,))
+        for a, b in zip(program.module()(x), binary.network(x), strict=True):
+            torch.testing.assert_close(a, b)
