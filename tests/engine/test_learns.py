@@ -1,4 +1,4 @@
-"""Everything together learns: four event samples by heart, as a spiking detector and as its ANN twin."""
+"""Everything together learns: four event samples by heart, both families, and one as its ANN twin."""
 
 import pytest
 import torch
@@ -20,12 +20,15 @@ def four(tmp_path_factory):
     return create_dataset("gen1", "train", root=root, num_steps=2, count_clip=8)
 
 
-@pytest.mark.parametrize("neuron", ["lif", "relu"])
-def test_learns_four_samples_by_heart(four, neuron):
+@pytest.mark.parametrize(
+    "name, neuron, width",
+    [("ems_resnet10_ee", "lif", 0.25), ("ems_resnet10_ee", "relu", 0.25), ("spikeyolo_n", "ilif", 0.15)],
+)
+def test_learns_four_samples_by_heart(four, name, neuron, width):
     torch.manual_seed(0)
     batch = collate([four[i] for i in range(len(four))], four.scale)
     assert sum(len(t["labels"]) for t in batch.targets) >= 4
-    model = create_model("ems_resnet10_ee", num_classes=2, T=2, neuron=neuron, in_channels=2, width=0.25).train()
+    model = create_model(name, num_classes=2, T=2, neuron=neuron, in_channels=2, width=width).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     x, targets = batch.to("cpu")
     for _ in range(120):
