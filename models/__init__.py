@@ -5,7 +5,7 @@ import pkgutil
 
 from .detector import Detector
 from .published import LoadReport, load_published_weights, to_published_state_dict
-from .registry import create_model, list_models, register_model
+from .registry import create_model, list_models, model_defaults, register_model
 
 __all__ = [
     "Detector",
@@ -13,6 +13,7 @@ __all__ = [
     "create_model",
     "list_models",
     "load_published_weights",
+    "model_defaults",
     "register_model",
     "to_published_state_dict",
 ]

@@ -27,13 +27,23 @@ def list_models(filter: str = "*") -> list[str]:
     return fnmatch.filter(sorted(_MODELS), filter)
 
 
+def model_defaults(name: str) -> dict[str, Any]:
+    """Every argument of the model's function with its default: the paper's."""
+    return {key: p.default for key, p in inspect.signature(_function(name)).parameters.items()}
+
+
 def create_model(name: str, **kwargs: Any) -> Detector:
     """Build the detector `name`; what is not given is the paper's.
 
     Every family takes num_classes, T, neuron (a name, a mapping with `name` and arguments, or a factory), head (the
     same), in_channels; its own further arguments stand in its function's signature.
     """
+    build = _function(name)
+    reject_unknown(kwargs, list(inspect.signature(build).parameters), f"model {name!r}")
+    return build(**kwargs)
+
+
+def _function(name: str) -> Callable[..., Detector]:
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}{did_you_mean(name, _MODELS) or '.'} Known: {list_models()}")
-    reject_unknown(kwargs, list(inspect.signature(_MODELS[name]).parameters), f"model {name!r}")
-    return _MODELS[name](**kwargs)
+    return _MODELS[name]

@@ -12,7 +12,6 @@ more than reading weights needs, and weights that do not fit the model (missing,
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from engine.checkpoint import save_checkpoint
 from engine.config import config_from_plain, config_to_plain, load_config, model_kwargs
-from models import Detector, LoadReport, create_model, list_models, load_published_weights, registry
+from models import Detector, LoadReport, create_model, load_published_weights, model_defaults
 from models.published import published_names
 
 from .published_network import PublishedNetwork, read_published
@@ -104,10 +103,8 @@ def main(argv: list[str] | None = None) -> Path:
 
 def paper_config(name: str, overrides: list[str]) -> DictConfig:
     """configs/base.yaml with T, neuron and head of the model's own defaults, then the overrides."""
-    if name not in list_models():
-        create_model(name)  # its error says which there are
-    defaults = inspect.signature(registry._MODELS[name]).parameters
-    model = {key: defaults[key].default for key in ("T", "neuron", "head")}
+    defaults = model_defaults(name)
+    model = {key: defaults[key] for key in ("T", "neuron", "head")}
     return config_from_plain({"model": {"name": name, **model}}, overrides)
 
 
