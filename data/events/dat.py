@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..problems import Problem, Problems
+from .interface import EventReader, Events
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +28,6 @@ OLD_SENSOR = (304, 240)  # width, height where the header names none
 WRAP = 1 << 32
 _TIME = struct.Struct("<I")
 _PROBES = 64  # places looked at for a wrap of the clock
-
-
-@dataclass(frozen=True)
-class Events:
-    """Events in order of time: t int64 [N] us, x and y uint16 [N] pixels, p uint8 [N] (0 OFF, 1 ON)."""
-
-    t: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.t)
 
 
 @dataclass(frozen=True)
@@ -102,7 +90,7 @@ def read_header(path: str | Path, problems: Problems) -> Header | None:
     return Header(start + 2, count, *sensor)
 
 
-class DatReader:
+class DatReader(EventReader):
     """Random access to one recording. The memory map is opened at the first use, and not pickled.
 
     `width`, `height`: of the sensor. `dropped`: events outside it that reads have left out so far.
@@ -133,6 +121,21 @@ class DatReader:
     def last_us(self) -> int:
         """Time of the last event; 0 in a recording without events."""
         return self._time(self._count - 1) if self._count else 0
+
+    @property
+    def sensor_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def t_first(self) -> int:
+        """`first_us`, as every `EventReader` names it."""
+        return self.first_us
+
+    @property
+    def t_last(self) -> int:
+        """`last_us`, as every `EventReader` names it."""
+        return self.last_us
 
     def read(self, t0_us: int, t1_us: int) -> Events:
         """Events with t0_us < t <= t1_us. ValueError where times in that window run backwards."""

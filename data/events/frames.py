@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dat import Events
+from .interface import Events
 
 GROUND = 127  # of last-event frames, where no event came
 

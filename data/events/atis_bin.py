@@ -1,0 +1,48 @@
+"""N-MNIST and N-Caltech101 `.bin` recordings: 5 bytes per event of the ATIS sensor, no header.
+
+Bytes: x, y, then polarity (bit 7) and a time of 23 bits [us], high bits first. A record with y = 240 is no event but
+a mark of the clock: each adds 2^13 us to all times after it. (garrickorchard.com/datasets/n-mnist)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .blocks import BlockReader
+from .interface import Events
+
+RECORD = 5  # bytes
+MARK = 240  # y of a mark of the clock
+MARK_US = 1 << 13
+ATIS = (240, 304)  # height, width: the file names none
+
+
+class BinReader(BlockReader):
+    """Random access to a `.bin`. `sensor_size` defaults to that of the ATIS; N-MNIST uses 34 x 34 pixels of it."""
+
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
+        super().__init__(path, sensor_size or ATIS)
+        count, rest = divmod(self._size, RECORD)
+        if rest:
+            raise ValueError(
+                f"{path}: record {count}: truncated last record: {rest} of {RECORD} bytes. Copy the file again, "
+                f"or drop that record with `truncate -s -{rest}`"
+            )
+        self._build_index(count, (0,))
+
+    def _connect(self) -> np.ndarray:
+        return self._map("u1", 0, self._size)
+
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
+        raw = self._source[start * RECORD : stop * RECORD].reshape(-1, RECORD)
+        x, y = raw[:, 0].astype(np.uint16), raw[:, 1].astype(np.uint16)
+        high, middle, low = (raw[:, i].astype(np.int64) for i in (2, 3, 4))
+        marks = y == MARK
+        (offset,) = state
+        t = (high & 127) << 16 | middle << 8 | low
+        t += offset + MARK_US * np.cumsum(marks)
+        event = ~marks
+        events = Events(t[event], x[event], y[event], (raw[:, 2] >> 7)[event])
+        return events, (offset + MARK_US * int(marks.sum()),), 0

@@ -1,0 +1,62 @@
+"""Prophesee EVT2.1 words, 64 bits each: up to 32 neighbours of one row, polarity and time in one word.
+
+Bits: type 63-60; EVT_NEG (0) and EVT_POS (1): time 59-54 (low 6 bits, us), x 53-43 of the first pixel (a multiple of
+32), y 42-32, then a mask of the pixels x .. x + 31 from bit 0; TIME_HIGH (8): time 59-32 in units of 64 us. The IMX636
+sends the upper half of a word first ("legacy"), the GenX320 the lower one. (docs.prophesee.ai, "EVT 2.1 Format")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .evt2 import HIGH_WRAP, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, RawReader, time_high
+from .interface import Events
+from .raw_header import RawHeader
+
+_LOOKED_AT = 1 << 12  # words by which the order of the halves is found where the header does not tell
+_BITS = np.arange(32, dtype=np.uint32)
+
+
+class Evt21Reader(RawReader):
+    """Random access to an EVT2.1 recording."""
+
+    WORD, DTYPE = 8, "<2u4"
+
+    def __init__(self, path: str | Path, header: RawHeader, sensor_size: tuple[int, int] | None = None):
+        super().__init__(path, header, sensor_size)
+        self._upper = self._find_upper(header.endianness)
+        self._build_index(self._words, (-1,))
+
+    def _find_upper(self, endianness: str) -> int:
+        """Which half of a word, 0 or 1, is the upper one."""
+        if endianness in ("legacy", "little"):
+            return int(endianness == "little")
+        words = np.asarray(self._source[:_LOOKED_AT])
+        fits = [bool(_plausible(words[:, half]).mean() > 0.99) if len(words) else True for half in (0, 1)]
+        if len(words) and fits[0] == fits[1]:
+            how = "both orders of their halves" if fits[0] else "neither order of their halves"
+            remedy = "Write `% format EVT21;endianness=little` (GenX320) or `=legacy` (IMX636) into the header"
+            raise ValueError(f"{self.path}: header: the words fit {how}. {remedy}, or copy the file again")
+        return int(fits[1])
+
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
+        words = np.asarray(self._source[start:stop])
+        upper, mask = words[:, self._upper], words[:, 1 - self._upper]
+        kind = upper >> 28
+        high, state = time_high(kind == TIME_HIGH, upper & (HIGH_WRAP - 1), state[0], HIGH_WRAP)
+        change = (kind == OFF) | (kind == ON)
+        timed = change & (high >= 0)
+        upper, high = upper[timed], high[timed]
+        word, bit = np.nonzero(mask[timed, None] >> _BITS & 1)
+        upper = upper[word]
+        t = high[word] << LOW_BITS | (upper >> 22 & 63)
+        x, y = ((upper >> 11 & 2047) + bit).astype(np.uint16), (upper & 2047).astype(np.uint16)
+        lost = int(np.count_nonzero(~np.isin(kind, KNOWN)) + np.count_nonzero(change & ~timed))
+        return Events(t, x, y, (upper >> 28).astype(np.uint8)), state, lost
+
+
+def _plausible(upper: np.ndarray) -> np.ndarray:
+    kind = upper >> 28
+    return np.isin(kind, KNOWN) & ((kind > ON) | (upper >> 11 & 31 == 0))
