@@ -92,8 +92,9 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def check_boxes(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> None:
-    """ValueError naming the record for a box or score that is not finite, a negative width or height, an image or
-    category that `ground_truth` does not list, or ids listed twice. Evaluators drop or miscount such records silently.
+    """ValueError naming the record for a box or score that is not finite, a negative width or height, truth without
+    area, an image or category that `ground_truth` does not list, or ids listed twice. Evaluators drop or miscount such
+    records silently.
     """
     known = {}
     for key in ("images", "categories"):
@@ -118,6 +119,13 @@ def _check_records(kind: str, records: list[dict[str, Any]], known: dict[str, se
     if not records:
         return
     boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(len(records), 4)
+    empty = (boxes[:, 2:] == 0).any(1)
+    if kind == "annotation" and empty.any():
+        i = int(empty.argmax())
+        raise ValueError(
+            f"annotation {i} on image {records[i]['image_id']}: bbox {records[i]['bbox']} has no area: nothing can "
+            f"match it ({int(empty.sum())} of {len(records)} are so). Remove it, or give its true size"
+        )
     bad = ~np.isfinite(boxes).all(1) | (boxes[:, 2:] < 0).any(1)
     if kind == "detection":
         bad |= ~np.isfinite(np.array([record["score"] for record in records], dtype=np.float64))

@@ -6,8 +6,10 @@ One table, `PROTOCOLS`: `get_protocol("prophesee").score(ground_truth, detection
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from neurons.names import did_you_mean
@@ -80,55 +82,112 @@ class Voc(Protocol):
 
 
 @dataclass(frozen=True)
+class Raw(Protocol):
+    """COCO AP without exceptions: what the SNN papers on Gen1 that filter nothing count."""
+
+    name: str = "raw"
+
+    @property
+    def rule(self) -> str:
+        return (
+            "raw: every box of every image or label time counts, crowd and difficult ones too, none left out by time "
+            "or size; then COCO AP, area = w * h"
+        )
+
+    def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+        check_boxes(ground_truth, detections)
+        truth = [_plain(a) for a in ground_truth["annotations"]]
+        scores = coco_ap({**ground_truth, "annotations": truth}, detections)
+        return {**scores, "images": len(ground_truth["images"]), "boxes": len(truth)}
+
+
+@dataclass(frozen=True)
 class Prophesee(Protocol):
-    """The Gen1 rule as RVT applies it and those who cite RVT report it.
+    """The rules for event recordings: `prophesee` (Gen1) and `prophesee_1mpx` as RVT applies them, and `toolbox`.
 
     Each label time of each clip is one image. Truth and detections alike count only with t > `skip_us` (strictly),
     diagonal >= `min_diagonal` and both sides >= `min_side`, in pixels of the recording. An image whose truth is
     filtered away is not evaluated, so detections there are free. Then COCO AP, with area = w * h.
 
-    The published evaluator assigns a detection to every label time within 50 ms, which turns extra predictions between
-    labels into false positives. Here a detection belongs to the label time it was computed for and to no other, which
-    is the same for detectors that predict at label times only.
+    sensor_width: of the recordings that the sizes are meant for; those half as wide have half the sizes, others are
+                  refused. None: the sizes hold for any recording
+    tolerance_us: a label time takes the detections of its clip that are at most so far from it, ends included. Those
+                  computed between labels then become false positives, and one may serve several label times. With 0 a
+                  detection belongs to the label time it was computed for, which is the same for detectors that
+                  predict at label times only, if these are farther apart than the tolerance
     """
 
     name: str = "prophesee"
+    title: str = "Prophesee Gen1"
     skip_us: int = 500_000
     min_diagonal: float = 30.0
     min_side: float = 10.0
+    sensor_width: int | None = None
+    tolerance_us: int = 0
 
     @property
     def rule(self) -> str:
+        half = f" (half of both at {self.sensor_width / 2:g} px width)" if self.sensor_width else ""
+        near = f"each takes the detections within {self.tolerance_us / 1e3:g} ms; " if self.tolerance_us else ""
         return (
-            f"Prophesee: truth and detections with t > {self.skip_us / 1e6:g} s, diagonal >= {self.min_diagonal:g} px, "
-            f"sides >= {self.min_side:g} px; label times without such truth are not evaluated; then COCO AP"
+            f"{self.title}: truth and detections with t > {self.skip_us / 1e6:g} s, "
+            f"diagonal >= {self.min_diagonal:g} px, sides >= {self.min_side:g} px{half}; "
+            f"label times without such truth are not evaluated; {near}then COCO AP"
         )
 
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
         check_boxes(ground_truth, detections)
-        late = {image["id"] for image in self._timed(ground_truth["images"]) if image["t_us"] > self.skip_us}
-        truth = [
-            {**a, "area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0}
-            for a in ground_truth["annotations"]
-            if a["image_id"] in late and self._large(a["bbox"])
-        ]
-        evaluated = {a["image_id"] for a in truth}
-        images = [image for image in ground_truth["images"] if image["id"] in evaluated]
-        found = [d for d in detections if d["image_id"] in evaluated and self._large(d["bbox"])]
-        scores = coco_ap({**ground_truth, "images": images, "annotations": truth}, found)
-        return {**scores, "images": len(images), "boxes": len(truth)}
+        images = {image["id"]: image for image in self._timed(ground_truth["images"])}
+        scales = {image_id: self._scale(image) for image_id, image in images.items()}
 
-    def _large(self, bbox: list[float]) -> bool:
-        w, h = bbox[2], bbox[3]
-        return w * w + h * h >= self.min_diagonal**2 and min(w, h) >= self.min_side
+        def counts(box: dict[str, Any]) -> bool:
+            image_id, (_, _, w, h) = box["image_id"], box["bbox"]
+            diagonal, side = self.min_diagonal * scales[image_id], self.min_side * scales[image_id]
+            return images[image_id]["t_us"] > self.skip_us and w * w + h * h >= diagonal**2 and min(w, h) >= side
 
-    @staticmethod
-    def _timed(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        truth = [_plain(a) for a in ground_truth["annotations"] if counts(a)]
+        labelled = {a["image_id"] for a in truth}
+        evaluated = [image for image_id, image in images.items() if image_id in labelled]
+        found = self._near(evaluated, images, [d for d in detections if counts(d)])
+        scores = coco_ap({**ground_truth, "images": evaluated, "annotations": truth}, found)
+        return {**scores, "images": len(evaluated), "boxes": len(truth)}
+
+    def _near(
+        self, evaluated: list[dict[str, Any]], images: dict[int, dict[str, Any]], found: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The detections that each evaluated label time takes, by time, as results of that label time's image."""
+        clips: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for detection in found:
+            image = images[detection["image_id"]]
+            clips[image["clip"]].append((image["t_us"], detection))
+        time = itemgetter(0)
+        for timed in clips.values():
+            timed.sort(key=time)  # keeps the order of equal times
+        taken = []
+        for image in evaluated:
+            timed = clips[image["clip"]]
+            first = bisect_left(timed, image["t_us"] - self.tolerance_us, key=time)
+            last = bisect_right(timed, image["t_us"] + self.tolerance_us, key=time)
+            taken += [{**detection, "image_id": image["id"]} for _, detection in timed[first:last]]
+        return taken
+
+    def _scale(self, image: dict[str, Any]) -> float:
+        width = image.get("width")
+        if self.sensor_width is None or width == self.sensor_width:
+            return 1.0
+        if width is None or 2 * width != self.sensor_width:
+            raise ValueError(
+                f"image {image['id']} has width {width}: the {self.name} protocol is for recordings "
+                f"{self.sensor_width} or {self.sensor_width // 2} px wide. Use --protocol prophesee for Gen1"
+            )
+        return 0.5
+
+    def _timed(self, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """`images`, once each is known to be its own (clip, t_us)."""
         for image in images:
             if "t_us" not in image or "clip" not in image:
                 raise ValueError(
-                    f"image {image['id']} has no clip and t_us: the prophesee protocol is for event recordings. "
+                    f"image {image['id']} has no clip and t_us: the {self.name} protocol is for event recordings. "
                     "Use --protocol coco for pictures"
                 )
         counts = Counter((image["clip"], image["t_us"]) for image in images)
@@ -140,8 +199,23 @@ class Prophesee(Protocol):
         return images
 
 
+def _plain(annotation: dict[str, Any]) -> dict[str, Any]:
+    """An ordinary box to be found, of area w * h."""
+    return {**annotation, "area": annotation["bbox"][2] * annotation["bbox"][3], "iscrowd": 0}
+
+
 PROTOCOLS: dict[str, Protocol] = {
-    p.name: p for p in (Coco(), Voc("voc07", eleven_points=True), Voc("voc10", eleven_points=False), Prophesee())
+    p.name: p
+    for p in (
+        Coco(),
+        Voc("voc07", eleven_points=True),
+        Voc("voc10", eleven_points=False),
+        Prophesee(),
+        Prophesee("prophesee_1mpx", "Prophesee 1Mpx", min_diagonal=60.0, min_side=20.0, sensor_width=1280),
+        # psee_evaluator.py --camera GEN1 of the Prophesee automotive dataset toolbox, whose numbers are not the paper's
+        Prophesee("toolbox", "Prophesee toolbox, Gen1", skip_us=100_000, min_side=20.0, tolerance_us=50_000),
+        Raw(),
+    )
 }
 
 

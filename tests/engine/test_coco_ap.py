@@ -123,6 +123,25 @@ def test_annotation_ids_play_no_role():
     assert coco_ap(truth, detections)["AP"] == pytest.approx(1.0)
 
 
+def test_a_box_listed_twice_is_to_be_found_twice(capsys):
+    """As in pycocotools: the copy that nothing matches costs recall."""
+    truth, detections = perfect()
+    truth["annotations"].append({**truth["annotations"][0], "id": 3})
+    scores = coco_ap(truth, detections)
+    assert scores["AP"] == pytest.approx(67 / 101)  # recall ends at 2/3
+    assert_equal(scores, pycocotools_stats(truth, detections, capsys).stats)
+
+
+def test_truth_beyond_the_frame_counts(capsys):
+    truth, detections = perfect()
+    truth["annotations"][0]["bbox"] = [150.0, 10.0, 20.0, 20.0]  # beside the picture, which is 100 wide
+    truth["annotations"][1]["bbox"][2] = 120.0  # and across its border
+    detections[1]["bbox"][2] = 95.0
+    scores = coco_ap(truth, detections)
+    assert scores["AP50"] == pytest.approx(51 / 101 * 0.5)  # one false positive before the true one
+    assert_equal(scores, pycocotools_stats(truth, detections, capsys).stats)
+
+
 def test_area_and_crowd_have_defaults():
     truth, detections = perfect()
     for annotation in truth["annotations"]:
@@ -170,11 +189,23 @@ def test_bad_detections_raise(change, says):
         coco_ap(truth, detections)
 
 
-def test_bad_truth_raises():
+@pytest.mark.parametrize(
+    ("bbox", "says"),
+    [
+        ([0.0, 0.0, float("nan"), 1.0], "must be finite xywh"),  # pycocotools: an object nothing can match
+        ([5.0, 5.0, 0.0, 50.0], "has no area"),  # the same
+        ([5.0, 5.0, 50.0, 0.0], "has no area"),
+        ([5.0, 5.0, -50.0, 50.0], "w, h >= 0"),  # pycocotools: no object at all
+    ],
+)
+def test_truth_that_is_no_box_raises(bbox, says):
     truth, detections = perfect()
-    truth["annotations"][0]["bbox"] = [0.0, 0.0, float("nan"), 1.0]
-    with pytest.raises(ValueError, match="annotation 0 on image 1"):
+    truth["annotations"][1]["bbox"] = bbox
+    with pytest.raises(ValueError, match=f"annotation 1 on image 2: .*{says}"):
         coco_ap(truth, detections)
+
+
+def test_bad_truth_raises():
     truth, detections = perfect()
     truth["images"].append(truth["images"][0])
     with pytest.raises(ValueError, match="3 images under 2 ids"):
