@@ -1,13 +1,17 @@
-"""Score a checkpoint on a split: AP with its protocol, detections, pictures.
+"""Score a checkpoint on a split, or detections in a file: AP with its protocol, detections, pictures.
 
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
+    python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no pictures
+    python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
+    python evaluate.py CHECKPOINT --detections runs/demo/detections.json --protocol raw  truth: that of its run
 
 Writes metrics.json (AP beside its protocol, images, expected_images, T, parameters), detections.json (COCO results in
 original pixels) and pictures/ into the checkpoint's folder, or into --out. Refuses, with a non-zero exit, when pictures
-that the labels list are missing, unless --allow-missing.
+that the labels list are missing, unless --allow-missing. With --detections FILE.json, metrics.json goes into the folder
+FILE_PROTOCOL/ beside it, or into --out.
 """
 
 from __future__ import annotations
@@ -28,13 +32,14 @@ from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
 from data import Problems, create_dataset, eval_loader
 from engine import distributed
-from engine.checkpoint import load_detector
-from engine.config import config_from_plain, dataset_kwargs
+from engine.checkpoint import load_checkpoint, load_detector
+from engine.config import config_from_plain, dataset_kwargs, load_config
+from engine.detections import read_detections, read_truth
 from engine.errors import reason
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch
 from engine.pictures import draw_samples
-from engine.protocols import get_protocol
+from engine.protocols import PROTOCOLS, get_protocol
 from engine.run_folder import write_atomically
 from engine.voc_ap import precision_recall
 from models.binary import binary_check, to_binary
@@ -42,9 +47,11 @@ from models.binary import binary_check, to_binary
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint")
+    parser.add_argument("checkpoint", nargs="?", help="with --detections also a config, or nothing where --truth is")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the run's config")
-    parser.add_argument("--protocol", help="coco, voc07, voc10, prophesee; default: the config's eval.protocol")
+    parser.add_argument("--detections", type=Path, metavar="FILE", help="score these COCO results, run no model")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="COCO annotations to score them against")
+    parser.add_argument("--protocol", help=f"{', '.join(PROTOCOLS)}; default: the config's eval.protocol, else coco")
     parser.add_argument("--split", help="default: the config's data.test_split")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
     parser.add_argument("--allow-missing", action="store_true", help="score although listed pictures are missing")
@@ -56,6 +63,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: the checkpoint's folder")
     args = parser.parse_intermixed_args(argv)
+    if args.checkpoint and "=" in args.checkpoint and not Path(args.checkpoint).exists():
+        args.checkpoint, args.overrides = None, [args.checkpoint, *args.overrides]
+    if args.protocol:
+        get_protocol(args.protocol)  # a wrong name fails before the work
+    if args.detections:
+        return score_file(args)
+    if args.truth:
+        raise ValueError("--truth belongs to --detections FILE; a checkpoint is scored against its dataset")
+    if not args.checkpoint:
+        raise ValueError("nothing to score: name a checkpoint, or --detections FILE with --truth FILE")
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("evaluate.py runs in one process: start it with python, not torchrun")
@@ -65,7 +82,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model, content = load_detector(args.checkpoint, args.weights)
     cfg = config_from_plain(content["config"], args.overrides)
     split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
-    get_protocol(protocol)  # a wrong name fails before the work
+    get_protocol(protocol)
     device = distributed.start(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
@@ -83,6 +100,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     out = args.out or Path(args.checkpoint).parent
     out.mkdir(parents=True, exist_ok=True)
     truth = dataset.ground_truth()
+    get_protocol(protocol).score(truth, [])  # and so does a truth that the protocol cannot judge
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
     binary: dict[str, float] = {}
@@ -118,11 +136,53 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
         write_png(picture, str(out / "pictures" / f"{split}_{i}.png"))
     if args.plots:
-        detections = evaluator.detections()
-        plot_precision_recall(precision_recall(truth, detections), out / "precision_recall.png")
-        plot_confusion(truth, detections, out / "confusion.png")
+        plot(evaluator, out)
     print(table(metrics, out))
     return metrics
+
+
+def score_file(args: argparse.Namespace) -> dict[str, Any]:
+    """Score the detections in a file, without a model."""
+    for option in ("allow_missing", "spikes", "binary"):
+        if getattr(args, option):
+            raise ValueError(f"--{option.replace('_', '-')} is about running a model: leave it out with --detections")
+    if args.truth:
+        if args.checkpoint or args.overrides or args.split:
+            raise ValueError("--truth is all the truth there is: leave out the config, its overrides and --split")
+        truth, split, protocol = read_truth(args.truth), str(args.truth), args.protocol or "coco"
+        expected = len(truth["images"])
+    elif args.checkpoint:
+        if Path(args.checkpoint).suffix == ".pt":
+            cfg = config_from_plain(load_checkpoint(args.checkpoint)["config"], args.overrides)
+        else:
+            cfg = load_config(args.checkpoint, args.overrides)
+        split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
+        name, kwargs = dataset_kwargs(cfg)
+        # An absent recording would shift the image ids of all that follow.
+        kwargs |= {"allow_missing": False, "problems": Problems(strict=cfg.data.strict)}
+        dataset = create_dataset(name, split, **kwargs)
+        if dataset.problems.items:
+            print(f"{split}: {dataset.problems.summary()}")
+        truth, expected = dataset.ground_truth(), dataset.expected_images
+    else:
+        raise ValueError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
+    get_protocol(protocol)
+    evaluator = Evaluator(truth, expected)
+    evaluator.add_results(read_detections(args.detections, truth))
+    metrics = {**evaluator.score(protocol), "split": split, "detections": str(args.detections)}
+    out = args.out or args.detections.with_name(f"{args.detections.stem}_{protocol}")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    if args.plots:
+        plot(evaluator, out)
+    print(table(metrics, out))
+    return metrics
+
+
+def plot(evaluator: Evaluator, out: Path) -> None:
+    truth, detections = evaluator.ground_truth, evaluator.detections()
+    plot_precision_recall(precision_recall(truth, detections), out / "precision_recall.png")
+    plot_confusion(truth, detections, out / "confusion.png")
 
 
 def table(metrics: dict[str, Any], out: Path) -> str:
@@ -132,23 +192,29 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
 
     of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
+    if "model" in metrics:
+        source = [
+            ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
+            ("parameters", f"{metrics['parameters']:,}"),
+        ]
+    else:
+        source = [("detections", metrics["detections"])]
     rows = [
-        ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
-        ("parameters", f"{metrics['parameters']:,}"),
+        *source,
         (
             "split",
             f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
             f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
         ),
         ("protocol", metrics["protocol"]),
+        ("rule", metrics["rule"]),
         ("AP50", number("AP50")),
         ("AP75", number("AP75")),
         ("AP", number("AP")),
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
         *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
-        ("rule", metrics["rule"]),
-        ("run folder", str(out)),
+        ("written to", str(out)),
     ]
     width = max(len(key) for key, _ in rows)
     return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)

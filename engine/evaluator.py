@@ -14,6 +14,7 @@ from torch import Tensor
 
 from data.sample import Batch
 
+from .coco_ap import check_boxes
 from .protocols import get_protocol
 
 
@@ -58,6 +59,17 @@ class Evaluator:
             if image_id not in self._found:
                 boxes = placement.to_original(output["boxes"].detach().cpu().double())
                 self._found[image_id] = self._rows(image_id, size, boxes, output["scores"], output["labels"])
+
+    def add_results(self, detections: list[dict[str, Any]]) -> None:
+        """Take COCO results of all pictures, as `write_detections` writes them. A picture without any was seen too.
+
+        Boxes count as they stand, neither mapped nor clipped. ValueError as `coco_ap.check_boxes` says.
+        """
+        check_boxes(self.ground_truth, detections)
+        rows: dict[int, list[list[float]]] = {image_id: [] for image_id in self.images}
+        for d in detections:
+            rows[d["image_id"]].append([*d["bbox"], d["score"], d["category_id"]])
+        self._found = {image_id: np.array(r, dtype=np.float64).reshape(-1, 6) for image_id, r in rows.items()}
 
     def _rows(self, image_id: int, size: tuple[int, int], boxes: Tensor, scores: Tensor, labels: Tensor) -> np.ndarray:
         name = self.images[image_id].get("file_name", image_id)

@@ -178,6 +178,18 @@ def test_written_detections_score_the_same_and_leave_no_scraps(tmp_path):
     assert coco_ap(ground_truth(), read)["AP"] == evaluator.score("coco")["AP"]
 
 
+def test_results_taken_back_are_the_run_that_wrote_them():
+    gt, run = ground_truth(), Evaluator(ground_truth())
+    third = [10.0 + 1 / 3, 20.0, 40.0, 60.0 - 1 / 7]
+    run.add([output(third, TRAM, scores=[0.3, 0.3]), output(TRAM, labels=[0]), output()], batch(10, 20, 30))
+    again = Evaluator(gt)
+    again.add_results(run.detections())
+    assert again.detections() == run.detections() and again.score("voc10") == run.score("voc10")
+    assert again.seen_images == 3
+    with pytest.raises(ValueError, match="no such image"):
+        again.add_results([{"image_id": 99, "category_id": 7, "bbox": [0, 0, 1, 1], "score": 0.5}])
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "detections.json"
     path.write_text("old")

@@ -166,6 +166,20 @@ def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys
     assert "AP50" in printed and str(out) in printed and written["rule"] in printed
 
 
+def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
+    checkpoint, detections = str(run / "checkpoint_last.pt"), str(run / "detections.json")
+    with pytest.raises(ValueError, match="prophesee_1mpx"):
+        evaluate.main([checkpoint, "--protocol", "prophesee_1mpx"])
+    assert not (run / "detections.json").exists()  # refused before the work
+    metrics = evaluate.main([checkpoint, "--pictures", "0"])
+    for source in (checkpoint, str(run / "config.yaml")):
+        again = evaluate.main([source, "--detections", detections])
+        assert all(again[key] == metrics[key] for key in again if key != "detections")
+    assert evaluate.main([checkpoint, "--detections", detections, "--protocol", "toolbox"])["rule"] != metrics["rule"]
+    assert {p.name for p in run.glob("detections_*")} == {"detections_coco", "detections_toolbox"}
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+
+
 def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
     root = tmp_path / "moved"
     for path in scenes.rglob("*"):
