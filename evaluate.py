@@ -103,6 +103,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     get_protocol(protocol).score(truth, [])  # and so does a truth that the protocol cannot judge
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
+    parameters = sum(p.numel() for p in model.parameters())  # of the network as trained
     binary: dict[str, float] = {}
     if args.binary:
         x, _ = next(iter(loader)).to(device)
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "model": content["model_kwargs"]["name"],
         "neuron": content["model_kwargs"]["neuron"],
         "T": model.T,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameters,
         "weights": args.weights,
         "epochs": content["epoch"],
         "seed": content["config"]["seed"],

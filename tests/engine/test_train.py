@@ -180,6 +180,23 @@ def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
     assert json.loads((run / "metrics.json").read_text()) == metrics
 
 
+def test_evaluate_on_binary_spikes(tiny, run, capsys):
+    spikeyolo = [
+        "model.name=spikeyolo_n",
+        "model.head=dfl",
+        "model.neuron={name: ilif, D: 3}",
+        "model.args={width: 0.1}",
+    ]
+    checkpoint = str(train.main([tiny, *spikeyolo, "train.epochs=1"]) / "checkpoint_last.pt")
+    integer = evaluate.main([checkpoint, "--pictures", "0"])
+    binary = evaluate.main([checkpoint, "--pictures", "0", "--binary"])
+    assert binary["parameters"] == integer["parameters"] and binary["AP"] == pytest.approx(integer["AP"], abs=0.05)
+    assert binary["binary"]["largest logit difference in float64"] < 1e-9
+    assert "binary: share of ones" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no SpikeConv layers"):
+        evaluate.main([str(run / "checkpoint_last.pt"), "--binary"])
+
+
 def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
     root = tmp_path / "moved"
     for path in scenes.rglob("*"):
