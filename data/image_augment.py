@@ -1,4 +1,4 @@
-"""Pictures and their boxes made one size: letterbox; at training mirror, scale, shift, colours, mosaic and mixup.
+"""Pictures and their boxes made one size: letterbox; at training mirror, scale, shift, colours, mosaic, mixup, cutout.
 
 The geometry is albumentations' (imported in this file only), the colours are OpenCV's, which comes with it.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .cutout import cutout as cut_holes
 from .mosaic import Picture, mirror, mixup, mosaic
 from .names import reject_unknown
 from .sample import Placement
@@ -30,6 +31,8 @@ class ImageAugment:
     mosaic:         probability of a sample of four pictures, of which three are drawn; changed as a single one is
     mixup:          probability of blending a sample with another one
     plain_epochs:   the last so many epochs of a training have neither mosaic nor mixup
+    cutout:         probability that the finished sample gets gray holes: `cutout_holes` of them, their sides up to
+                    `cutout_size` of the canvas's; a box that they cover by more than `max_hidden` is dropped
     """
 
     def __init__(
@@ -45,17 +48,23 @@ class ImageAugment:
         mosaic: float = 0.0,
         mixup: float = 0.0,
         plain_epochs: int = 0,
+        cutout: float = 0.0,
+        cutout_holes: int = 8,
+        cutout_size: float = 0.25,
+        max_hidden: float = 0.6,
     ):
-        if len(hsv) != 3:
-            raise ValueError(f"image augmentation hsv = {list(hsv)}: give three numbers: hue, saturation, value")
+        if not isinstance(hsv, Sequence) or len(hsv) != 3:
+            raise ValueError(f"image augmentation hsv = {hsv}: give three numbers: hue, saturation, value")
         options = {"hflip": hflip, "vflip": vflip, "scale": scale, "translate": translate, "hue": hsv[0]}
         options |= {"saturation": hsv[1], "value": hsv[2], "min_visibility": min_visibility}
         options |= {"mosaic": mosaic, "mixup": mixup}
+        options |= {"cutout": cutout, "cutout_size": cutout_size, "max_hidden": max_hidden}
         for name, number in options.items():
-            if not 0 <= number <= 1 or (name == "scale" and number == 1):
+            if not isinstance(number, int | float) or not 0 <= number <= 1 or (name == "scale" and number == 1):
                 raise ValueError(f"image augmentation {name} = {number}: give a number from 0 to 1")
-        if plain_epochs < 0:
-            raise ValueError(f"image augmentation plain_epochs = {plain_epochs}: give 0 or more")
+        for name, number, least in (("plain_epochs", plain_epochs, 0), ("cutout_holes", cutout_holes, 1)):
+            if not isinstance(number, int) or number < least:
+                raise ValueError(f"image augmentation {name} = {number}: give {least} or more, a whole number")
 
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
         import albumentations as A
@@ -66,6 +75,7 @@ class ImageAugment:
         self._hsv = np.asarray(hsv, np.float64)
         self._mirrors, self._moves = (hflip, vflip), (scale, translate, min_visibility)
         self._mosaic, self._mixup, self._plain_epochs = mosaic, mixup, plain_epochs
+        self._cutout, self._holes = cutout, (cutout_holes, cutout_size, max_hidden)
         # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
         transforms = [
             A.LongestMaxSize(max_size_hw=self.size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
@@ -142,6 +152,8 @@ class ImageAugment:
         image, boxes, labels, placement = one(index)
         if several and self._mixup and rng.random() < self._mixup:
             image, boxes, labels = mixup((image, boxes, labels), one(int(rng.integers(count)))[:3], rng)
+        if self._cutout and rng.random() < self._cutout:
+            image, boxes, labels = cut_holes((image, boxes, labels), *self._holes, GRAY, rng)
         return image, boxes, labels, placement
 
 
