@@ -1,7 +1,8 @@
-"""What datasets of pictures share: records of labels, their validation, and decoding.
+"""What datasets of pictures share: records of labels, and their validation.
 
 Boxes are in pixels of the picture as it is stored: an EXIF orientation is ignored, as the tools that wrote the labels
-of COCO and VOC did. A picture whose stored size is not the labelled one is an error, not a guess.
+of COCO and VOC did, but where the labelled size is that of the turned picture only. A picture of another size than its
+label says is an error, not a guess.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torchvision.io import ImageReadMode, decode_image, read_file
 
 from .dataset import DetectionDataset
 from .image_augment import image_augment, letterbox_placement
+from .image_file import image_header, read_image, turned, upright_size
 from .mosaic import Picture
 from .problems import Problem, Problems
 from .sample import Sample
@@ -33,13 +33,17 @@ _ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, c
 
 @dataclass(slots=True)
 class Record:
-    """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture."""
+    """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture.
+
+    upright: size and boxes are those of the picture turned as its EXIF orientation says
+    """
 
     image_id: int
     path: str
     width: int
     height: int
     objects: np.ndarray
+    upright: bool = False
 
     @property
     def targets(self) -> np.ndarray:
@@ -185,42 +189,20 @@ def valid_boxes(
 
 
 def read_record(record: Record) -> np.ndarray:
-    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the labelled size."""
-    image = read_image(record.path)
-    height, width = image.shape[:2]
-    if (width, height) != (record.width, record.height):
-        raise ValueError(
-            f"{record.path}: the picture is {width}x{height}, its label says {record.width}x{record.height}. "
-            "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
-        )
-    return image
+    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the labelled size.
 
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Decode a file to uint8 [H, W, 3] RGB: gray is repeated, alpha dropped, 16 bits scaled to 8, EXIF orientation
-    ignored. ValueError naming the file where it cannot be decoded whole."""
-    try:
-        pixels = decode_image(read_file(str(path)), ImageReadMode.RGB)  # half of PIL's time
-    except RuntimeError:
-        return _read_with_pil(path)  # BMP, TIFF; and for its clearer words on what is wrong
-    image = pixels.movedim(-3, -1).numpy()
-    if image.ndim == 4:  # an animation: its first frame
-        image = image[0]
-    return _eight_bits(image) if image.dtype == np.uint16 else np.ascontiguousarray(image)
-
-
-def _read_with_pil(path: str | Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _eight_bits(np.repeat(np.asarray(image)[..., None], 3, axis=2))
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be decoded: {error}. Copy or export the picture again") from error
-
-
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """0..65535 -> 0..255, rounded."""
-    if pixels.min() < 0 or pixels.max() > 65535 or pixels.dtype.kind == "f":
-        raise ValueError(f"values {pixels.min()} to {pixels.max()} are neither of 8 nor of 16 bits")
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    A label that states the size of the turned picture was drawn on that: the picture is turned.
+    """
+    image = read_image(record.path, record.upright)
+    found, labelled = image.shape[1::-1], (record.width, record.height)
+    if found == labelled:
+        return image
+    orientation = image_header(record.path)[1]
+    if not record.upright and upright_size(found, orientation) == labelled:
+        return np.ascontiguousarray(turned(image, orientation))
+    remedy = "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
+    if found == labelled[::-1]:
+        remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
+    raise ValueError(
+        f"{record.path}: the picture is {found[0]}x{found[1]}, its label says {record.width}x{record.height}. {remedy}"
+    )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .dataset import MissingSplit
-from .image_dataset import OBJECT, ImageDataset, Record, read_image, valid_boxes
+from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
+from .image_file import image_header
 from .problems import Problem
 from .registry import register_dataset
 
@@ -140,10 +141,10 @@ class Voc(ImageDataset):
         width, height = (_text(root, f"size/{side}") for side in ("width", "height"))
         if width.isdigit() and height.isdigit() and int(width) and int(height):
             return int(width), int(height)
-        found = read_image(path).shape
-        value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[1]}x{found[0]} is taken"
+        found, _ = image_header(path)
+        value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[0]}x{found[1]} is taken"
         self.problems.add(Problem("label without picture size", file, "size", value, remedy))
-        return found[1], found[0]
+        return found
 
 
 def _pictures(folder: Path) -> dict[str, str]:
