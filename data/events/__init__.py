@@ -1,7 +1,8 @@
 """Event recordings: readers of their formats behind one interface, box labels, and the frames a network takes."""
 
+from .audit import audit_dat, audit_events
 from .boxes import read_boxes, write_boxes
-from .dat import DatReader, audit_dat, open_dat, write_dat
+from .dat import DatReader, open_dat, write_dat
 from .frames import GROUND, count_frames, last_event_frames
 from .interface import EventReader, Events
 from .reader import open_events
@@ -12,6 +13,7 @@ __all__ = [
     "EventReader",
     "Events",
     "audit_dat",
+    "audit_events",
     "count_frames",
     "last_event_frames",
     "open_dat",

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..problems import Problems
 from .blocks import BlockReader
-from .interface import Events
+from .interface import Events, LoggedProblems
 
 RECORD = 5  # bytes
 MARK = 240  # y of a mark of the clock
@@ -22,18 +23,14 @@ ATIS = (240, 304)  # height, width: the file names none
 class BinReader(BlockReader):
     """Random access to a `.bin`. `sensor_size` defaults to that of the ATIS; N-MNIST uses 34 x 34 pixels of it."""
 
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None):
         super().__init__(path, sensor_size or ATIS)
-        count, rest = divmod(self._size, RECORD)
-        if rest:
-            raise ValueError(
-                f"{path}: record {count}: truncated last record: {rest} of {RECORD} bytes. Copy the file again, "
-                f"or drop that record with `truncate -s -{rest}`"
-            )
-        self._build_index(count, (0,))
+        problems = LoggedProblems() if problems is None else problems
+        self._records = self._whole("record", 0, RECORD, problems)
+        self._build_index(self._records, problems, (0,))
 
     def _connect(self) -> np.ndarray:
-        return self._map("u1", 0, self._size)
+        return self._map("u1", 0, RECORD * self._records)
 
     def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
         raw = self._source[start * RECORD : stop * RECORD].reshape(-1, RECORD)

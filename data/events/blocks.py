@@ -1,12 +1,11 @@
 """Random access by a sparse index: one pass when a recording is opened notes the time and decoder state of each block.
 
-The pass also checks that time never runs backwards and counts what is not usable, so a window read later is right
-without looking at the rest of the file.
+The pass also checks the order of time and counts what is not usable, so a window read later is right without looking
+at the rest of the file.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -14,25 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from ..problems import Problem, Problems
+from .clock import backwards, clamp, jitter, outside_sensor, too_many, truncated, without_events
 from .interface import EventReader, Events
-
-log = logging.getLogger(__name__)
-
-TOLERATED = 0.01  # share of a file that may be unusable: dropped and counted. Above, it is an error
 
 
 class BlockReader(EventReader):
     """Base of the formats that are decoded in blocks of `BLOCK` units (records or words).
 
     A format gives `_connect()`, which opens its memory map, and `_decode(start, stop, state)`. Its constructor calls
-    `_build_index`, which raises ValueError where time runs backwards or more than 1 % is unusable.
+    `_build_index`, which raises ValueError where time runs backwards by more than jitter, or more than 1 % is clamped
+    or unusable. What is less goes to `problems`.
     """
 
     BLOCK = 1 << 14
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
         self.path = Path(path)
-        self.dropped = 0
+        self.dropped = self.clamped = 0
         self._sensor_size = None if sensor_size is None else (int(sensor_size[0]), int(sensor_size[1]))
         self._size = self.path.stat().st_size
         self._handle: Any = None
@@ -90,8 +88,9 @@ class BlockReader(EventReader):
             none = np.empty(0, np.uint16)
             return Events(np.empty(0, np.int64), none, none, np.empty(0, np.uint8))
         events, _, _ = self._decode(start, stop, state)
-        cut = slice(*np.searchsorted(events.t, (t0_us, t1_us), "right").tolist())
-        events = Events(events.t[cut], events.x[cut], events.y[cut], events.p[cut])
+        t = clamp(events.t, self._before[low])[0] if self.clamped else events.t
+        cut = slice(*np.searchsorted(t, (t0_us, t1_us), "right").tolist())
+        events = Events(t[cut], events.x[cut], events.y[cut], events.p[cut])
         inside = self._inside(events)
         return events if inside.all() else Events(*(getattr(events, name)[inside] for name in "txyp"))
 
@@ -101,54 +100,67 @@ class BlockReader(EventReader):
         height, width = self._sensor_size
         return (events.x < width) & (events.y < height)
 
-    def _build_index(self, units: int, state: tuple[int, ...] = ()) -> None:
+    def _whole(self, what: str, offset: int, size: int, problems: Problems) -> int:
+        """How many units of `size` bytes (`what`: record or word) follow byte `offset`; one cut off is left out."""
+        count, rest = divmod(self._size - offset, size)
+        if rest:
+            problems.add(truncated(self.path, what, count, rest, size))
+            self.dropped += 1
+        return count
+
+    def _build_index(self, units: int, problems: Problems, state: tuple[int, ...] = ()) -> None:
         self._units, self._count, self._t_first = units, 0, 0
         self._states: list[tuple[int, ...]] = []
+        self._before: list[int | None] = []  # the latest time before each block
         first, last = [], []
         latest: int | None = None
         outside = unusable = 0
-        where = ""
+        odd: tuple[str, int, int] = "", 0, 0  # the first event outside the sensor
+        early = ""  # the first one clamped
         for start in range(0, units, self.BLOCK):
             self._states.append(state)
+            self._before.append(latest)
             events, state, lost = self._decode(start, min(start + self.BLOCK, units), state)
             unusable += lost
-            if len(events):
-                steps = np.diff(events.t, prepend=events.t[0] if latest is None else latest)
-                if (backwards := steps < 0).any():
-                    i = int(backwards.argmax())
-                    raise ValueError(
-                        f"{self.path}: event {self._count + i}: time runs backwards: {events.t[i]} us after "
-                        f"{events.t[i] - steps[i]} us. Sort the recording by time, or copy it again"
-                    )
-                inside = self._inside(events)
-                if not inside.all():
-                    i = int(np.argmin(inside))
-                    where = where or f"event {self._count + i}: x={events.x[i]}, y={events.y[i]}"
-                    outside += int(len(events) - inside.sum())
-                if latest is None:
-                    self._t_first = int(events.t[0])
-                latest = int(events.t[-1])
-            self._count += len(events)
-            first.append(int(events.t[0]) if len(events) else latest)
+            t, moved, far = clamp(events.t, latest)
+            if far is not None:
+                raise ValueError(
+                    str(backwards(self.path, f"event {self._count + far}", int(events.t[far]), int(t[far])))
+                )
+            if moved is not None:
+                early = early or f"event {self._count + int(moved.argmax())}"
+                self.clamped += int(moved.sum())
+            inside = self._inside(events)
+            if not inside.all():
+                i = int(np.argmin(inside))
+                odd = odd if outside else (f"event {self._count + i}", int(events.x[i]), int(events.y[i]))
+                outside += int(len(events) - inside.sum())
+            if len(t):
+                self._t_first = int(t[0]) if latest is None else self._t_first
+                latest = int(t[-1])
+            self._count += len(t)
+            first.append(int(t[0]) if len(t) else latest)
             last.append(latest)
         # Blocks before the first event hold nothing: any time up to the first event's keeps the lists sorted.
         self._first = np.array([self._t_first if t is None else t for t in first], np.int64)
         self._last = np.array([self._t_first if t is None else t for t in last], np.int64)
-        if unusable > max(TOLERATED * units, 10):
-            raise ValueError(
-                f"{self.path}: {unusable} of {units} words have no known type or no time, row or column yet. "
-                f"This is no such recording, or a damaged one: copy it again"
-            )
-        if outside:
-            height, width = self._sensor_size or (0, 0)
-            what = f"outside the sensor of {width}x{height}, with {outside} of {self._count} events"
-            if outside > max(TOLERATED * self._count, 10):
-                raise ValueError(f"{self.path}: {where} is {what}. Correct the sensor size")
-            log.warning("%s: %s is %s: they are dropped", self.path, where, what)
+        self.dropped += outside + unusable
+
+        def report(problem: Problem) -> None:
+            if problem.fatal:  # the reader would be of no use, whoever collects
+                raise ValueError(str(problem))
+            problems.add(problem)
+
         if unusable:
-            what = "words are dropped: of unknown type, or before the first time, row or column"
-            log.warning("%s: %d of %d %s", self.path, unusable, units, what)
-        self.dropped = outside + unusable
+            what = f"{unusable} of {units} words have no known type, or no time, row or column yet"
+            remedy = "They are dropped; if they are many, this is no such recording or a damaged one: copy it again"
+            report(Problem("words without meaning", self.path, "", what, remedy, too_many(unusable, units)))
+        if outside:
+            report(outside_sensor(self.path, *odd, self._sensor_size or (0, 0), outside, self._count))
+        if self.clamped:
+            report(jitter(self.path, early, self.clamped, self._count))
+        if not self._count:
+            report(without_events(self.path))
 
 
 def check_sensor(

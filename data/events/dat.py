@@ -1,4 +1,4 @@
-"""Prophesee `.dat` recordings: any time window in O(log n) from a memory map, a full audit, and a writer.
+"""Prophesee `.dat` recordings: any time window in O(log n) from a memory map, and a writer.
 
 The file: ASCII header lines that start with `% `, then one byte event type (0x00 or 0x0C) and one byte record size (8),
 then little-endian records of u32 time [us] and u32 address (x: bits 0-13, y: bits 14-27, polarity: bit 28). Old files
@@ -10,101 +10,45 @@ from __future__ import annotations
 import logging
 import mmap
 import struct
-from bisect import bisect_right
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..problems import Problem, Problems
-from .interface import EventReader, Events
+from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
+from .dat_header import EVENT_TYPES, RECORD, read_header
+from .interface import EventReader, Events, LoggedProblems
 
 log = logging.getLogger(__name__)
 
-RECORD = 8  # bytes per event
-EVENT_TYPES = (0x00, 0x0C)
-OLD_SENSOR = (304, 240)  # width, height where the header names none
-WRAP = 1 << 32
 _TIME = struct.Struct("<I")
-_PROBES = 64  # places looked at for a wrap of the clock
-
-
-@dataclass(frozen=True)
-class Header:
-    """Where the records of a file lie and what sensor they come from."""
-
-    offset: int  # of the first record; may be odd
-    events: int
-    width: int
-    height: int
-
-
-def read_header(path: str | Path, problems: Problems) -> Header | None:
-    """The header of a file; None where it is unusable and `problems` collects. OSError when the file is not there."""
-
-    def fatal(kind: str, record: str, value: object, remedy: str) -> None:
-        problems.add(Problem(kind, path, record, value, remedy, fatal=True))
-
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        fields: dict[str, str] = {}
-        start = 0
-        while (head := file.read(2)) == b"% ":
-            line = file.readline(4096)
-            if not line.endswith(b"\n"):
-                fatal("truncated header", f"byte {start}", line[:40], "Copy the file again")
-                return None
-            key, _, value = line.decode("ascii", "replace").strip().partition(" ")
-            fields[key.lower()] = value.strip()
-            start = file.tell()
-    if start == 0:
-        what = "the file is empty" if size == 0 else f"starts with {head!r}"
-        fatal("no .dat header", "byte 0", what, "A .dat starts with lines '% ...'; convert or copy the file again")
-        return None
-    if len(head) < 2:
-        fatal("truncated header", f"byte {start}", f"{size} bytes in all", "Copy the file again")
-        return None
-    kind, record_size = head
-    if kind not in EVENT_TYPES:
-        remedy = "Only change-detection events 0x00 and 0x0C are read; export those from the recording"
-        fatal("wrong event type", f"byte {start}", f"0x{kind:02X}", remedy)
-        return None
-    if record_size != RECORD:
-        fatal("wrong record size", f"byte {start + 1}", record_size, "Records of 8 bytes are read; convert the file")
-        return None
-    sensor = []
-    for key, old in zip(("width", "height"), OLD_SENSOR, strict=True):
-        text = fields.get(key, str(old) if not {"width", "height"} & fields.keys() else "not given")
-        if not text.isdigit() or not 0 < int(text) <= 1 << 14:
-            fatal(
-                "bad sensor size", f"header line {key!r}", text, "Give both Width and Height as 1 to 16384, or neither"
-            )
-            return None
-        sensor.append(int(text))
-    count, rest = divmod(size - start - 2, RECORD)
-    if rest:
-        remedy = f"Copy the file again, or drop that record with `truncate -s -{rest}`"
-        fatal("truncated last record", f"record {count}", f"{rest} of {RECORD} bytes", remedy)
-    return Header(start + 2, count, *sensor)
+_THREE_TIMES = struct.Struct("<I4xI4xI")
+_MARKS = 64  # records looked at in the first read, between which windows are searched
+_MARGIN = 64  # records looked at before and after a window: a search that damage misled ends beside that damage
 
 
 class DatReader(EventReader):
     """Random access to one recording. The memory map is opened at the first use, and not pickled.
 
-    `width`, `height`: of the sensor. `dropped`: events outside it that reads have left out so far.
+    `width`, `height`: of the sensor. `dropped`, `clamped`: counted in the reads so far, for the file is not read when
+    it is opened. A search trusts no record alone: each is compared with its neighbours and with the ends of the range
+    it lies in, and ValueError names the one that is out of order. Damage that no search meets changes nothing in
+    windows beside it.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, problems: Problems | None = None):
         self.path = Path(path)
-        header = read_header(path, Problems())
-        assert header is not None  # a plain `Problems` raises
-        self._offset, self._count = header.offset, header.events
+        header = read_header(path, LoggedProblems() if problems is None else problems)
+        if header is None:
+            raise ValueError(f"{path}: its header is unusable, as was reported")
+        self._header, self._count = header, header.events
         self.width, self.height = header.width, header.height
-        self.dropped = 0
+        self.dropped, self.clamped = int(header.rest > 0), 0
+        self._outside = 0  # of those dropped
         self._map: mmap.mmap | None = None
-        self._wraps: list[int] | None = None  # records before which the 32-bit clock restarted
+        self._found: tuple[list[int], list[int]] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -115,12 +59,14 @@ class DatReader(EventReader):
     @property
     def first_us(self) -> int:
         """Time of the first event; 0 in a recording without events."""
-        return self._time(0) if self._count else 0
+        return self._marks()[1][0] if self._count else 0
 
     @property
     def last_us(self) -> int:
         """Time of the last event; 0 in a recording without events."""
-        return self._time(self._count - 1) if self._count else 0
+        if not self._count:
+            return 0
+        return int(self._read_times(self._search(self._marks()[1][-1] - JITTER_US - 1), self._count)[0][-1])
 
     @property
     def sensor_size(self) -> tuple[int, int]:
@@ -138,34 +84,30 @@ class DatReader(EventReader):
         return self.last_us
 
     def read(self, t0_us: int, t1_us: int) -> Events:
-        """Events with t0_us < t <= t1_us. ValueError where times in that window run backwards."""
-        low = bisect_right(range(self._count), t0_us, key=self._time)
-        high = bisect_right(range(self._count), t1_us, lo=low, key=self._time)
-        if low == high:
-            return decode(np.empty((0, 2), "<u4"))
-        raw = np.frombuffer(self._open(), "<u4", 2 * (high - low), self._offset + RECORD * low).reshape(-1, 2)
-        events = decode(raw)
-        wraps = self._wraps or []
-        events.t[:] += WRAP * bisect_right(wraps, low)
-        for wrap in wraps:
-            if low < wrap < high:
-                events.t[wrap - low :] += WRAP
-        if (backwards := np.diff(events.t) < 0).any():
-            i = int(backwards.argmax())
-            raise ValueError(str(_backwards(self.path, low + i + 1, events.t[i], events.t[i + 1])))
+        """Events with t0_us < t <= t1_us. ValueError where times there run backwards by more than jitter, or more than
+        1 % of the window lies outside the sensor."""
+        if not self._count or t1_us <= t0_us:
+            return _decode(np.empty(0, np.int64), np.empty(0, "<u4"))
+        # The event times are the running maximum of the recorded ones, which lie at most JITTER_US below it: found so
+        # much apart, `low` and `high` bracket the window.
+        low = max(self._search(t0_us - JITTER_US) - _MARGIN, 0)
+        high = min(self._search(t1_us + JITTER_US) + _MARGIN, self._count)
+        if low >= high:
+            raise ValueError(str(self._out_of_order(high, "the window ends here before it begins")))
+        t, moved, address = self._read_times(low, high)
+        cut = slice(*np.searchsorted(t, (t0_us, t1_us), "right").tolist())
+        events = _decode(t[cut], address[cut])
+        if moved is not None and (count := int(np.count_nonzero(moved[cut]))):
+            first = low + cut.start + int(moved[cut].argmax())
+            self._report(jitter(self.path, f"record {first}", count, self._count), self.clamped)
+            self.clamped += count
         inside = (events.x < self.width) & (events.y < self.height)
         if inside.all():
             return events
-        outside = int(len(events) - inside.sum())
-        if outside > max(0.01 * len(events), 10):
-            i = int(np.argmin(inside))
-            raise ValueError(
-                f"{self.path}: record {low + i}: x={events.x[i]}, y={events.y[i]} is outside the sensor of "
-                f"{self.width}x{self.height}, with {outside} of {len(events)} events. Correct Width and Height"
-            )
-        if not self.dropped:
-            sensor = f"{self.width}x{self.height}"
-            log.warning("%s: dropping %d events outside the %s sensor, and any later", self.path, outside, sensor)
+        i, outside = int(np.argmin(inside)), int(len(events) - inside.sum())
+        x, y, record = int(events.x[i]), int(events.y[i]), f"record {low + cut.start + i}"
+        self._report(outside_sensor(self.path, record, x, y, self.sensor_size, outside, len(events)), self._outside)
+        self._outside += outside
         self.dropped += outside
         return Events(events.t[inside], events.x[inside], events.y[inside], events.p[inside])
 
@@ -175,109 +117,135 @@ class DatReader(EventReader):
             self._map.close()
             self._map = None
 
+    def _report(self, problem: Problem, said: int) -> None:
+        if problem.fatal:
+            raise ValueError(str(problem))
+        if not said:
+            log.warning("%s", problem)
+
     def _open(self) -> mmap.mmap:
         if self._map is None:
             with open(self.path, "rb") as file:
+                if file.seek(0, 2) != self._header.size:
+                    raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if len(self._map) != self._offset + RECORD * self._count:
-                raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
-        if self._wraps is None:
-            self._wraps = self._find_wraps()
         return self._map
 
-    def _raw_time(self, index: int) -> int:
+    def _read_times(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Times of the records low .. high - 1, clamped, which of them were, and their addresses."""
+        marks, times = self._marks()
+        buffer = self._open()
+        raw = np.frombuffer(buffer, "<u4", 2 * (high - low), self._header.offset + RECORD * low).reshape(-1, 2)
+        base = times[bisect_right(marks, low) - 1] - JITTER_US
+        first = base + (int(raw[0, 0]) - base) % WRAP
+        if (raw[1:, 0] >= raw[:-1, 0]).all():
+            t, moved = raw[:, 0].astype(np.int64), None
+            t += first - t[0]
+        else:
+            t, wraps, gaps = unwrap(raw[:, 0], int(raw[0, 0]), first)
+            if wraps.any() and gaps.any():
+                raise ValueError(str(unclear(self.path, low + int(gaps.argmax()), low + int(wraps.argmax()))))
+            recorded = t
+            t, moved, far = clamp(recorded)
+            if far is not None:
+                raise ValueError(str(backwards(self.path, f"record {low + far}", recorded[far], t[far])))
+        latest = times[bisect_left(marks, high - 1)] + JITTER_US
+        if t[-1] > latest:
+            i = int(np.searchsorted(t, latest, "right"))
+            raise ValueError(str(self._out_of_order(low + i, f"{t[i]} us, far later than the records after it")))
+        return t, moved, raw[:, 1]
+
+    def _search(self, time: int) -> int:
+        """A record with a time above `time` whose forerunner has none above it."""
+        marks, times = self._marks()
+        k = bisect_right(times, time)
+        if not 0 < k < len(marks):
+            return self._count if k else 0
+        (low, high), (earliest, latest) = marks[k - 1 : k + 1], times[k - 1 : k + 1]
+        base = earliest - JITTER_US
+        while high - low > 1:
+            middle = (low + high) // 2
+            t = base + (self._probe(middle) - base) % WRAP
+            if not earliest - JITTER_US <= t <= latest + JITTER_US:
+                what = f"{t} us, between records of {earliest} us and {latest} us"
+                raise ValueError(str(self._out_of_order(middle, what)))
+            if t <= time:
+                low, earliest = middle, t
+            else:
+                high, latest = middle, t
+        return high
+
+    def _marks(self) -> tuple[list[int], list[int]]:
+        """Some records, the first and the last among them, and their unwrapped times. From one to the next the clock
+        moves on by less than half its range, unless they are neighbours; less than 71 minutes are assumed."""
+        self._open()
+        if self._found is not None:
+            return self._found
+        ahead = np.linspace(0, self._count - 1, min(_MARKS, self._count)).astype(int).tolist()[:0:-1]
+        marks, raw = [0], self._probe(0)
+        times, top = [raw], raw
+        wrap = gap = 0
+        while ahead:
+            before, here = marks[-1], ahead[-1]
+            step = self._probe(here) - raw
+            if here - before > 1 and not -JITTER_US <= step <= HALF:
+                ahead.append((before + here) // 2)
+                continue
+            raw += step
+            if step < -HALF:
+                step, wrap = step + WRAP, here
+            elif step > WRAP - JITTER_US:
+                step -= WRAP
+            elif step > HALF:
+                gap = here
+            if wrap and gap:
+                raise ValueError(str(unclear(self.path, gap, wrap)))
+            marks.append(ahead.pop())
+            times.append(times[-1] + step)
+            top = max(top, times[-1])
+            if times[-1] < top - JITTER_US:
+                raise ValueError(str(backwards(self.path, f"record {here}", times[-1], top)))
+        self._found = marks, times
+        return self._found
+
+    def _probe(self, index: int) -> int:
+        """The recorded time of one record. ValueError where it does not fit those of its neighbours."""
         assert self._map is not None
-        return _TIME.unpack_from(self._map, self._offset + RECORD * index)[0]
+        at = self._header.offset + RECORD * index
+        if 0 < index < self._count - 1:
+            a, b, c = _THREE_TIMES.unpack_from(self._map, at - RECORD)
+            if a - JITTER_US <= b <= c + JITTER_US and abs(c - a) <= HALF:
+                return b
+        first = max(index - 1, 0)
+        near = range(first, min(index + 2, self._count))
+        t = [_TIME.unpack_from(self._map, self._header.offset + RECORD * k)[0] for k in near]
+        steps = [b - a for a, b in zip(t, t[1:], strict=False)]
+        for k, step in enumerate(steps, 1):
+            if -HALF <= step < -JITTER_US:
+                raise ValueError(str(backwards(self.path, f"record {first + k}", t[k], t[k - 1])))
+        if len(steps) == 2 and min(steps) < -HALF and HALF < max(steps) <= WRAP - JITTER_US:
+            raise ValueError(str(self._out_of_order(index, f"{t[1]} us, between records of {t[0]} us and {t[2]} us")))
+        return t[index - first]
 
-    def _time(self, index: int) -> int:
-        if self._map is None:
-            self._open()
-        raw = self._raw_time(index)
-        return raw + WRAP * bisect_right(self._wraps, index) if self._wraps else raw
-
-    def _find_wraps(self) -> list[int]:
-        """Between two probes less than 71 minutes apart the raw time falls only if the clock wrapped there."""
-        wraps = []
-        probes = np.linspace(0, self._count - 1, min(_PROBES, self._count)).astype(int).tolist()
-        for a, b in zip(probes, probes[1:], strict=False):
-            base = self._raw_time(a)
-            if self._raw_time(b) < base:
-                i = bisect_right(range(a, b), False, key=lambda k: self._raw_time(k) < base) + a
-                before, after = self._raw_time(i - 1), self._raw_time(i)
-                if before - after <= WRAP // 2:
-                    raise ValueError(str(_backwards(self.path, i, before, after)))
-                wraps.append(i)
-        return wraps
+    def _out_of_order(self, index: int, what: str) -> Problem:
+        return Problem("time out of order", self.path, f"record {index}", what, "Copy the recording again", fatal=True)
 
 
-def open_dat(path: str | Path) -> DatReader:
-    """Open a recording: reads its header only. ValueError names what is wrong with the file, where, and the remedy."""
-    return DatReader(path)
+def open_dat(path: str | Path, problems: Problems | None = None) -> DatReader:
+    """Open a recording: reads its header only. ValueError names what is wrong with the file, where, and the remedy.
+
+    A last record that is cut off and a file without events are added to `problems`, or else logged.
+    """
+    return DatReader(path, problems)
 
 
-def decode(raw: np.ndarray) -> Events:
-    """uint32 records [N, 2] -> events, their times not unwrapped."""
-    address = raw[:, 1]
+def _decode(t: np.ndarray, address: np.ndarray) -> Events:
     return Events(
-        t=raw[:, 0].astype(np.int64),
+        t=t,
         x=(address & 0x3FFF).astype(np.uint16),
         y=((address >> 14) & 0x3FFF).astype(np.uint16),
         p=((address >> 28) & 1).astype(np.uint8),
     )
-
-
-def audit_dat(path: str | Path, problems: Problems) -> dict[str, int]:
-    """Read every event once and add what is wrong to `problems`: times that run backwards (fatal), events outside the
-    sensor (fatal above 1 %), an unusable or truncated file (fatal).
-
-    Returns the counts `events`, `width`, `height`, `first_us`, `last_us`, `on`, `wraps`, `backwards`, `outside`.
-    """
-    found = dict.fromkeys(
-        ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "outside"), 0
-    )
-    header = read_header(path, problems)
-    if header is None:
-        return found
-    found |= {"events": header.events, "width": header.width, "height": header.height}
-    first_backwards = first_outside = None
-    base, last = 0, None  # `last`: raw time of the event before this chunk
-    for start in range(0, header.events, chunk := 1 << 20):
-        count = min(chunk, header.events - start)
-        raw = np.fromfile(path, "<u4", 2 * count, offset=header.offset + RECORD * start).reshape(-1, 2)
-        events = decode(raw)
-        if last is None:
-            found["first_us"] = last = int(events.t[0])
-        steps = np.diff(events.t, prepend=last)
-        wraps = int((steps < -WRAP // 2).sum())
-        backwards = (steps < 0) & (steps >= -WRAP // 2)
-        if first_backwards is None and backwards.any():
-            i = int(backwards.argmax())
-            first_backwards = start + i, base + int(events.t[i] - steps[i]), base + int(events.t[i])
-        outside = (events.x >= header.width) | (events.y >= header.height)
-        if first_outside is None and outside.any():
-            i = int(outside.argmax())
-            first_outside = start + i, int(events.x[i]), int(events.y[i])
-        base, last = base + WRAP * wraps, int(events.t[-1])
-        found["wraps"] += wraps
-        found["backwards"] += int(backwards.sum())
-        found["outside"] += int(outside.sum())
-        found["on"] += int(events.p.sum())
-        found["last_us"] = base + last
-    if first_backwards:
-        problems.add(_backwards(path, *first_backwards, found["backwards"]))
-    if first_outside:
-        i, x, y = first_outside
-        value = f"x={x}, y={y} on {header.width}x{header.height}; {found['outside']} of {header.events} events"
-        remedy = "They are dropped when read; if they are many, correct Width and Height in the header"
-        fatal = found["outside"] > 0.01 * header.events
-        problems.add(Problem("events outside the sensor", path, f"record {i}", value, remedy, fatal))
-    return found
-
-
-def _backwards(path: str | Path, index: int, before: int, after: int, count: int = 1) -> Problem:
-    value = f"{after} us after {before} us" + (f"; {count} such records" if count > 1 else "")
-    remedy = "Sort the recording by time, or copy it again"
-    return Problem("time runs backwards", path, f"record {index}", value, remedy, fatal=True)
 
 
 def write_dat(
@@ -292,9 +260,9 @@ def write_dat(
             i = int(bad.argmax())
             raise ValueError(f"{path}: record {i}: {name} = {values[i]} is outside 0..{limit - 1}. Drop that event")
     t = t.astype(np.int64)
-    if (backwards := np.diff(t) < 0).any():
-        i = int(backwards.argmax()) + 1
-        raise ValueError(str(_backwards(path, i, t[i - 1], t[i])))
+    if (falls := np.diff(t) < 0).any():
+        i = int(falls.argmax()) + 1
+        raise ValueError(str(backwards(path, f"record {i}", t[i], t[i - 1])))
     raw = np.empty((len(t), 2), "<u4")
     raw[:, 0] = t & (WRAP - 1)
     raw[:, 1] = x.astype(np.uint32) | y.astype(np.uint32) << 14 | p.astype(np.uint32) << 28

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..problems import Problems
 from .blocks import BlockReader, check_sensor
-from .interface import Events
+from .interface import Events, LoggedProblems
 from .raw_header import RawHeader
 
 OFF, ON, TIME_HIGH = 0x0, 0x1, 0x8
 KNOWN = (OFF, ON, TIME_HIGH, 0xA, 0xE, 0xF)  # the last three: triggers and vendors' data, which hold no pixels
 LOW_BITS = 6
 HIGH_WRAP = 1 << 28
+UNSET = -(1 << 62)  # high bits of the clock before they have come
 
 
 class RawReader(BlockReader):
@@ -25,17 +27,24 @@ class RawReader(BlockReader):
 
     WORD: int
     DTYPE: str
+    START: tuple[int, ...]  # state of the decoder
 
-    def __init__(self, path: str | Path, header: RawHeader, sensor_size: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        header: RawHeader,
+        sensor_size: tuple[int, int] | None = None,
+        problems: Problems | None = None,
+    ):
         super().__init__(path, check_sensor(path, header.sensor_size, sensor_size))
+        problems = LoggedProblems() if problems is None else problems
         self._offset = header.offset
-        count, rest = divmod(self._size - header.offset, self.WORD)
-        if rest:
-            raise ValueError(
-                f"{path}: word {count}: truncated last word: {rest} of {self.WORD} bytes. Copy the file again, or drop "
-                f"that word with `truncate -s -{rest}`"
-            )
-        self._words = count
+        self._words = self._whole("word", header.offset, self.WORD, problems)
+        self._prepare(header)
+        self._build_index(self._words, problems, self.START)
+
+    def _prepare(self, header: RawHeader) -> None:
+        """What an encoding finds out before the pass."""
 
     def _connect(self) -> np.ndarray:
         return self._map(self.DTYPE, self._offset, self._words)
@@ -44,18 +53,14 @@ class RawReader(BlockReader):
 class Evt2Reader(RawReader):
     """Random access to an EVT2 recording."""
 
-    WORD, DTYPE = 4, "<u4"
-
-    def __init__(self, path: str | Path, header: RawHeader, sensor_size: tuple[int, int] | None = None):
-        super().__init__(path, header, sensor_size)
-        self._build_index(self._words, (-1,))
+    WORD, DTYPE, START = 4, "<u4", (UNSET,)
 
     def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
         words = np.asarray(self._source[start:stop])
         kind = words >> 28
         high, state = time_high(kind == TIME_HIGH, words & (HIGH_WRAP - 1), state[0], HIGH_WRAP)
         change = (kind == OFF) | (kind == ON)
-        timed = change & (high >= 0)
+        timed = change & (high != UNSET)
         events = words[timed]
         t = high[timed] << LOW_BITS | (events >> 22 & 63)
         x, y = (events >> 11 & 2047).astype(np.uint16), (events & 2047).astype(np.uint16)
@@ -70,13 +75,14 @@ def last_seen(there: np.ndarray, values: np.ndarray, before: int) -> np.ndarray:
 
 
 def time_high(there: np.ndarray, values: np.ndarray, before: int, wrap: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """High bits of the clock at each word, int64 [N], going on where they wrap; -1 while none has come. And the state
-    after the last word. The clock wrapped where the bits fall by more than half their range."""
+    """High bits of the clock at each word, int64 [N], going on where they wrap; `UNSET` while none has come. And the
+    state after the last word. Of two ways round the clock the shorter one is taken: forward over a wrap, or back."""
     seen = values[there].astype(np.int64)
     if not len(seen):
         return np.full(len(there), before, np.int64), (before,)
-    steps = np.diff(seen, prepend=before % wrap if before >= 0 else seen[0])
-    seen += wrap * (np.cumsum(steps < -wrap // 2) + (before // wrap if before >= 0 else 0))
+    start = int(seen[0]) if before == UNSET else before
+    steps = np.diff(seen, prepend=start % wrap)
+    seen = start + np.cumsum((steps + wrap // 2) % wrap - wrap // 2)
     unwrapped = np.zeros(len(there), np.int64)
     unwrapped[there] = seen
     return last_seen(there, unwrapped, before), (int(seen[-1]),)

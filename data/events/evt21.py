@@ -7,11 +7,9 @@ sends the upper half of a word first ("legacy"), the GenX320 the lower one. (doc
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from .evt2 import HIGH_WRAP, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, RawReader, time_high
+from .evt2 import HIGH_WRAP, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, UNSET, RawReader, time_high
 from .interface import Events
 from .raw_header import RawHeader
 
@@ -22,12 +20,10 @@ _BITS = np.arange(32, dtype=np.uint32)
 class Evt21Reader(RawReader):
     """Random access to an EVT2.1 recording."""
 
-    WORD, DTYPE = 8, "<2u4"
+    WORD, DTYPE, START = 8, "<2u4", (UNSET,)
 
-    def __init__(self, path: str | Path, header: RawHeader, sensor_size: tuple[int, int] | None = None):
-        super().__init__(path, header, sensor_size)
+    def _prepare(self, header: RawHeader) -> None:
         self._upper = self._find_upper(header.endianness)
-        self._build_index(self._words, (-1,))
 
     def _find_upper(self, endianness: str) -> int:
         """Which half of a word, 0 or 1, is the upper one."""
@@ -47,7 +43,7 @@ class Evt21Reader(RawReader):
         kind = upper >> 28
         high, state = time_high(kind == TIME_HIGH, upper & (HIGH_WRAP - 1), state[0], HIGH_WRAP)
         change = (kind == OFF) | (kind == ON)
-        timed = change & (high >= 0)
+        timed = change & (high != UNSET)
         upper, high = upper[timed], high[timed]
         word, bit = np.nonzero(mask[timed, None] >> _BITS & 1)
         upper = upper[word]

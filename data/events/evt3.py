@@ -8,28 +8,22 @@ many; TIME_LOW (6) and TIME_HIGH (8): 12 bits each of a clock of 24 bits [us], w
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from .evt2 import RawReader, last_seen, time_high
+from .evt2 import UNSET, RawReader, last_seen, time_high
 from .interface import Events
-from .raw_header import RawHeader
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 # The last four: triggers, vendors' data and continuations of both, which hold no pixels.
 KNOWN = (ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, 0x7, 0xA, 0xE, 0xF)
+COLUMNS = 1 << 11  # vectors that lead further have lost their base
 _BITS = np.arange(12, dtype=np.uint16)
 
 
 class Evt3Reader(RawReader):
     """Random access to an EVT3 recording."""
 
-    WORD, DTYPE = 2, "<u2"
-
-    def __init__(self, path: str | Path, header: RawHeader, sensor_size: tuple[int, int] | None = None):
-        super().__init__(path, header, sensor_size)
-        self._build_index(self._words, (-1, 0, -1, -1, 0))
+    WORD, DTYPE, START = 2, "<u2", (UNSET, 0, -1, -1, 0)
 
     def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
         high_before, low_before, y_before, base_before, p_before = state
@@ -55,7 +49,7 @@ class Evt3Reader(RawReader):
         mask = np.where(single, 1, np.where(kind == VECT_8, value & 255, value))
         polarity = np.where(single, value >> 11, polarity)
         change = single | vector
-        known = change & (high >= 0) & (y >= 0) & (single | (base >= 0))
+        known = change & (high != UNSET) & (y >= 0) & (x >= 0) & (x < COLUMNS)
         (index,) = known.nonzero()
         word, bit = np.nonzero(mask[index, None] >> _BITS & 1)
         word = index[word]

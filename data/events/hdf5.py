@@ -11,11 +11,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..problems import Problems
 from .blocks import BlockReader, check_sensor
 from .columns import NAMES, check_columns, to_events
-from .interface import Events
+from .interface import Events, LoggedProblems
 
 ECF = 0x8ECF  # filter of Prophesee's HDF5 event files
+_MOST_PER_BYTE = 1 << 12  # events per byte of a file; no packing of four real columns comes near it
 # What h5py raises on a damaged file.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
@@ -25,10 +27,10 @@ class Hdf5Reader(BlockReader):
 
     BLOCK = 1 << 16
 
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None):
         super().__init__(path)
         try:
-            self._open_columns(sensor_size)
+            self._open_columns(sensor_size, LoggedProblems() if problems is None else problems)
         except FileNotFoundError:
             raise
         except _DAMAGE as error:
@@ -37,7 +39,7 @@ class Hdf5Reader(BlockReader):
                 raise
             raise ValueError(f"{path}: not a readable HDF5 recording: {error}. Copy the file again") from error
 
-    def _open_columns(self, sensor_size: tuple[int, int] | None) -> None:
+    def _open_columns(self, sensor_size: tuple[int, int] | None, problems: Problems) -> None:
         file = self._source
         prophesee = file.get("CD/events")
         if prophesee is not None:
@@ -61,7 +63,9 @@ class Hdf5Reader(BlockReader):
         self._offset = self._scalar(file["t_offset"]) if "t_offset" in file else 0
         if abs(self._offset) > 1 << 61:
             raise ValueError(f"{self.path}: 't_offset' = {self._offset} us is no time. Correct it")
-        self._build_index(count)
+        if count > _MOST_PER_BYTE * self._size:  # datasets without a chunk in them may claim any length
+            raise ValueError(f"{self.path}: {count} events in a file of {self._size} bytes. Copy the file again")
+        self._build_index(count, problems)
 
     def _scalar(self, dataset: h5py.Dataset) -> int:
         value = np.asarray(dataset[()])

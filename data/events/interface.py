@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ..problems import Problem, Problems
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,14 @@ class Events:
 class EventReader(ABC):
     """Random access to one recording. It pickles without its memory map or file handle, which each process opens anew.
 
-    `dropped`: what reads leave out, such as events outside the sensor. It is logged once.
+    `dropped`: what reads leave out: events outside the sensor, words without meaning, a record cut off at the end.
+    `clamped`: events whose time lies a little behind that of an earlier one, which they get: what is read is in order.
+    Both are logged once.
     """
 
     path: Path
     dropped: int
+    clamped: int
 
     @abstractmethod
     def __len__(self) -> int:
@@ -52,8 +60,16 @@ class EventReader(ABC):
 
     @abstractmethod
     def read(self, t0_us: int, t1_us: int) -> Events:
-        """Events with t0_us < t <= t1_us."""
+        """Events with t0_us < t <= t1_us, in order of time. Consecutive windows give what one long window does."""
 
     @abstractmethod
     def close(self) -> None:
         """Give the memory map or file handle back; the next read opens it again."""
+
+
+class LoggedProblems(Problems):
+    """For a recording opened by itself: what is not fatal is logged."""
+
+    def add(self, problem: Problem) -> None:
+        super().add(problem)
+        log.warning("%s", problem)

@@ -15,9 +15,10 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from ..problems import Problems
 from .blocks import BlockReader, check_sensor
 from .columns import NAMES, check_columns, to_events
-from .interface import Events
+from .interface import Events, LoggedProblems
 
 _LOCAL = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
 # Everything that zipfile and numpy raise on a damaged archive.
@@ -30,14 +31,14 @@ class NpzReader(BlockReader):
 
     BLOCK = 1 << 16
 
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None):
         super().__init__(path)
         columns = self._source
         named = None
         if "height" in columns and "width" in columns:
             named = (self._scalar("height"), self._scalar("width"))
         self._sensor_size = check_sensor(path, named, sensor_size)
-        self._build_index(check_columns(path, columns))
+        self._build_index(check_columns(path, columns), LoggedProblems() if problems is None else problems)
 
     def _scalar(self, name: str) -> int:
         value = self._source[name]

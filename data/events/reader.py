@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..problems import Problems
 from .atis_bin import BinReader
 from .blocks import check_sensor
 from .dat import open_dat
@@ -18,35 +19,56 @@ from .raw_header import read_raw_header
 RAW_READERS: dict[str, Callable[..., EventReader]] = {"EVT2": Evt2Reader, "EVT2.1": Evt21Reader, "EVT3": Evt3Reader}
 
 
-def open_events(path: str | Path, sensor_size: tuple[int, int] | None = None) -> EventReader:
+def open_events(
+    path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None
+) -> EventReader:
     """Random access to an event recording: .dat, .raw (EVT2, EVT2.1, EVT3), .npz, HDF5, .bin (N-MNIST, N-Caltech101).
 
     sensor_size: (height, width) for a file that does not name it
+    problems:    takes what was dropped or repaired: a record cut off at the end, no events, some outside the sensor or
+                 a little out of order, words without meaning. It is logged where none are given
 
-    ValueError names file, record, value and remedy: for a file of no such format, a damaged or truncated one, times
-    that run backwards, or more than 1 % of events outside the sensor. OSError where the file cannot be opened.
+    ValueError names file, record, value and remedy: for a file of no such format or a damaged one, times that run
+    backwards by more than jitter, or more than 1 % to drop or repair. OSError where the file cannot be opened.
     """
     with open(path, "rb") as file:
         head = file.read(4096)
+    ending = Path(path).suffix.lower()
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from .hdf5 import Hdf5Reader  # h5py is slow to import and few recordings need it
 
-        return Hdf5Reader(path, sensor_size)
+        return Hdf5Reader(path, sensor_size, problems)
     if head.startswith(b"PK\x03\x04"):
-        return NpzReader(path, sensor_size)
+        return NpzReader(path, sensor_size, problems)
     if _is_text_header(head):
         header = read_raw_header(path)
         if header.encoding:
-            return RAW_READERS[header.encoding](path, header, sensor_size)
-        reader = open_dat(path)
+            return RAW_READERS[header.encoding](path, header, sensor_size, problems)
+        if ending == ".raw":
+            raise ValueError(f"{path}: header: no line '% evt' or '% format' names an encoding. Copy the file again")
+    if is_dat(path, head):
+        reader = open_dat(path, problems)
         check_sensor(path, reader.sensor_size, sensor_size)
         return reader
-    if Path(path).suffix.lower() == ".bin":
-        return BinReader(path, sensor_size)
+    if ending == ".bin":
+        return BinReader(path, sensor_size, problems)
+    if not head:
+        raise ValueError(f"{path}: no event recording: the file is empty, 0 bytes. Copy or record it again")
     raise ValueError(
         f"{path}: byte 0: no event recording: starts with {head[:8]!r}. Read are .dat, .raw, .npz, HDF5 and, by its "
         f"name, .bin: convert or copy the file again"
     )
+
+
+def is_dat(path: str | Path, head: bytes | None = None) -> bool:
+    """Whether a file is to be read as a `.dat`: its header is text without an encoding, or its name says so and no
+    other format's beginning is there. `head`: its first bytes, where they are read already."""
+    if head is None:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    if _is_text_header(head):
+        return Path(path).suffix.lower() != ".raw" and read_raw_header(path).encoding is None
+    return Path(path).suffix.lower() == ".dat" and not head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"))
 
 
 def _is_text_header(head: bytes) -> bool:

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-__all__ = ["WRITERS", "some_events"]
+__all__ = ["ENDINGS", "WRITERS", "assert_same", "some_events"]
 
 HEIGHT, WIDTH = 240, 304
 
@@ -13,6 +13,20 @@ def some_events(n=3000, span=200_000, seed=0, width=250, height=200):
     rng = np.random.default_rng(seed)
     t = np.sort(rng.integers(0, span, n))
     return t, rng.integers(0, width, n), rng.integers(0, height, n), rng.integers(0, 2, n)
+
+
+def assert_same(events, columns):
+    for name, wanted in zip("txyp", columns, strict=True):
+        np.testing.assert_array_equal(getattr(events, name), wanted, err_msg=name)
+
+
+def write_raw_dat(
+    path, t, x, y, p, header=b"% Data file containing CD events.\n% Version 2\n% Height 240\n% Width 304\n"
+):
+    """A .dat of any times and addresses, right or not."""
+    t, x, y, p = (np.asarray(a, np.int64) for a in (t, x, y, p))
+    records = np.stack([t % 2**32, x | y << 14 | p << 28], axis=1).astype("<u4")
+    path.write_bytes(header + b"\x0c\x08" + records.tobytes())
 
 
 def write_bin(path, t, x, y, p, marks=False):
@@ -139,3 +153,4 @@ WRITERS = {
     "legacy.raw": write_legacy_evt21,
     "evt3.raw": write_evt3,
 }
+ENDINGS = {name[name.rindex(".") :] for name in WRITERS}

@@ -6,8 +6,6 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from recordings import WRITERS, some_events, write_bin, write_evt2, write_evt3, write_evt21, write_npz
 
 from data.events import EventReader, open_events
@@ -131,40 +129,6 @@ def test_a_file_that_changed_is_not_read_at_the_wrong_place(tmp_path, name):
 
 
 @EVERY_FORMAT
-def test_any_truncation_or_flip_ends_in_events_in_order_or_in_a_named_error(tmp_path_factory, name):
-    folder = tmp_path_factory.mktemp("damaged")
-    path, columns = recording(folder, name, some_events(600, 50_000))
-    whole = path.read_bytes()
-    bad = folder / ("bad" + path.suffix)
-    checked = name.endswith(".npz")  # an archive has checksums: what is read is what was written
-
-    @settings(max_examples=80, deadline=None)
-    @given(st.integers(0, len(whole) - 1), st.integers(0, 255), st.booleans())
-    def damage(at, flip, cut):
-        # Another file each time: HDF5 keeps what it knows of an open one by its inode.
-        bad.unlink(missing_ok=True)
-        bad.write_bytes(whole[:at] if cut else whole[:at] + bytes((whole[at] ^ flip,)) + whole[at + 1 :])
-        try:
-            reader = open_events(bad)
-            events = reader.read(-EVER, EVER)
-            reader.close()
-        except ValueError as error:
-            assert str(error).startswith(f"{bad}: ")
-            return
-        assert (np.diff(events.t) >= 0).all()
-        assert len(reader) - reader.dropped <= len(events) <= len(reader)
-        if reader.sensor_size is not None:
-            assert (events.x < reader.sensor_size[1]).all() and (events.y < reader.sensor_size[0]).all()
-        if isinstance(reader, BlockReader):
-            middle = (reader.t_first + reader.t_last) // 2
-            assert len(reader.read(-EVER, middle)) + len(reader.read(middle, EVER)) == len(events)
-        if checked:
-            assert_same(events, columns)
-
-    damage()
-
-
-@EVERY_FORMAT
 def test_time_running_backwards_is_named(tmp_path, name):
     t, x, y, p = some_events()
     t = np.arange(len(t)) * 64
@@ -184,7 +148,7 @@ def test_events_outside_the_sensor_are_dropped_and_counted(tmp_path, name, bad):
     path, _ = recording(tmp_path, name, columns)
     if bad > 30:
         with pytest.raises(
-            ValueError, match=r"event 700: x=\d+, y=250 is outside the sensor of 304x240, with 40 of 3000"
+            ValueError, match=r"event 700: events outside the sensor: x=\d+, y=250 on 304x240; 40 of 3000"
         ):
             open_events(path)
         return
@@ -196,16 +160,16 @@ def test_events_outside_the_sensor_are_dropped_and_counted(tmp_path, name, bad):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "byte 0: no event recording: starts with b''"),
+        (b"", "no event recording: the file is empty, 0 bytes"),
         (b"t,x,y,p\n", "byte 0: no event recording: starts with b't,x,y,p"),
         (b"% evt 4.0\n" + bytes(8), "header: unknown encoding: '4.0'"),
         (b"% format HISTO3D;height=320;width=320\n" + bytes(8), "header: unknown encoding: 'HISTO3D'"),
         (b"% evt 2.0\n% geometry 640xhigh\n", "header: bad sensor size: '640' x 'high'"),
         (b"% evt 2.0\n% geometry 0x480\n", "sensor size: height, width = (480, 0)"),
-        (b"% evt 2.0\n" + bytes(7), "word 1: truncated last word: 3 of 4 bytes"),
+        (b"% Date 2026-01-01\n", "header: no line '% evt' or '% format' names an encoding"),
         (b"% evt 3.0\n% wid", "byte 10: truncated header"),
-        (b"% evt 3.0\n" + b"\x00\x10" * 50, "50 of 50 words have no known type"),
-        (b"% evt 2.0\n" + bytes(80), "20 of 20 words have no known type or no time"),
+        (b"% evt 3.0\n" + b"\x00\x10" * 50, "words without meaning: 50 of 50 words have no known type"),
+        (b"% evt 2.0\n" + bytes(80), "words without meaning: 20 of 20 words have no known type, or no time"),
         (b"% evt 2.1\n" + b"\x30" * 80, "header: the words fit neither order"),
         (b"PK\x03\x04" + bytes(50), "not a readable .npz"),
         (b"\x89HDF\r\n\x1a\n" + bytes(500), "not a readable HDF5 recording"),
@@ -235,7 +199,7 @@ def test_the_format_is_found_by_content_before_the_name(tmp_path):
 def test_the_caller_names_a_sensor_only_where_the_file_does_not(tmp_path):
     path, _ = recording(tmp_path, "a.bin", some_events(width=34, height=34))
     assert open_events(path, (34, 34)).sensor_size == (34, 34)
-    with pytest.raises(ValueError, match="outside the sensor of 10x10"):
+    with pytest.raises(ValueError, match="events outside the sensor: .* on 10x10"):
         open_events(path, (10, 10))
     for name in ("a_td.dat", "a.npz", "evt2.raw"):
         path, _ = recording(tmp_path, name)
@@ -250,9 +214,6 @@ def test_marks_of_the_clock_in_a_bin(tmp_path):
     assert len(reader) == 3000
     assert_same(reader.read(-1, EVER), columns)
     assert_same(reader.read(100_000, EVER), [c[columns[0] > 100_000] for c in columns])
-    (tmp_path / "a.bin").write_bytes((tmp_path / "a.bin").read_bytes()[:-2])
-    with pytest.raises(ValueError, match=r"truncated last record: 3 of 5 bytes.*truncate -s -3"):
-        open_events(tmp_path / "a.bin")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""Whole recordings read once, and what is wrong with them said: for checks before a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..problems import Problem, Problems
+from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
+from .dat_header import read_header
+from .reader import is_dat, open_events
+
+_CHUNK = 1 << 16  # records read at once: what is done with them stays in the processor's cache
+_COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
+
+
+def audit_events(path: str | Path, problems: Problems) -> None:
+    """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
+    would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there."""
+    if is_dat(path):
+        audit_dat(path, problems)
+        return
+    try:
+        open_events(path, problems=problems).close()  # reads all of it
+    except ValueError as error:
+        if not problems.collect:
+            raise
+        what = str(error).removeprefix(f"{path}: ")
+        problems.add(Problem("unreadable recording", path, "", what, "It cannot be trained on", fatal=True))
+
+
+def audit_dat(path: str | Path, problems: Problems) -> dict[str, int]:
+    """`audit_events` of a `.dat`. Returns the counts `events`, `width`, `height`, `first_us`, `last_us`, `on`, `wraps`,
+    `backwards` (times too far behind an earlier one), `clamped` (a little behind) and `outside` the sensor."""
+    found = dict.fromkeys(_COUNTS, 0)
+    header = read_header(path, problems)
+    if header is None:
+        return found
+    found |= {"events": header.events, "width": header.width, "height": header.height}
+    times = _Times()
+    odd: tuple[str, int, int] | None = None
+    with open(path, "rb") as file:
+        file.seek(header.offset)
+        for start in range(0, header.events, _CHUNK):
+            raw = np.fromfile(file, "<u4", 2 * min(_CHUNK, header.events - start)).reshape(-1, 2)
+            times.add(start, np.ascontiguousarray(raw[:, 0]))
+            address = np.ascontiguousarray(raw[:, 1])
+            found["on"] += int(np.count_nonzero(address & 1 << 28))
+            outside = (address & 0x3FFF) >= header.width
+            outside |= (address & 0x3FFF << 14) >= header.height << 14
+            if count := int(np.count_nonzero(outside)):
+                place = int(address[i := int(outside.argmax())])
+                odd = odd or (f"record {start + i}", place & 0x3FFF, place >> 14 & 0x3FFF)
+                found["outside"] += count
+    found |= {"first_us": times.first, "last_us": times.latest, "wraps": (times.time - times.raw) // WRAP}
+    found |= {"backwards": times.backwards, "clamped": times.clamped}
+    if times.far:
+        record, time, latest = times.far
+        problems.add(backwards(path, f"record {record}", time, latest, times.backwards))
+    if times.gap and times.wrap:
+        problems.add(unclear(path, times.gap, times.wrap))
+    if times.clamped:
+        problems.add(jitter(path, f"record {times.early}", times.clamped, header.events))
+    if odd:
+        sensor = header.height, header.width
+        problems.add(outside_sensor(path, *odd, sensor, found["outside"], header.events))
+    return found
+
+
+class _Times:
+    """The order of the times of a file, chunk by chunk. Records are 0 where there is none: the first has no fault."""
+
+    def __init__(self) -> None:
+        self.first = self.latest = 0  # times of the first and of the latest event
+        self.raw = self.time = 0  # of the last record, as recorded and unwrapped
+        self.clamped = self.early = 0  # how many, and the first record
+        self.backwards = 0
+        self.far: tuple[int, int, int] | None = None  # the first record of those: it, its time, the latest before
+        self.gap = self.wrap = 0  # the first record before which the clock leapt, or fell, by over half its range
+
+    def add(self, start: int, raw: np.ndarray) -> None:
+        if start == 0:
+            self.first = self.latest = self.raw = self.time = int(raw[0])
+        end = int(raw[-1])
+        simple = self.time == self.latest and self.raw <= int(raw[0]) and end - self.raw <= HALF
+        if simple and (raw[1:] >= raw[:-1]).all():
+            self.latest = self.time = self.time + end - self.raw
+            self.raw = end
+            return
+        t, wraps, gaps = unwrap(raw, self.raw, self.time)
+        self.wrap = self.wrap or (start + int(wraps.argmax()) if wraps.any() else 0)
+        self.gap = self.gap or (start + int(gaps.argmax()) if gaps.any() else 0)
+        top, moved, _ = clamp(t, self.latest)
+        if moved is not None:
+            far = top - t > JITTER_US
+            if far.any() and not self.far:
+                i = int(far.argmax())
+                self.far = start + i, int(t[i]), int(top[i])
+            self.backwards += int(far.sum())
+            if (near := moved & ~far).any():
+                self.early = self.early or start + int(near.argmax())
+                self.clamped += int(near.sum())
+        self.raw, self.time, self.latest = end, int(t[-1]), int(top[-1])

@@ -1,0 +1,86 @@
+"""The order of time in a recording: small steps back are clamped, larger ones refused, a clock of 32 bits unwrapped.
+
+An event's time is the latest one up to it, itself among them: the running maximum, as RVT reads its recordings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..problems import Problem
+
+# How far a time may lie behind the latest one. Readout and merged streams mix events within some hundred microseconds;
+# this is far less than any frame is long, so moving an event by it changes no picture. More is a damaged record.
+JITTER_US = 1000
+TOLERATED = 0.01  # share of a file that may be clamped, outside the sensor or without meaning
+WRAP = 1 << 32
+HALF = WRAP // 2
+
+
+def too_many(count: int, total: int) -> bool:
+    """Whether so many odd events or words of `total` are an error; a few are none in the shortest file."""
+    return count > max(TOLERATED * total, 10)
+
+
+def clamp(t: np.ndarray, latest: int | None = None) -> tuple[np.ndarray, np.ndarray | None, int | None]:
+    """The running maximum of int64 times [N] that follow the time `latest`; which were moved, bool [N], None for no
+    one; and the first that lies more than `JITTER_US` behind, which is an error, or None."""
+    if not len(t) or ((latest is None or t[0] >= latest) and (t[1:] >= t[:-1]).all()):
+        return t, None, None
+    top = np.maximum.accumulate(t)
+    if latest is not None:
+        np.maximum(top, latest, out=top)
+    behind = top - t
+    far = behind > JITTER_US
+    return top, behind > 0, int(far.argmax()) if far.any() else None
+
+
+def unwrap(raw: np.ndarray, before: int, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint32 times [N] that follow one of `before`, unwrapped to `time` -> int64 times, and bool [N] where the clock
+    wrapped and where it rose by more than half its range."""
+    steps = np.diff(raw.astype(np.int64), prepend=before)
+    wraps = steps < -HALF
+    steps[wraps] += WRAP
+    steps[steps > WRAP - JITTER_US] -= WRAP  # a small step back, over the wrap
+    return time + np.cumsum(steps), wraps, steps > HALF
+
+
+def backwards(path: str | Path, record: str, time: int, latest: int, count: int = 1) -> Problem:
+    """A time too far behind the latest one."""
+    value = f"{time} us after {latest} us" + (f"; {count} such records" if count > 1 else "")
+    remedy = "Sort the recording by time, or copy it again"
+    return Problem("time runs backwards", path, record, value, remedy, fatal=True)
+
+
+def unclear(path: str | Path, gap: int, wrap: int) -> Problem:
+    """A clock that falls and elsewhere leaps by more than half its range: one of both is no wrap, but damage."""
+    value = f"it leaps by more than {HALF} us there, and falls by as much before record {wrap}"
+    return Problem("unclear clock", path, f"record {gap}", value, "Copy the recording again", fatal=True)
+
+
+def jitter(path: str | Path, record: str, count: int, total: int) -> Problem:
+    """Times a little behind the latest one."""
+    value = f"{count} of {total} events lie up to {JITTER_US} us behind an earlier one"
+    remedy = "They are moved up to it; if they are many, sort the recording by time"
+    return Problem("times out of order", path, record, value, remedy, too_many(count, total))
+
+
+def outside_sensor(
+    path: str | Path, record: str, x: int, y: int, sensor: tuple[int, int], count: int, total: int
+) -> Problem:
+    """Events beyond the `sensor` of (height, width)."""
+    value = f"x={x}, y={y} on {sensor[1]}x{sensor[0]}; {count} of {total} events"
+    remedy = "They are dropped; if they are many, correct the sensor size"
+    return Problem("events outside the sensor", path, record, value, remedy, too_many(count, total))
+
+
+def without_events(path: str | Path, what: str = "it holds none") -> Problem:
+    return Problem("recording without events", path, "", what, "It is read as one; if it had some, copy it again")
+
+
+def truncated(path: str | Path, what: str, index: int, rest: int, size: int) -> Problem:
+    """The last `what` (record or word) has `rest` of `size` bytes."""
+    remedy = f"It is left out: copy the file again, or cut it with `truncate -s -{rest}`"
+    return Problem(f"truncated last {what}", path, f"{what} {index}", f"{rest} of {size} bytes", remedy)

@@ -1,0 +1,83 @@
+"""The header of Prophesee `.dat` recordings: where the records lie and what sensor they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..problems import Problem, Problems
+from .clock import truncated, without_events
+
+RECORD = 8  # bytes per event
+EVENT_TYPES = (0x00, 0x0C)
+OLD_SENSOR = (304, 240)  # width, height where the header names none
+
+
+@dataclass(frozen=True)
+class Header:
+    """`events` whole records begin at byte `offset`, which may be odd, of a file of `size` bytes."""
+
+    offset: int
+    events: int
+    width: int
+    height: int
+    size: int
+
+    @property
+    def rest(self) -> int:
+        """Bytes of a record cut off at the end."""
+        return self.size - self.offset - RECORD * self.events
+
+
+def read_header(path: str | Path, problems: Problems) -> Header | None:
+    """The header of a file; None where it is unusable and `problems` collects. OSError when the file is not there.
+
+    Fatal: no header or one that is cut off within a line, other events, another record size, a bad sensor size. Not
+    fatal: a last record that is cut off, and a file without events: 0 bytes, or nothing after the header.
+    """
+
+    def fatal(kind: str, record: str, value: object, remedy: str) -> None:
+        problems.add(Problem(kind, path, record, value, remedy, fatal=True))
+
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        fields: dict[str, str] = {}
+        start = 0
+        while (head := file.read(2)) == b"% ":
+            line = file.readline(4096)
+            if not line.endswith(b"\n"):
+                fatal("truncated header", f"byte {start}", line[:40], "Copy the file again")
+                return None
+            key, _, value = line.decode("ascii", "replace").strip().partition(" ")
+            fields[key.lower()] = value.strip()
+            start = file.tell()
+    if size == 0:
+        problems.add(without_events(path, "the file has 0 bytes"))
+        return Header(0, 0, *OLD_SENSOR, size)
+    if start == 0:
+        remedy = "A .dat starts with lines '% ...'; convert or copy the file again"
+        fatal("no .dat header", "byte 0", f"starts with {head!r}", remedy)
+        return None
+    if head and head[0] not in EVENT_TYPES:
+        remedy = "Only change-detection events 0x00 and 0x0C are read; export those from the recording"
+        fatal("wrong event type", f"byte {start}", f"0x{head[0]:02X}", remedy)
+        return None
+    if len(head) == 2 and head[1] != RECORD:
+        fatal("wrong record size", f"byte {start + 1}", head[1], "Records of 8 bytes are read; convert the file")
+        return None
+    sensor = {}
+    for key, old in zip(("width", "height"), OLD_SENSOR, strict=True):
+        text = fields.get(key, str(old) if not {"width", "height"} & fields.keys() else "not given")
+        if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) <= 1 << 14):
+            remedy = "Give both Width and Height as 1 to 16384, or neither"
+            fatal("bad sensor size", f"header line {key!r}", text[:40], remedy)
+            return None
+        sensor[key] = int(text)
+    offset = start + len(head)
+    header = Header(offset, (size - offset) // RECORD, size=size, **sensor)
+    if header.rest:
+        problems.add(truncated(path, "record", header.events, header.rest, RECORD))
+    if not header.events:
+        problems.add(without_events(path))
+    return header
