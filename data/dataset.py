@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from .problems import Problems
@@ -55,10 +56,25 @@ class DetectionDataset(Dataset, ABC):
     def box_sizes(self) -> np.ndarray:
         """float32 [N, 2]: width and height of every training box in pixels of `x` (unaugmented), for anchors."""
 
+    def shape_of(self, index: int) -> tuple[int, int] | None:
+        """(height, width) of sample `index` where samples differ in it; None: all have one."""
+        return None
+
+    def open_cache(self) -> None:
+        """A loader calls it before its workers start: open what they are to share."""
+
+    def view(self, x: Tensor) -> Tensor:
+        """`Sample.x` to look at: uint8 pictures [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""
+        return x
+
+    def stream_of(self, index: int) -> int:
+        """Samples with the same number share their randomness: those of one recording, when they come in sequence."""
+        return index
+
     def __getitem__(self, key: int | tuple[int, int, int, int | None]) -> Sample:
         """`key`: an index, or (index, epoch, seed, epochs left) as the training sampler gives it, so that augmentation
         depends on these alone and not on which worker serves the sample."""
         index, epoch, seed, epochs_left = key if isinstance(key, tuple) else (key, 0, 0, None)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.load(index, np.random.default_rng([index, epoch, seed]), epochs_left)
+        return self.load(index, np.random.default_rng([self.stream_of(index), epoch, seed]), epochs_left)

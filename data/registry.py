@@ -43,7 +43,7 @@ def _arguments(cls: type) -> list[str]:
     for base in cls.__mro__:
         if "__init__" in vars(base):
             parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # not self
-            names += [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name != "split"]
+            names += [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
             if all(p.kind != p.VAR_KEYWORD for p in parameters):
                 break
     return list(dict.fromkeys(names))

@@ -28,11 +28,13 @@ class Placement:
 class Sample:
     """One picture or one event window with its boxes.
 
-    x:             uint8, image [3, H, W] (RGB) or event frames [T, C, H, W] (saturating counts)
+    x:             image uint8 [3, H, W] (RGB), or events [T, C, H, W] in the type of their representation
     boxes:         float32 [N, 4] xyxy, absolute pixels of `x`; N = 0 is normal
     labels:        int64 [N], from 0
-    image_id:      id of the picture in `dataset.ground_truth()["images"]`
+    image_id:      id of the picture in `dataset.ground_truth()["images"]`; 0: an event window without a label at its
+                   end, for the state of a detector alone
     original_size: (height, width) before any resizing
+    start:         it follows no other sample: the first window of a recording, or any sample of random sampling
     """
 
     x: Tensor
@@ -41,11 +43,12 @@ class Sample:
     image_id: int
     original_size: tuple[int, int]
     placement: Placement = field(default_factory=Placement)
+    start: bool = True
 
 
 @dataclass
 class Batch:
-    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], still uint8."""
+    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], in the type they came in."""
 
     x: Tensor
     targets: list[dict[str, Tensor]]
@@ -68,10 +71,10 @@ class Batch:
 
 
 def collate(samples: list[Sample], scale: float) -> Batch:
-    """Stack samples; event frames [T, C, H, W] get their batch axis second, as SpikingJelly has it."""
+    """Stack samples; events [T, ...] get their batch axis second, as SpikingJelly has it."""
     xs = [s.x for s in samples]
     return Batch(
-        x=torch.stack(xs, dim=1 if xs[0].dim() == 4 else 0),
+        x=torch.stack(xs, dim=0 if xs[0].dim() == 3 else 1),
         targets=[{"boxes": s.boxes, "labels": s.labels} for s in samples],
         image_ids=[s.image_id for s in samples],
         original_sizes=[s.original_size for s in samples],

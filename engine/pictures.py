@@ -18,9 +18,10 @@ def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.devic
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
         x = sample.x.to(device).float() * dataset.scale
-        output = model(x.unsqueeze(1 if x.dim() == 4 else 0))[0]
+        output = model(x.unsqueeze(0 if x.dim() == 3 else 1))[0]
         truth = {"boxes": sample.boxes, "labels": sample.labels}
-        # Event frames of three channels are pictures already: the last one is shown.
-        shown = sample.x[-1] if x.dim() == 4 and x.shape[1] == 3 else sample.x
+        shown = dataset.view(sample.x)
+        if shown.dim() == 4 and shown.shape[1] == 3:  # pictures over time: the last one
+            shown = shown[-1]
         pictures.append(side_by_side(shown, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
     return pictures

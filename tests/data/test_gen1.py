@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import Problems, create_dataset, eval_loader, gen1, train_loader
+from data import Problems, create_dataset, eval_loader, event_dataset, train_loader
 from data.events import open_dat, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 from engine.config import dataset_kwargs, load_config
@@ -61,7 +61,7 @@ def test_a_sample_holds_the_events_before_its_label(root):
     # 100 ms before 249,999 us, in 4 steps: events 150 ... 249
     sample = build(root, window_ms=100, num_steps=4)[2]
     assert sample.x[:, 1, 62, 103].tolist() == [25] * 4
-    assert build(root, count_clip=8)[3].x.max() == 8
+    assert build(root, representation={"name": "counts", "clip": 8})[3].x.max() == 8
 
 
 def test_a_window_may_begin_before_the_recording(root):
@@ -96,7 +96,7 @@ def turning(tmp_path):
 
 
 def test_last_event_frames(turning):
-    data = build(turning, frames="last_event", num_steps=2, size=(240, 304))
+    data = build(turning, representation="last_event", num_steps=2, size=(240, 304))
     sample = data[0]
     assert (data.channels, data.scale) == (3, 1 / 255) and sample.x.shape == (2, 3, 240, 304)
     assert sample.x[:, :, 62, 103].tolist() == [[0] * 3, [255] * 3]
@@ -105,8 +105,10 @@ def test_last_event_frames(turning):
 
 
 def test_newest_first(turning):
-    for frames in ("counts", "last_event"):
-        plain, turned = (build(turning, frames=frames, num_steps=4, newest_first=flag)[0] for flag in (False, True))
+    for form in ("counts", "last_event"):
+        plain, turned = (
+            build(turning, representation=form, num_steps=4, newest_first=flag)[0] for flag in (False, True)
+        )
         assert torch.equal(turned.x, plain.x.flip(0)) and not torch.equal(turned.x, plain.x)
         assert torch.equal(turned.boxes, plain.boxes)
 
@@ -133,11 +135,11 @@ def test_the_published_spikeyolo_frames(turning):
 def test_pad_fills_what_is_beyond_the_sensor(turning):
     counts = build(turning, pad=9, num_steps=2)[0].x
     assert (counts[..., 240:, :] == 9).all() and (counts[..., 304:] == 9).all() and counts[..., :240, :304].max() == 125
-    assert (build(turning, frames="last_event", size=(320, 320))[0].x[:, :, :33] == 127).all()
+    assert (build(turning, representation="last_event", size=(320, 320))[0].x[:, :, :33] == 127).all()
 
 
 def test_last_event_frames_are_mirrored_with_their_boxes(turning):
-    sample = build(turning, frames="last_event", size=(240, 304), augment={"hflip": 1.0, "translate": 0.0})[0]
+    sample = build(turning, representation="last_event", size=(240, 304), augment={"hflip": 1.0, "translate": 0.0})[0]
     assert sample.boxes.tolist() == [[196, 60, 204, 66]] and (sample.x[:, 0, 62, 200] != 127).all()
 
 
@@ -237,10 +239,9 @@ def test_an_unknown_class_names_the_file(root):
     [
         ({"num_steps": 0}, "num_steps = 0"),
         ({"window_ms": 0.002}, "does not fit a window"),
-        ({"count_clip": 300}, "count_clip = 300"),
-        ({"frames": "count"}, "frames = 'count', did you mean 'counts'"),
+        ({"representation": {"name": "counts", "clip": 300}}, "clip = 300"),
+        ({"representation": "count"}, "representation 'count', did you mean 'counts'"),
         ({"pad": 256}, "pad = 256"),
-        ({"frames": "last_event", "augment": {"polarity": 0.5}}, "polarity swaps the channels of counts"),
         ({"size": (0, 320)}, "size ="),
         ({"size": (1, 2, 3)}, "size ="),
         ({"augment": {"hflp": 0.5}}, "'hflp', did you mean 'hflip'"),
@@ -286,14 +287,14 @@ def test_loaders_give_the_same_with_any_number_of_workers(root):
 
 
 def test_pickling_and_few_open_files(root, monkeypatch):
-    monkeypatch.setattr(gen1, "OPEN_MAPS", 3)
+    monkeypatch.setattr(event_dataset, "OPEN_MAPS", 3)
     for k in range(8):
         clip(root / "train", f"more_{k}", [500_000])
     data = build(root)
     before = [data[i].x for i in range(len(data))]
-    assert sum(r._map is not None for r in data._readers) == 3
+    assert sum(r._map is not None for r in (c.reader for c in data._clips)) == 3
     again = pickle.loads(pickle.dumps(data))
-    assert all(r._map is None for r in again._readers)
+    assert all(r._map is None for r in (c.reader for c in again._clips))
     for index in np.random.default_rng(0).permutation(np.repeat(np.arange(len(data)), 3)):
         assert torch.equal(again[int(index)].x, before[index])
 

@@ -63,8 +63,8 @@ def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
 
 
 def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
-    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={count_clip: 4}"]))[1]
-    assert args["count_clip"] == 4 and "window_ms" not in args
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={num_steps: 4}"]))[1]
+    assert args["num_steps"] == 4 and "window_ms" not in args
     args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args.scenes.train=3"]))[1]
     assert args["scenes"]["train"] == 3 and args["scenes"]["test"] == 16 and args["window_ms"] == 250
     cfg = load_config("configs/demo.yaml", ["train={epochs: 2}"])

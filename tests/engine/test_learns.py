@@ -17,7 +17,7 @@ def four(tmp_path_factory):
         tmp_path_factory.mktemp("scenes") / "four", train=4, val=0, test=0, seconds=0.5, width=160, height=128,
         train_label_hz=2,
     )  # fmt: skip
-    return create_dataset("gen1", "train", root=root, num_steps=2, count_clip=8)
+    return create_dataset("gen1", "train", root=root, num_steps=2, representation={"name": "counts", "clip": 8})
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_event_frames_that_are_pictures(tiny, monkeypatch):
     loaders = []
     make = train.train_loader
     monkeypatch.setattr(train, "train_loader", lambda *args: loaders.append(make(*args)) or loaders[-1])
-    run = train.main([tiny, "data.args.frames=last_event", "data.args.newest_first=true", "train.epochs=1"])
+    run = train.main([tiny, "data.args.representation=last_event", "data.args.newest_first=true", "train.epochs=1"])
     assert losses(run)[0]["val/AP"] >= 0 and loaders[0].sampler.epochs == 1
     assert next(iter(loaders[0])).x.shape[2] == 3
     assert len(EventAccumulator(str(run)).Reload().Tags()["images"]) == 4
@@ -122,7 +122,7 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
 
 def test_validation_is_never_augmented(tiny, scenes):
     folder = train.main([tiny, "train.epochs=1", "data.val_split=train", "data.augment.hflip=1.0"])
-    kwargs = {"root": scenes, "num_steps": 2, "count_clip": 8}
+    kwargs = {"root": scenes, "num_steps": 2, "representation": {"name": "counts", "clip": 8}}
     assert load_checkpoint(folder / "checkpoint_last.pt")["metrics"]["val/images"] > 0
     cfg = load_config(folder / "config.yaml")
     assert "augment" not in dataset_kwargs(cfg)[1] and dataset_kwargs(cfg, augment=True)[1]["augment"]

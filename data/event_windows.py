@@ -1,0 +1,40 @@
+"""Which window of which recording each sample is: around single labels, or whole recordings piece by piece."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# The events with t0 < t <= t1 of recording `clip`. `image_id` counts the label times from 1, in order; 0: a window
+# that ends at no label time. `start`: the first window of a recording.
+WINDOW = np.dtype([("clip", "i4"), ("t0", "i8"), ("t1", "i8"), ("image_id", "i8"), ("start", "?")])
+
+
+def label_windows(clip: int, times: np.ndarray, window_us: int, first_id: int) -> np.ndarray:
+    """`WINDOW` [N], one per label time [us, sorted]: the `window_us` before it, whatever the others are."""
+    windows = np.zeros(len(times), WINDOW)
+    windows["clip"], windows["t0"], windows["t1"] = clip, np.asarray(times) - window_us, times
+    windows["image_id"] = first_id + np.arange(len(times))
+    windows["start"] = True
+    return windows
+
+
+def sequential_windows(clip: int, times: np.ndarray, window_us: int, first_id: int) -> np.ndarray:
+    """`WINDOW` [N] that tile the recording from 0 to its last label time without gap or overlap.
+
+    It is cut at each label time [us, sorted]; what lies between two is cut into equal pieces, as many as bring them
+    nearest to `window_us`. So no label is moved and no event is seen twice, and a piece is as long as `window_us`
+    wherever labels come at its multiples.
+    """
+    windows = []
+    before = min(0, int(times[0]) - 1)
+    for k, time in enumerate(np.asarray(times).tolist()):
+        count = max(1, round((time - before) / window_us))
+        edges = before + (time - before) * np.arange(count + 1) // count
+        piece = np.zeros(count, WINDOW)
+        piece["t0"], piece["t1"] = edges[:-1], edges[1:]
+        piece["image_id"][-1] = first_id + k
+        windows.append(piece)
+        before = time
+    out = np.concatenate(windows)
+    out["clip"], out["start"][0] = clip, True
+    return out
