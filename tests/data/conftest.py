@@ -72,3 +72,28 @@ def voc_folder(tmp_path, write_picture):
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def yolo_folder(tmp_path, write_picture):
+    """yolo_folder({split: {name: text of the label file, or None for no file}}, yaml=text) -> root.
+
+    Pictures are 40x30, at images/{split}/{name}.png; no text of `yaml`: one that names the splits and two classes.
+    """
+
+    def write(splits, yaml=None) -> Path:
+        seed = 0
+        for split, pictures in splits.items():
+            (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
+            for name, text in pictures.items():
+                seed += 1
+                write_picture(tmp_path / "images" / split / f"{name}.png", seed=seed)
+                if text is not None:
+                    (tmp_path / "labels" / split / f"{name}.txt").write_text(text)
+        if yaml is None:
+            yaml = "names: {0: cat, 1: dog}\n" + "".join(f"{split}: images/{split}\n" for split in splits)
+        if yaml:
+            (tmp_path / "data.yaml").write_text(yaml)
+        return tmp_path
+
+    return write

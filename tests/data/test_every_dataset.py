@@ -33,9 +33,14 @@ def examples(scenes, tmp_path, request):
         boxes = {"a": [("cat", [3, 4, 20, 25], 0), ("dog", [1, 1, 9, 9], 1)], "b": []}
         return {"root": request.getfixturevalue("voc_folder")({"train": boxes}), "size": (32, 64)}
 
+    def yolo():
+        labels = {"a": "1 0.5 0.5 0.25 0.4\n0 0.1 0.1 0.2 0.2\n", "b": ""}
+        return {"root": request.getfixturevalue("yolo_folder")({"train": labels}), "size": 64}
+
     return {
         "coco": coco,
         "voc": voc,
+        "yolo": yolo,
         "gen1": lambda: {"root": scenes, "num_steps": 3},
         "scenes": lambda: {"root": scenes, "scenes": TINY, "num_steps": 2, "size": (128, 160)},
         "scene_images": lambda: {"root": scenes, "scenes": TINY, "size": (128, 160)},
