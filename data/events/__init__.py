@@ -1,7 +1,8 @@
 """Event recordings: readers of their formats behind one interface, and box labels."""
 
+from .audit import audit_dat, audit_events
 from .boxes import read_boxes, write_boxes
-from .dat import DatReader, audit_dat, open_dat, write_dat
+from .dat import DatReader, open_dat, write_dat
 from .interface import EventReader, Events
 from .reader import open_events
 
@@ -10,6 +11,7 @@ __all__ = [
     "EventReader",
     "Events",
     "audit_dat",
+    "audit_events",
     "open_dat",
     "open_events",
     "read_boxes",
