@@ -11,7 +11,7 @@ from .coco import Coco
 from .gen1 import Gen1
 from .names import reject_unknown
 from .registry import register_dataset
-from .synthetic import generate_scenes
+from .synthetic import generate_scenes, read_settings
 
 
 def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
@@ -23,10 +23,14 @@ def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
 
 @register_dataset("scenes")
 class Scenes(Gen1):
-    """Event recordings of synthetic cars and pedestrians in Gen1's files. Arguments of `Gen1`, and `scenes`."""
+    """Event recordings of synthetic traffic in Gen1's files. Arguments of `Gen1`, and `scenes`.
+
+    The names of the classes are those of the scenes.
+    """
 
     def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **gen1: Any):
-        super().__init__(split, root=make_scenes(root, scenes), **gen1)
+        root = make_scenes(root, scenes)
+        super().__init__(split, root=root, **{"classes": read_settings(root).classes, **gen1})
 
 
 @register_dataset("scene_images")
@@ -34,4 +38,6 @@ class SceneImages(Coco):
     """The same scenes as photographs, at the label times. Arguments of `Coco`, and `scenes`."""
 
     def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **coco: Any):
+        if not (scenes or {}).get("pictures", True):
+            raise ValueError("scenes: pictures = False leaves nothing for the dataset 'scene_images'. Leave it out")
         super().__init__(split, root=make_scenes(root, scenes), **coco)

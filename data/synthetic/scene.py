@@ -1,25 +1,29 @@
-"""One seeded street scene: cars and pedestrians pass in front of a panning, textured background."""
+"""One seeded street scene: vehicles and people pass in front of a panning, textured background."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .shapes import CLASSES, Pose, draw
+from .shapes import CLASSES, WHEEL, Pose, draw, extent
 
 MIN_SIDE = 10  # pixels: smaller visible boxes carry no label
 MIN_VISIBLE = 0.25  # share of an object that must be in the frame and in front for a label
 DARK, BRIGHT = 0.05, 0.95  # intensities of a scene lie between these
+SOLID = 0.1  # less than the share of its patch that any object fills
+# Per class, in a picture 240 pixels high: size far away, what it gains near, slowest and fastest in pixels/s.
+PACE = ((45, 75, 25, 105), (38, 70, 10, 35), (42, 66, 20, 70), (60, 100, 20, 90))
 
 
 @dataclass(frozen=True)
 class Frame:
     """A scene at one moment.
 
-    intensity: float32 [H, W] in 0..1; owner: int8 [H, W], the object seen in each pixel, -1 for the background;
-    area: pixels that each object would fill if nothing hid it.
+    intensity: float32 [H, W] in 0..1; owner: int16 [H, W], the object seen in each pixel, -1 for the background;
+    area: pixels that each object would fill if nothing hid it, 0 where it is wholly outside.
     """
 
     intensity: np.ndarray
@@ -31,7 +35,7 @@ class Frame:
 class Mover:
     """An object and its path: at time `when` it is at `x` and of `size`; it moves evenly and grows as it nears."""
 
-    kind: int
+    kind: int  # of CLASSES
     x: float
     ground: float
     size: float
@@ -56,7 +60,14 @@ class Mover:
 
 
 class Scene:
-    """Everything random is drawn in the constructor; `render(t)` and `truth(t)` are functions of time alone."""
+    """Everything random is drawn in the constructor; `render(t)` and `truth(t)` are functions of time alone.
+
+    classes: which of `shapes.CLASSES` appear; a label is a place in this list
+    speed: factor on the speeds of the objects and their gait
+    arrivals: 0: 1 to `max_objects` come by around the middle of the clip; else that many pass per second, on average,
+        from its first to its last moment
+    min_side: pixels: smaller visible boxes carry no label
+    """
 
     def __init__(
         self,
@@ -66,39 +77,44 @@ class Scene:
         seconds: float = 2.0,
         max_objects: int = 4,
         max_pan: float = 30.0,
+        classes: Sequence[str] = CLASSES[:2],
+        speed: float = 1.0,
+        arrivals: float = 0.0,
+        min_side: int = MIN_SIDE,
     ):
-        self.width, self.height = width, height
+        self.width, self.height, self.min_side = width, height, min_side
+        self.kinds = [CLASSES.index(name) for name in classes]
         self.pan = rng.uniform(-max_pan, max_pan)  # pixels/s
         self.horizon = height * rng.uniform(0.30, 0.45)
         self._background = _background(rng, width, height, self.horizon)
+        self._to_right = self._background[:, 1:] - self._background[:, :-1]
         self._sky_tint = rng.uniform(0.85, 1.0, 3)
-        count = int(rng.integers(1, max_objects + 1))
-        movers = [_mover(rng, width, height, self.horizon, seconds) for _ in range(count)]
+        count = int(rng.integers(1, max_objects + 1) if arrivals == 0 else max(rng.poisson(arrivals * seconds), 1))
+        movers = [_mover(rng, self.kinds, width, height, self.horizon, seconds, speed) for _ in range(count)]
+        if arrivals > 0:
+            movers = [_passer(rng, mover, width, seconds) for mover in movers]
         self.movers = sorted(movers, key=lambda m: m.ground)  # the nearer stands lower and hides the farther
+
+    def intensity(self, t: float, out: np.ndarray | None = None) -> np.ndarray:
+        """float32 [H, W], `out` where given: what an event camera sees at `t` seconds."""
+        picture = self._view(t, out)
+        for _ in self._paint(picture, t):
+            pass
+        return picture
 
     def render(self, t: float) -> Frame:
         """The scene at `t` seconds."""
         intensity = self._view(t)
-        owner = np.full(intensity.shape, -1, np.int8)
-        area = []
-        for index, mover in enumerate(self.movers):
-            left, top, coverage, shade = draw(mover.kind, mover.pose(t), mover.shades)
+        owner = np.full(intensity.shape, -1, np.int16)
+        area = [0] * len(self.movers)
+        for index, (left, top, right, bottom), coverage in self._paint(intensity, t):
             solid = coverage > 0.5
-            area.append(int(solid.sum()))
-            rows, cols = slice(max(top, 0), top + len(coverage)), slice(max(left, 0), left + coverage.shape[1])
-            target = intensity[rows, cols]
-            if rows.stop <= 0 or cols.stop <= 0 or target.size == 0:
-                continue
-            inside = (
-                slice(rows.start - top, rows.start - top + target.shape[0]),
-                slice(cols.start - left, cols.start - left + target.shape[1]),
-            )
-            target += coverage[inside] * (shade[inside] - target)
-            owner[rows, cols][solid[inside]] = index
+            owner[top:bottom, left:right][solid] = index
+            area[index] = self._whole_area(self.movers[index], t, int(solid.sum()), solid.size)
         return Frame(intensity, owner, area)
 
     def truth(self, frame: Frame) -> list[tuple[int, int, tuple[int, int, int, int]]]:
-        """(track id, class, (x, y, w, h)) of every object of which enough is seen; the box holds its visible pixels."""
+        """(track id, label, (x, y, w, h)) of every object of which enough is seen; the box holds its visible pixels."""
         found = []
         for index, mover in enumerate(self.movers):
             seen = frame.owner == index
@@ -107,38 +123,63 @@ class Scene:
             cols, rows = np.flatnonzero(seen.any(axis=0)), np.flatnonzero(seen.any(axis=1))
             x, y = int(cols[0]), int(rows[0])
             w, h = int(cols[-1]) + 1 - x, int(rows[-1]) + 1 - y
-            if min(w, h) >= MIN_SIDE:
-                found.append((index, mover.kind, (x, y, w, h)))
+            if min(w, h) >= self.min_side:
+                found.append((index, self.kinds.index(mover.kind), (x, y, w, h)))
         return found
 
     def picture(self, frame: Frame) -> np.ndarray:
         """uint8 [3, H, W]: what a colour camera sees."""
         tints = np.stack([m.tint for m in self.movers] + [self._sky_tint]).astype(np.float32)  # owner -1 is the last
-        rgb = frame.intensity * tints[frame.owner].transpose(2, 0, 1)
+        rgb = np.stack([frame.intensity * tint[frame.owner] for tint in tints.T.copy()])
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
-    def _view(self, t: float) -> np.ndarray:
+    def _paint(self, picture: np.ndarray, t: float) -> Iterator[tuple[int, tuple[int, int, int, int], np.ndarray]]:
+        """Draw all objects, the farther first; yields (index, its pixels in the picture, coverage) of each seen."""
+        for index, mover in enumerate(self.movers):
+            pose = mover.pose(t)
+            left, top, right, bottom = extent(mover.kind, pose)
+            left, top, right, bottom = max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height)
+            if left >= right or top >= bottom:
+                continue
+            coverage, shade = draw(mover.kind, pose, mover.shades, (left, top, right, bottom))
+            target = picture[top:bottom, left:right]
+            target += coverage * (shade - target)
+            yield index, (left, top, right, bottom), coverage
+
+    def _whole_area(self, mover: Mover, t: float, solid: int, drawn: int) -> int:
+        """Pixels that the object fills, in the picture and outside, where `solid` of the `drawn` ones are its own."""
+        pose = mover.pose(t)
+        left, top, right, bottom = extent(mover.kind, pose)
+        pixels = (right - left) * (bottom - top)
+        if pixels == drawn:
+            return solid
+        if SOLID * pixels * MIN_VISIBLE > self.width * self.height:
+            return round(SOLID * pixels)  # so near that it never carries a label, and too much to draw
+        coverage, _ = draw(mover.kind, pose, mover.shades, (left, top, right, bottom))
+        return int((coverage > 0.5).sum())
+
+    def _view(self, t: float, out: np.ndarray | None = None) -> np.ndarray:
         """The background, which repeats itself, shifted by a fraction of a pixel."""
         shift = (self.pan * t) % (self._background.shape[1] - self.width)
         column, part = int(shift), np.float32(shift % 1)
         here = self._background[:, column : column + self.width]
-        right = self._background[:, column + 1 : column + 1 + self.width]
-        return here + part * (right - here)
+        view = np.multiply(self._to_right[:, column : column + self.width], part, out=out)
+        view += here
+        return view
 
 
-def _mover(rng: np.random.Generator, width: int, height: int, horizon: float, seconds: float) -> Mover:
-    kind = int(rng.integers(len(CLASSES)))
+def _mover(
+    rng: np.random.Generator, kinds: list[int], width: int, height: int, horizon: float, seconds: float, pace: float
+) -> Mover:
+    kind = kinds[int(rng.integers(len(kinds)))]
     unit = height / 240
     nearness = rng.uniform(0.15, 1.0)
     direction = rng.choice((-1.0, 1.0))
-    if kind == 0:
-        size = (45 + 75 * nearness) * unit
-        speed = rng.uniform(25, 105) * unit
-        gait = -speed / (0.085 * size)  # rolling without slipping
-    else:
-        size = (38 + 70 * nearness) * unit
-        speed = rng.uniform(10, 35) * unit
-        gait = rng.uniform(5, 9)
+    far, gain, slowest, fastest = PACE[kind]
+    size = (far + gain * nearness) * unit
+    speed = rng.uniform(slowest, fastest) * unit * pace
+    wheel = WHEEL[kind]
+    gait = rng.uniform(5, 9) * pace if wheel is None else -speed / (wheel * size)  # rolling without slipping
     return Mover(
         kind=kind,
         x=rng.uniform(0.15, 0.85) * width,
@@ -154,14 +195,27 @@ def _mover(rng: np.random.Generator, width: int, height: int, horizon: float, se
     )
 
 
+def _passer(rng: np.random.Generator, mover: Mover, width: int, seconds: float) -> Mover:
+    """The same object at any moment of the clip. It grows little enough to stay an object while it crosses."""
+    crossing_s = width / max(abs(mover.speed), 1e-6)
+    return replace(mover, when=rng.uniform(0, seconds), growth=mover.growth * min(1, 2 / crossing_s))
+
+
 def _shades(rng: np.random.Generator, kind: int) -> np.ndarray:
-    """Four intensities. Car: body, glass, tyre, hub. Pedestrian: coat, one leg, other leg and arm, skin."""
+    """Intensities of the parts: car: body, glass, tyre, hub; pedestrian: coat, one leg, other leg and arm, skin;
+    cyclist: coat, one leg, other leg, skin, frame, tyre; truck: cargo, cab, glass, tyre, hub."""
     main = rng.choice((rng.uniform(0.06, 0.25), rng.uniform(0.6, BRIGHT)))  # away from the mid-grey of the street
+    shades: tuple[float, ...]
     if kind == 0:
         shades = (main, 0.12 if main > 0.4 else 0.5, DARK, 0.6)
+    elif kind == 3:
+        cab = rng.choice((rng.uniform(0.08, 0.25), rng.uniform(0.55, 0.8)))
+        shades = (main, cab, 0.12 if cab > 0.4 else 0.5, DARK, 0.6)
     else:
         legs = rng.choice((rng.uniform(0.06, 0.2), rng.uniform(0.55, 0.8)))
         shades = (main, legs, min(legs * 1.5, BRIGHT), rng.uniform(0.3, 0.8))
+        if kind == 2:
+            shades += (rng.choice((rng.uniform(0.06, 0.2), rng.uniform(0.7, BRIGHT))), DARK)
     return np.array(shades, np.float32)
 
 
