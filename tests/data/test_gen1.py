@@ -223,8 +223,10 @@ def test_a_folder_without_clips_is_named(root):
 
 def test_a_bad_recording_stops_the_run_but_not_the_check(root):
     path = root / "train" / "drive_9_td.dat"
-    path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match="drive_9_td.dat: record 999: truncated last record: 5 of 8 bytes"):
+    raw = path.read_bytes()
+    cut = raw.index(b"\x0c\x08") + 1
+    path.write_bytes(raw[:cut] + b"\x10" + raw[cut + 1 :])
+    with pytest.raises(ValueError, match="drive_9_td.dat.*wrong record size: 16"):
         build(root)
     assert len(build(root, problems=Problems(collect=True))) == 2
 
