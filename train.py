@@ -83,6 +83,9 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
         distributed.world_size(),
         cfg.train.epochs,
     )
+    val_loader = eval_loader(
+        val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
+    )
     kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
     model = create_model(**kwargs)
     if cfg.train.init_from and not resume:
@@ -114,9 +117,7 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
             decay=cfg.optim.decay,
         ),
         train_loader=loader,
-        val_loader=eval_loader(
-            val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
-        ),
+        val_loader=val_loader,
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
         draw=lambda m: draw_samples(m, val_set, device, count=4),

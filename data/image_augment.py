@@ -18,11 +18,13 @@ from .names import reject_unknown
 from .sample import Placement
 
 GRAY = 114  # of the border, as in YOLO
+STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular samples are
 
 
 class ImageAugment:
     """Fit a picture into `size` (height, width) with its shape kept, centred on gray; then change it at random.
 
+    rectangular:    no more gray than fills the fitted picture up to multiples of `STRIDE`; without mosaic and mixup
     hflip, vflip:   probability of a left-right, top-bottom mirror
     scale:          the picture is scaled about its centre by 1 - scale to 1 + scale
     translate:      largest shift as a share of the canvas, each axis drawn evenly
@@ -38,6 +40,7 @@ class ImageAugment:
     def __init__(
         self,
         size: tuple[int, int],
+        rectangular: bool = False,
         *,
         hflip: float = 0.0,
         vflip: float = 0.0,
@@ -71,15 +74,18 @@ class ImageAugment:
         import cv2
 
         cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
-        self.size = (int(size[0]), int(size[1]))
+        self.size, self._rectangular = (int(size[0]), int(size[1])), rectangular
         self._hsv = np.asarray(hsv, np.float64)
         self._mirrors, self._moves = (hflip, vflip), (scale, translate, min_visibility)
         self._mosaic, self._mixup, self._plain_epochs = mosaic, mixup, plain_epochs
         self._cutout, self._holes = cutout, (cutout_holes, cutout_size, max_hidden)
+        sides: dict[str, int | None] = dict(zip(("min_height", "min_width"), self.size, strict=True))
+        if rectangular:
+            sides = {"min_height": None, "min_width": None, "pad_height_divisor": STRIDE, "pad_width_divisor": STRIDE}
         # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
         transforms = [
             A.LongestMaxSize(max_size_hw=self.size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
-            A.PadIfNeeded(*self.size, border_mode=cv2.BORDER_CONSTANT, fill=GRAY),
+            A.PadIfNeeded(**sides, border_mode=cv2.BORDER_CONSTANT, fill=GRAY),
         ]
         if hflip or vflip:
             transforms += [A.HorizontalFlip(p=hflip), A.VerticalFlip(p=vflip)]
@@ -122,7 +128,7 @@ class ImageAugment:
             np.ascontiguousarray(_hsv_gain(found["image"], gains)),
             np.asarray(found["bboxes"], np.float32).reshape(-1, 4),
             np.asarray(found["labels"], np.int64).reshape(-1),
-            letterbox_placement(image.shape[:2], self.size),
+            letterbox_placement(image.shape[:2], self.size, self._rectangular),
         )
 
     def sample(
@@ -157,21 +163,32 @@ class ImageAugment:
         return image, boxes, labels, placement
 
 
-def image_augment(size: tuple[int, int], options: dict[str, Any] | None) -> ImageAugment:
-    """`ImageAugment(size, **options)`; ValueError for an option it does not have, naming the nearest it has."""
-    known = [name for name in inspect.signature(ImageAugment).parameters if name != "size"]
-    reject_unknown(options or {}, known, "image augmentation")
-    return ImageAugment(size, **(options or {}))
+def image_augment(size: tuple[int, int], options: dict[str, Any] | None, rectangular: bool = False) -> ImageAugment:
+    """`ImageAugment(size, rectangular, **options)`; ValueError for an option it does not have, naming the nearest."""
+    parameters = inspect.signature(ImageAugment).parameters.values()
+    reject_unknown(options or {}, [p.name for p in parameters if p.kind == p.KEYWORD_ONLY], "image augmentation")
+    return ImageAugment(size, rectangular, **(options or {}))
 
 
-def letterbox_placement(original: tuple[int, int], size: tuple[int, int]) -> Placement:
-    """Where the letterbox puts a picture of `original` (height, width) in `size`. Sides are rounded to whole pixels,
-    so the two scales may differ by a hair."""
-    (height, width), (to_height, to_width) = original, size
-    scale = min(to_height / height, to_width / width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+def letterbox_placement(original: tuple[int, int], size: tuple[int, int], rectangular: bool = False) -> Placement:
+    """Where the letterbox puts a picture of `original` (height, width) in `size`, or in a rectangle of its own. Sides
+    are rounded to whole pixels, so the two scales may differ by a hair."""
+    height, width = original
+    new_height, new_width = _fitted(original, size)
+    to_height, to_width = letterbox_shape(original, size) if rectangular else size
     left, top = (to_width - new_width) // 2, (to_height - new_height) // 2
     return Placement(new_width / width, new_height / height, left, top)
+
+
+def letterbox_shape(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the rectangular sample of a picture of `original`: multiples of `STRIDE`."""
+    height, width = (-(-side // STRIDE) * STRIDE for side in _fitted(original, size))
+    return height, width
+
+
+def _fitted(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(size[0] / original[0], size[1] / original[1])
+    return max(1, round(original[0] * scale)), max(1, round(original[1] * scale))
 
 
 def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import numpy as np
 import torch
 
 from .dataset import DetectionDataset
-from .image_augment import image_augment, letterbox_placement
+from .image_augment import image_augment, letterbox_placement, letterbox_shape
+from .image_cache import PictureCache, disk_cache, memory_cache
 from .image_file import image_header, read_image, turned, upright_size
 from .mosaic import Picture
+from .names import did_you_mean
 from .problems import Problem, Problems
 from .sample import Sample
 
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # float64, so that labels leave `ground_truth` as they came; one array per picture keeps 120k pictures small.
 OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
+CACHES = ("none", "ram", "disk")
 _ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
 
 
@@ -57,6 +61,9 @@ class ImageDataset(DetectionDataset):
     size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
     augment:       options of `ImageAugment`, such as {"hflip": 0.5}
     allow_missing: leave out pictures whose file is absent; they still count in `expected_images`
+    cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
+    cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
+    rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
     """
 
     channels = 3
@@ -65,6 +72,7 @@ class ImageDataset(DetectionDataset):
 
     records: list[Record]
     categories: list[dict[str, Any]]  # id and name, label k is categories[k]
+    _cache: PictureCache | None
 
     def __init__(
         self,
@@ -75,6 +83,9 @@ class ImageDataset(DetectionDataset):
         augment: dict[str, Any] | None = None,
         allow_missing: bool = False,
         problems: Problems | None = None,
+        cache: str = "none",
+        cache_dir: str | Path | None = None,
+        rectangular: bool = False,
     ):
         height, width = (size, size) if isinstance(size, int) else tuple(size) if len(size) == 2 else (0, 0)
         if min(height, width) <= 0:
@@ -84,7 +95,15 @@ class ImageDataset(DetectionDataset):
             raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
         self._allow_missing = allow_missing
-        self._augment = image_augment(self.size, augment)
+        if cache not in CACHES:
+            raise ValueError(f"cache = {cache!r}{did_you_mean(cache, CACHES) or '.'} There are {', '.join(CACHES)}")
+        if cache_dir is not None and cache != "disk":
+            raise ValueError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
+        if rectangular and augment:
+            raise ValueError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
+        self._cache_kind, self._cache, self._rectangular = cache, None, rectangular
+        self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
+        self._augment = image_augment(self.size, augment, rectangular)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -101,9 +120,23 @@ class ImageDataset(DetectionDataset):
             placement=placement,
         )
 
+    def shape_of(self, index: int) -> tuple[int, int] | None:
+        record = self.records[index]
+        return letterbox_shape((record.height, record.width), self.size) if self._rectangular else None
+
+    def open_cache(self) -> None:
+        if self._cache is None and self._cache_kind != "none":
+            shapes = [(record.height, record.width) for record in self.records]
+            if self._cache_kind == "ram":
+                self._cache = memory_cache(shapes)
+            else:
+                sources = [(record.path, record.upright) for record in self.records]
+                self._cache = disk_cache(self._cache_dir, self.split, shapes, sources)
+
     def _picture(self, index: int) -> Picture:
         record = self.records[index]
-        return read_record(record), record.targets["box"], record.targets["label"]
+        image = read_record(record) if self._cache is None else self._cache.read(index, partial(read_record, record))
+        return image, record.targets["box"], record.targets["label"]
 
     def ground_truth(self) -> dict[str, Any]:
         images: list[dict[str, Any]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
@@ -56,20 +57,29 @@ def train_loader(
     sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
     if len(sampler) < batch_size:
         raise ValueError(f"{len(sampler)} training samples per rank do not fill one batch of {batch_size}")
-    return _loader(dataset, batch_size, workers, sampler=sampler, drop_last=True)
+    if len(set(map(dataset.shape_of, range(len(dataset))))) > 1:
+        raise ValueError("training samples must have one shape: rectangular is for evaluation, as eval.rectangular")
+    return _loader(dataset, workers, batch_size=batch_size, sampler=sampler, drop_last=True)
 
 
 def eval_loader(
     dataset: DetectionDataset, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Every sample once, in order; with several ranks each gets its share."""
-    return _loader(dataset, batch_size, workers, sampler=range(rank, len(dataset), world_size))
+    """Every sample once, in order; with several ranks each gets its share.
+
+    Where samples differ in shape, each batch holds samples of one, shapes in the order of their first sample.
+    """
+    of_shape: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
+    for index in range(rank, len(dataset), world_size):
+        of_shape[dataset.shape_of(index)].append(index)
+    batches = [same[i : i + batch_size] for same in of_shape.values() for i in range(0, len(same), batch_size)]
+    return _loader(dataset, workers, batch_sampler=batches)
 
 
-def _loader(dataset: DetectionDataset, batch_size: int, workers: int, **kwargs) -> DataLoader:
+def _loader(dataset: DetectionDataset, workers: int, **kwargs) -> DataLoader:
+    dataset.open_cache()
     return DataLoader(
         dataset,
-        batch_size=batch_size,
         num_workers=workers,
         collate_fn=partial(collate, scale=dataset.scale),
         pin_memory=torch.cuda.is_available(),

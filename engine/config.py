@@ -43,6 +43,8 @@ class DataConfig:
     val_split: str
     test_split: str
     workers: int
+    cache: str
+    cache_dir: str | None
     strict: bool
     allow_missing: bool
 
@@ -81,6 +83,7 @@ class TrainConfig:
 class EvalConfig:
     protocol: str
     batch_size: int
+    rectangular: bool
 
 
 @dataclass
@@ -147,7 +150,10 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
-    """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without."""
+    """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without.
+
+    Options that only some datasets take are among them where they are set.
+    """
     if OmegaConf.is_missing(cfg.data, "root"):
         raise ValueError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
@@ -157,6 +163,12 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
         kwargs["size"] = (size, size) if isinstance(size, int) else tuple(size)
     if augment and plain["augment"]:
         kwargs["augment"] = plain["augment"]
+    if plain["cache"] != "none":
+        kwargs["cache"] = plain["cache"]
+    if plain["cache_dir"] is not None:
+        kwargs["cache_dir"] = plain["cache_dir"]
+    if cfg.eval.rectangular and not augment:
+        kwargs["rectangular"] = True
     return plain["name"], kwargs
 
 
@@ -215,7 +227,12 @@ def _check_values(cfg: DictConfig) -> None:
     for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise ValueError(f"{key} = {value}: give at least 1")
-    choices = {"optim.name": ("sgd", "adamw"), "optim.decay": ("cosine", "linear"), "train.precision": ("fp32", "bf16")}
+    choices: dict[str, tuple[str, ...]] = {
+        "data.cache": ("none", "ram", "disk"),
+        "optim.name": ("sgd", "adamw"),
+        "optim.decay": ("cosine", "linear"),
+        "train.precision": ("fp32", "bf16"),
+    }
     for key, known in choices.items():
         if (value := OmegaConf.select(cfg, key)) not in known:
             raise ValueError(f"{key} = {value!r}{did_you_mean(value, known)} Known: {', '.join(known)}")
