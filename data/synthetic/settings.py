@@ -17,8 +17,8 @@ MANIFEST = "manifest.json"
 
 _AT_LEAST = {"train": 0, "val": 0, "test": 0, "seed": 0, "seconds": 0.25, "width": 32, "height": 32, "max_objects": 1}
 _AT_LEAST |= dict.fromkeys(("max_pan", "arrivals", "sigma", "refractory_us", "noise_hz", "leak_hz", "hot_pixels"), 0)
-_AT_LEAST |= {"min_side": 1}
-_ABOVE_0 = ("label_hz", "train_label_hz", "dt_ms", "threshold", "speed", "hot_pixel_hz")
+_AT_LEAST |= {"min_side": 1, "dt_ms": 0.001}
+_ABOVE_0 = ("label_hz", "train_label_hz", "threshold", "speed", "hot_pixel_hz")
 _AT_MOST = {"hot_pixels": 1, "width": 1 << 14, "height": 1 << 14}
 _REASON = {"seconds": ": a clip needs one whole window", "hot_pixels": ": it is a share of all pixels"}
 
