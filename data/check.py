@@ -10,37 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .dataset import DetectionDataset, MissingSplit
-from .events import audit_dat
+from .event_dataset import EventDataset
+from .events import audit_events
 from .gen1 import RECORDING, Gen1
 from .image_dataset import ImageDataset, Record, read_record
+from .image_file import image_header
 from .problems import Problem, Problems
 from .registry import create_dataset
-
-SMALL = 8  # pixels; the finest grid of the detectors
-
-
-@dataclass
-class SplitReport:
-    """What a split holds. Boxes are all of the ground truth, `short_sides` those of training boxes in pixels of `x`."""
-
-    images: int
-    missing: int  # listed, but not there or not usable
-    negatives: int  # without any box
-    boxes: dict[str, int]  # per class
-    crowd: int
-    difficult: int
-    picture_sizes: Counter[tuple[int, int]]  # (width, height)
-    short_sides: np.ndarray
+from .statistics import SplitReport, class_table, count_split, report_unlearnt, split_table
 
 
 @dataclass
@@ -54,7 +38,7 @@ class CheckReport:
         return [problem for problem in self.problems.items if problem.fatal]
 
     def __str__(self) -> str:
-        parts = [_table(self.splits)] if self.splits else []
+        parts = [split_table(self.splits), class_table(self.splits)] if self.splits else []
         parts += [f"no split {name!r}" for name in self.absent]
         for title, fatal in (("WOULD STOP A TRAINING", True), ("repaired, dropped, or worth a look", False)):
             some = Problems(collect=True)
@@ -69,7 +53,8 @@ def check_dataset(
 ) -> CheckReport:
     """Read all `splits` of the dataset `name` (its constructor's arguments in `kwargs`), and every file unless `fast`.
 
-    Nothing raises for bad data: it is all in the report. A split named in `optional` may be absent.
+    Nothing raises for bad data: it is all in the report. The first split is the one to train on; one named in
+    `optional` may be absent.
     """
     report = CheckReport()
     problems = report.problems
@@ -85,10 +70,12 @@ def check_dataset(
                 remedy = "Nothing else of this split was looked at"
                 problems.add(Problem("unreadable split", f"split {split!r}", "", error, remedy, fatal=True))
             continue
-        report.splits[split] = _count(dataset, problems)
+        report.splits[split] = count_split(dataset, problems)
         classes[split], files[split] = dataset.class_names, _files(dataset)
         if not fast:
             _read_files(dataset, files[split], problems)
+    if (training := next(iter(splits), "")) in report.splits:
+        report_unlearnt(report.splits, training, problems)
     _compare_files(files, problems, fast)
     if len({tuple(names) for names in classes.values()}) > 1:
         remedy = "A model has one list of classes: correct the labels, or name the classes in the config"
@@ -96,57 +83,40 @@ def check_dataset(
     return report
 
 
-def _count(dataset: DetectionDataset, problems: Problems) -> SplitReport:
-    truth = dataset.ground_truth()
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    files = {image["id"]: image["file_name"] for image in truth["images"]}
-    boxes, used, seen = dict.fromkeys(dataset.class_names, 0), set(), set()
-    for box in truth["annotations"]:
-        boxes[names[box["category_id"]]] += 1
-        used.add(box["image_id"])
-        key = box["image_id"], box["category_id"], *box["bbox"]
-        if key in seen:
-            value = f"{names[key[1]]}, x, y, w, h = {box['bbox']}"
-            remedy = "Both are kept; no detection can match the second, which lowers AP"
-            problems.add(Problem("same box again", files[key[0]], "", value, remedy))
-        seen.add(key)
-    return SplitReport(
-        images=len(dataset),
-        missing=dataset.expected_images - len(dataset),
-        negatives=len(truth["images"]) - len(used),
-        boxes=boxes,
-        crowd=sum(box["iscrowd"] for box in truth["annotations"]),
-        difficult=sum(box.get("difficult", 0) for box in truth["annotations"]),
-        picture_sizes=Counter((image["width"], image["height"]) for image in truth["images"]),
-        short_sides=dataset.box_sizes().min(axis=1, initial=np.inf),
-    )
-
-
 def _files(dataset: DetectionDataset) -> list[Path]:
     if isinstance(dataset, ImageDataset):
         return [Path(record.path) for record in dataset.records]
-    return sorted(dataset.folder.glob(f"*{RECORDING}")) if isinstance(dataset, Gen1) else []
+    if isinstance(dataset, Gen1):
+        return sorted(dataset.folder.glob(f"*{RECORDING}"))  # those that could not be opened, too
+    return list(dict.fromkeys(dataset.recordings)) if isinstance(dataset, EventDataset) else []
 
 
 def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems) -> None:
     """Decode every picture, or read every event."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for record, error in zip(dataset.records, pool.map(_decode_error, dataset.records), strict=True):
-                if error:
-                    remedy = "Loading it stops a training"
-                    problems.add(Problem("unreadable picture", record.path, "", error, remedy, fatal=True))
+            for problem in pool.map(_look_at, dataset.records):
+                if problem:
+                    problems.add(problem)
     else:
         for file in files:
-            audit_dat(file, problems)
+            audit_events(file, problems)
 
 
-def _decode_error(record: Record) -> str:
+def _look_at(record: Record) -> Problem | None:
     try:
         read_record(record)
+        stored, orientation = image_header(record.path)
     except ValueError as error:
-        return str(error).removeprefix(f"{record.path}: ")
-    return ""
+        what = str(error).removeprefix(f"{record.path}: ")
+        return Problem("unreadable picture", record.path, "", what, "Loading it stops a training", fatal=True)
+    if orientation == 1:
+        return None
+    if record.upright or (record.width, record.height) != stored:
+        remedy = "It is turned, as its boxes have to be"
+    else:
+        remedy = "It is taken as stored: look where its boxes lie, and turn the file if they were drawn upright"
+    return Problem("EXIF orientation", record.path, "", orientation, remedy)
 
 
 def _compare_files(files: dict[str, list[Path]], problems: Problems, fast: bool) -> None:
@@ -175,39 +145,6 @@ def _content(path: Path) -> Any:
     """Length and a digest of the first MiB: a recording differs there or not at all."""
     with open(path, "rb") as file:
         return path.stat().st_size, hashlib.blake2b(file.read(1 << 20)).digest()
-
-
-def _table(splits: dict[str, SplitReport]) -> str:
-    reports = splits.values()
-    rows: list[tuple[str, list[Any]]] = [
-        ("images", [r.images for r in reports]),
-        ("  without boxes", [r.negatives for r in reports]),
-        ("  listed, not usable", [r.missing for r in reports]),
-        ("boxes", [sum(r.boxes.values()) for r in reports]),
-    ]
-    for name in dict.fromkeys(name for r in reports for name in r.boxes):
-        rows.append((f"  {name}", [r.boxes.get(name, 0) for r in reports]))
-    rows += [
-        ("  of these crowd", [r.crowd for r in reports]),
-        ("  of these difficult", [r.difficult for r in reports]),
-        ("picture sizes", [_sizes(r.picture_sizes) for r in reports]),
-        ("shorter side of boxes, input pixels", [""] * len(reports)),
-        ("  min / median / max", [_spread(r.short_sides) for r in reports]),
-        (f"  below {SMALL} pixels", [int((r.short_sides < SMALL).sum()) for r in reports]),
-    ]
-    cells = [["", *splits], *([title, *map(str, values)] for title, values in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    aligned = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in cells)
-    return "\n".join("  ".join(row).rstrip() for row in aligned)
-
-
-def _sizes(sizes: Counter[tuple[int, int]]) -> str:
-    (width, height), _ = sizes.most_common(1)[0] if sizes else ((0, 0), 0)
-    return f"{width}x{height}" + (f" and {len(sizes) - 1} others" if len(sizes) > 1 else "")
-
-
-def _spread(values: np.ndarray) -> str:
-    return " / ".join(f"{f(values):.1f}" for f in (np.min, np.median, np.max)) if len(values) else "-"
 
 
 if __name__ == "__main__":

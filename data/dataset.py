@@ -54,7 +54,8 @@ class DetectionDataset(Dataset, ABC):
 
     @abstractmethod
     def box_sizes(self) -> np.ndarray:
-        """float32 [N, 2]: width and height of every training box in pixels of `x` (unaugmented), for anchors."""
+        """float32 [N, 2]: width and height of every training box in pixels of `x` (unaugmented), in the order of
+        `ground_truth`; for anchors and statistics."""
 
     def shape_of(self, index: int) -> tuple[int, int] | None:
         """(height, width) of sample `index` where samples differ in it; None: all have one."""
@@ -62,6 +63,11 @@ class DetectionDataset(Dataset, ABC):
 
     def open_cache(self) -> None:
         """A loader calls it before its workers start: open what they are to share."""
+
+    @property
+    def sequences(self) -> list[range] | None:
+        """Indices of the samples of each recording in order of time, where they come in sequence; else None."""
+        return None
 
     def view(self, x: Tensor) -> Tensor:
         """`Sample.x` to look at: uint8 pictures [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""

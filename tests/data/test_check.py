@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.check import check_dataset
 from data.events import write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 
 REPOSITORY = Path(__file__).parents[2]
+BOTH = {"a.png": [(1, [2, 3, 10, 12]), (2, [20, 3, 10, 12])]}  # a box of each class
 
 
 def kinds(report, fatal=None):
@@ -20,16 +22,72 @@ def kinds(report, fatal=None):
 
 
 def test_what_a_split_holds(coco_folder):
-    boxes = {"a.png": [(1, [1, 1, 4, 8]), (2, [5, 5, 10, 20]), (2, [9, 9, 12, 12])], "b.png": []}
+    boxes = {"a.png": [(1, [1, 1, 3, 8]), (2, [5, 5, 10, 20]), (2, [9, 9, 12, 12])], "b.png": [], "c.png": []}
     root = coco_folder(images=boxes, change=lambda c: c["annotations"][2].update(iscrowd=1))
-    report = check_dataset("coco", ["train"], root=root, size=80)
+    coco_folder("val", images={"d.png": [(2, [1, 1, 20, 20]), (2, [1, 9, 20, 20])]}, seed=9)
+    report = check_dataset("coco", ["train", "val"], root=root, size=80)
     split = report.splits["train"]
-    assert (split.images, split.missing, split.negatives, split.crowd, split.difficult) == (2, 0, 1, 1, 0)
-    assert split.boxes == {"cat": 1, "dog": 2} and split.picture_sizes == {(40, 30): 2}
-    assert split.short_sides.tolist() == [8, 20]  # in pixels of the doubled picture, without the crowd
-    assert not report.problems.items and "nothing wrong" in str(report)
-    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in str(report).splitlines()[1:] if line}
-    assert (rows["cat"], rows["dog"], rows["without boxes"], rows["below 8 pixels"]) == ("1", "2", "1", "0")
+    assert (split.images, split.missing, split.negatives, split.picture_sizes) == (3, 0, 2, {(40, 30): 3})
+    assert split.boxes_per_image.tolist() == [3, 0, 0]
+    cat, dog = split.classes["cat"], split.classes["dog"]
+    assert (cat.boxes, cat.images, cat.crowd, dog.boxes, dog.images, dog.crowd) == (1, 1, 0, 2, 1, 1)
+    assert cat.short_sides.tolist() == [6] and dog.short_sides.tolist() == [20]  # doubled; without the crowd
+    assert not report.problems.items
+    assert str(report).splitlines() == [
+        "                                  train    val",
+        "images                                3      1",
+        "  without boxes                       2      0",
+        "  listed, not usable                  0      0",
+        "boxes in one image, median / max  0 / 3  2 / 2",
+        "picture sizes                     40x30  40x30",
+        "",
+        "      | train                                       | val",
+        "class | boxes     % images crowd min median max <8 | boxes     % images crowd min median max <8",
+        "all   |     3 100.0      1     1   6     13  20  1 |     2 100.0      1     0  40     40  40  0",
+        "dog   |     2  66.7      1     1  20     20  20  0 |     2 100.0      1     0  40     40  40  0",
+        "cat   |     1  33.3      1     0   6      6   6  1 |     0   0.0      0     0   -      -   -  0",
+        "min, median, max, <8: the shorter side of the boxes to learn, in pixels of the network's input",
+        "",
+        "nothing wrong was found",
+    ]
+
+
+def test_classes_without_training_boxes(coco_folder):
+    categories = dict(enumerate(["cat", "dog", "cow", "hen"], 1))
+    crowd = {"a.png": [(1, [1, 1, 9, 9]), (4, [9, 9, 9, 9])]}
+    root = coco_folder("train", crowd, categories, change=lambda c: c["annotations"][1].update(iscrowd=1))
+    coco_folder("val", {"b.png": [(1, [1, 1, 9, 9]), (2, [9, 1, 9, 9]), (2, [9, 9, 9, 9])]}, categories, seed=9)
+    report = check_dataset("coco", ["train", "val"], root=root)
+    assert kinds(report, fatal=False) == {"class without training boxes": 2, "class scored but not trained": 1}
+    for line in (
+        "split 'train': dog: class scored but not trained: no box, but 2 in 'val'. The network cannot learn it",
+        "split 'train': cow: class without training boxes: no box. ",
+        "split 'train': hen: class without training boxes: 1 boxes, all of them crowd or difficult. ",
+    ):
+        assert line in str(report)
+    assert not check_dataset("coco", ["val", "train"], root=root).problems.counts()["class scored but not trained"]
+
+
+def test_eighty_classes_are_a_row_each(coco_folder):
+    categories = {k: f"class{k}" for k in range(1, 81)}
+    root = coco_folder("train", {"a.png": [(k, [1, 1, 5, 5]) for k in range(80, 0, -1)]}, categories)
+    text = str(check_dataset("coco", ["train"], root=root))
+    rows = [line for line in text.splitlines() if line.startswith("class") and "class " not in line[:6]]
+    assert [row.split()[0] for row in rows] == list(categories.values())
+    assert max(map(len, text.splitlines())) < 120
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_orientations_are_counted(coco_folder, turned):
+    root = coco_folder(images=BOTH, change=lambda c: turned and c["images"][0].update(width=30, height=40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(root / "train" / "a.png", exif=exif)
+    report = check_dataset("coco", ["train"], root=root)
+    assert kinds(report, fatal=False)["EXIF orientation"] == 1 and not report.fatal
+    assert ("a.png: EXIF orientation: 6. It is turned" in str(report)) == turned
+    assert ("a.png: EXIF orientation: 6. It is taken as stored" in str(report)) == (not turned)
+    assert not check_dataset("coco", ["train"], root=root, fast=True).problems.counts()["EXIF orientation"]
 
 
 def test_everything_wrong_is_found_at_once(coco_folder, write_picture):
@@ -63,20 +121,20 @@ def test_everything_wrong_is_found_at_once(coco_folder, write_picture):
 
 
 def test_fast_reads_no_picture(coco_folder):
-    root = coco_folder()
+    root = coco_folder(images=BOTH)
     coco_folder("val", images={"other.png": []}, seed=100)
     (root / "train" / "a.png").write_bytes(b"no picture")
     assert check_dataset("coco", ["train", "val"], fast=True, root=root).problems.items == []
 
 
 def test_fast_compares_names_and_lengths(voc_folder):
-    root = voc_folder({"train": {"a": [], "b": []}, "val": {"b": [], "c": []}})
+    root = voc_folder({"train": {"a": [("cell", [3, 4, 20, 25], 0)], "b": []}, "val": {"b": [], "c": []}})
     report = check_dataset("voc", ["train", "val"], fast=True, root=root)
     assert kinds(report) == {"same file in two splits": 1} and "b.png" in str(report)
 
 
 def test_absent_splits(coco_folder):
-    report = check_dataset("coco", ["train", "val"], root=coco_folder())
+    report = check_dataset("coco", ["train", "val"], root=coco_folder(images=BOTH))
     assert kinds(report) == {"unreadable split": 1} and report.fatal and "split 'val'" in str(report)
 
 
@@ -86,7 +144,7 @@ def test_misspelt_augmentation(coco_folder):
 
 
 def test_classes_differ(coco_folder):
-    root = coco_folder()
+    root = coco_folder(images=BOTH)
     coco_folder("val", categories={1: "cat", 2: "cow"}, seed=9)
     assert kinds(check_dataset("coco", ["train", "val"], root=root)) == {"classes differ between splits": 1}
 
@@ -113,8 +171,9 @@ def events(tmp_path):
 def test_events_are_all_read(events):
     root, spoil = events
     report = check_dataset("gen1", ["train"], root=root)
-    assert report.splits["train"].boxes == {"car": 2, "pedestrian": 0}
-    assert kinds(report) == {"box without size": 2, "same file again in a split": 1}
+    assert {name: found.boxes for name, found in report.splits["train"].classes.items()} == {"car": 2, "pedestrian": 0}
+    unlearnt = {"class without training boxes": 1}
+    assert kinds(report) == {"box without size": 2, "same file again in a split": 1, **unlearnt}
     spoil()
     report = check_dataset("gen1", ["train"], root=root)
     assert kinds(report, fatal=True) == {"time runs backwards": 1} and "two_td.dat: record 599" in str(report)
@@ -122,7 +181,7 @@ def test_events_are_all_read(events):
 
 
 def test_command(coco_folder, tmp_path):
-    root = coco_folder()
+    root = coco_folder(images=BOTH)
     coco_folder("val", images={"b.png": [(1, [1, 1, 9, 9])]}, seed=50)
     config = tmp_path / "mine.yaml"
     config.write_text(f"data: {{name: coco, root: {root}, size: [64, 64], augment: {{hflip: 0.5}}}}\n")
