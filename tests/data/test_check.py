@@ -41,7 +41,7 @@ def test_what_a_split_holds(coco_folder):
         "boxes in one image, median / max  0 / 3  2 / 2",
         "picture sizes                     40x30  40x30",
         "",
-        "      | train                                       | val",
+        "      | train                                      | val",
         "class | boxes     % images crowd min median max <8 | boxes     % images crowd min median max <8",
         "all   |     3 100.0      1     1   6     13  20  1 |     2 100.0      1     0  40     40  40  0",
         "dog   |     2  66.7      1     1  20     20  20  0 |     2 100.0      1     0  40     40  40  0",
