@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -19,7 +20,7 @@ _AT_LEAST = {"train": 0, "val": 0, "test": 0, "seed": 0, "seconds": 0.25, "width
 _AT_LEAST |= dict.fromkeys(("max_pan", "arrivals", "sigma", "refractory_us", "noise_hz", "leak_hz", "hot_pixels"), 0)
 _AT_LEAST |= {"min_side": 1, "dt_ms": 0.001}
 _ABOVE_0 = ("label_hz", "train_label_hz", "threshold", "speed", "hot_pixel_hz")
-_AT_MOST = {"hot_pixels": 1, "width": 1 << 14, "height": 1 << 14}
+_AT_MOST = {"hot_pixels": 1, "max_objects": 10_000, "width": 1 << 14, "height": 1 << 14}
 _REASON = {"seconds": ": a clip needs one whole window", "hot_pixels": ": it is a share of all pixels"}
 
 
@@ -66,17 +67,23 @@ class Settings:
             if isinstance(value, bool) != flag or not isinstance(value, int if whole or flag else int | float):
                 kind = "true or false" if flag else "a whole number" if whole else "a number"
                 raise ValueError(f"{field.name} = {value!r}: give {kind}")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name} = {value}: give a finite number")
             if field.type == "float":
                 object.__setattr__(self, field.name, float(value))
         for name, low in _AT_LEAST.items():
-            if not getattr(self, name) >= low:  # nan is neither
+            if getattr(self, name) < low:
                 raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}{_REASON.get(name, '')}")
         for name, high in _AT_MOST.items():
             if getattr(self, name) > high:
                 raise ValueError(f"{name} = {getattr(self, name)}: give at most {high}{_REASON.get(name, '')}")
         for name in _ABOVE_0:
-            if not getattr(self, name) > 0:
+            if getattr(self, name) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: give more than 0")
+        if (objects := self.arrivals * self.seconds) > _AT_MOST["max_objects"]:
+            raise ValueError(
+                f"arrivals = {self.arrivals}: makes {objects:.0f} objects a clip. Make 10000 in all at most"
+            )
 
     def label_times(self, split: str) -> list[int]:
         """us: the multiples of the label period less 1, as Gen1 has them, from the first whole window on."""
