@@ -142,7 +142,7 @@ def _total(report: SplitReport) -> ClassReport:
 def _cells(found: ClassReport, whole: ClassReport, flags: list[str]) -> list[str]:
     share = f"{100 * found.boxes / whole.boxes:.1f}" if whole.boxes else "-"
     sides = found.short_sides
-    spread = [f"{f(sides):.0f}" for f in (np.min, np.median, np.max)] if len(sides) else ["-"] * 3
+    spread = [_pixels(f(sides)) for f in (np.min, np.median, np.max)] if len(sides) else ["-"] * 3
     counts = [str(getattr(found, flag)) for flag in flags]
     return [str(found.boxes), share, str(found.images), *counts, *spread, str(int((sides < SMALL).sum()))]
 
@@ -155,6 +155,10 @@ def _aligned(rows: Sequence[Sequence[str]], gap: str = "  ", left: bool = True) 
         first = row[0].ljust(widths[0]) if left else row[0].rjust(widths[0])
         lines.append(gap.join([first, *map(str.rjust, row[1:], widths[1:])]))
     return lines
+
+
+def _pixels(side: float) -> str:
+    return f"{side:.1f}" if side < 9.95 else f"{side:.0f}"
 
 
 def _median_and_max(counts: np.ndarray) -> str:
