@@ -18,11 +18,11 @@ _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "b
 def audit_events(path: str | Path, problems: Problems) -> None:
     """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
     would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there."""
-    if is_dat(path):
-        audit_dat(path, problems)
-        return
     try:
-        open_events(path, problems=problems).close()  # reads all of it
+        if is_dat(path):
+            audit_dat(path, problems)
+        else:
+            open_events(path, problems=problems).close()  # which reads all of it
     except ValueError as error:
         if not problems.collect:
             raise

@@ -36,6 +36,8 @@ OLD_BOX_DTYPE = np.dtype(
     }
 )
 _OLD_NAMES = {"t": "ts", "class_confidence": "confidence"}
+# All that a damaged header raises.
+_DAMAGE = (ValueError, EOFError, SyntaxError, BadZipFile, TokenError, TypeError, KeyError, OverflowError, MemoryError)
 _ROUNDING = 1e-3  # pixels outside the sensor that are float32 rounding of x + w, clipped without a report
 
 
@@ -109,7 +111,7 @@ def _load(path: str | Path, problems: Problems) -> np.ndarray:
     fields = ", ".join(BOX_DTYPE.names or ())
     try:
         raw = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, BadZipFile, TokenError) as error:  # all that a damaged header raises
+    except _DAMAGE as error:
         return fatal("not a label array", "", str(error), f"Save a numpy array with the fields {fields}")
     if not isinstance(raw, np.ndarray):
         return fatal("not a label array", "", "an .npz archive", "Save one array with numpy.save")
@@ -126,5 +128,11 @@ def _load(path: str | Path, problems: Problems) -> np.ndarray:
         if raw.dtype[source].kind not in wanted or raw.dtype[source].shape:
             kinds = "a number" if "f" in wanted else "an integer"
             return fatal("wrong field type", f"field {source!r}", raw.dtype[source], f"Save it as {kinds}")
+        if BOX_DTYPE[name].kind != "f":
+            limits = np.iinfo(BOX_DTYPE[name])
+            if (bad := (raw[source] > limits.max) | (raw[source] < limits.min)).any():
+                i = int(bad.argmax())
+                remedy = f"Give {limits.min} to {limits.max}"
+                return fatal("value out of range", f"record {i}", f"{source} = {raw[source][i]}", remedy)
         boxes[name] = raw[source]
     return boxes

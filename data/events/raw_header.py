@@ -46,7 +46,8 @@ def read_raw_header(path: str | Path) -> RawHeader:
         if encoding is None:
             known = "EVT2, EVT2.1 and EVT3 are read; convert it with `metavision_file_to_dat`"
             raise ValueError(f"{path}: header: unknown encoding: {named!r}. {known}")
-    return RawHeader(offset, encoding, _sensor_size(path, fields), fields.get("endianness", "").lower())
+    sensor_size = _sensor_size(path, fields) if encoding else None  # a .dat is read by itself
+    return RawHeader(offset, encoding, sensor_size, fields.get("endianness", "").lower())
 
 
 def _sensor_size(path: str | Path, fields: dict[str, str]) -> tuple[int, int] | None:

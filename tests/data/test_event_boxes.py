@@ -122,6 +122,19 @@ def test_an_unknown_class_is_fatal(tmp_path):
     assert len(read(path, problems, classes=1)) == 0 and problems.items[0].fatal
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [("t", "u8", 2**63), ("class_id", "i8", 2**32), ("class_id", "i8", -1), ("track_id", "u8", 2**32 + 7)],
+)
+def test_a_value_that_does_not_fit_is_not_taken_for_another(tmp_path, name, kind, value):
+    boxes = np.zeros(2, [(n, kind if n == name else BOX_DTYPE[n]) for n in BOX_DTYPE.names])
+    boxes["w"] = boxes["h"] = 5
+    boxes[name][1] = value
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    with pytest.raises(ValueError, match=f"record 1: value out of range: {name} = {value}"):
+        read(tmp_path / "a_bbox.npy")
+
+
 def _without(name):
     return np.zeros(2, [(n, BOX_DTYPE[n]) for n in BOX_DTYPE.names if n != name])
 
