@@ -7,14 +7,15 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from ..events.interface import Events
+from ..names import did_you_mean
 
 
 class Representation(ABC):
-    """Turns the events of a window into `x` [T, C, H, W], oldest step first.
+    """Turns the events of a window into `x` [T, C, H, W], oldest step first; forms for learned samplers have five axes.
 
     num_steps:  T
     channels:   C
-    dtype:      of x
+    dtype:      of x: uint8, int8 or float32
     scale:      the network is given x.float() * scale
     empty:      value where no event came
     history_us: how far before the window its events matter; callers pass those too
@@ -47,17 +48,47 @@ class Representation(ABC):
         return x
 
 
-def step_edges(events: Events, t0_us: int, t1_us: int, num_steps: int, height: int, width: int) -> np.ndarray:
-    """int64 [T + 1]: step k of the window holds the events edges[k] .. edges[k + 1] - 1.
+def step_times(t0_us: int, t1_us: int, num_steps: int) -> np.ndarray:
+    """int64 [T + 1]: step k of the window (t0, t1] holds the times[k] < t <= times[k + 1].
 
     With T = num_steps an event at t falls into step floor((t - t0 - 1) * T / (t1 - t0)), which maps the integers
-    t0 + 1 .. t1 onto 0 .. T - 1 with none left over. ValueError as `Representation.__call__` says.
+    t0 + 1 .. t1 onto 0 .. T - 1 with none left over; cutting T steps into B each is cutting T * B.
+    """
+    # Step k begins after the last t with (t - t0 - 1) * T < k * span.
+    return t0_us - (-np.arange(num_steps + 1, dtype=np.int64) * (t1_us - t0_us) // num_steps)
+
+
+def step_edges(events: Events, t0_us: int, t1_us: int, num_steps: int, height: int, width: int) -> np.ndarray:
+    """int64 [T + 1]: step k of the window holds the events edges[k] .. edges[k + 1] - 1; see `step_times`.
+
+    ValueError as `Representation.__call__` says.
     """
     span = t1_us - t0_us
     if not 0 < num_steps <= span:
         raise ValueError(f"{num_steps} steps do not fit a window of {span} us: give 1 to {span} steps")
     if len(events) and (events.x.max() >= width or events.y.max() >= height):
         raise ValueError(f"events reach x={events.x.max()}, y={events.y.max()} on a {width}x{height} frame: scale them")
-    # Step k begins at the first t with (t - t0 - 1) * T >= k * span.
-    first = t0_us + 1 + -(-np.arange(num_steps + 1, dtype=np.int64) * span // num_steps)
-    return np.searchsorted(events.t, first)
+    return np.searchsorted(events.t, step_times(t0_us, t1_us, num_steps), "right")
+
+
+def check_numbers(form: str, least: float, **numbers: float) -> None:
+    """ValueError for an argument of `form` that is no number or below `least`; of an int `least`, no whole one."""
+    for name, value in numbers.items():
+        kinds = int if isinstance(least, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
+            what = "a whole number" if isinstance(least, int) else "a number"
+            raise ValueError(f"{form}: {name} = {value!r}: give {what} of at least {least}")
+
+
+def check_choice(form: str, name: str, value: str, known: tuple[str, ...]) -> None:
+    """ValueError for an argument of `form` that is none of `known`."""
+    if value not in known:
+        near = did_you_mean(value, known) or "."
+        raise ValueError(f"{form}: {name} = {value!r}{near} There are {', '.join(known)}")
+
+
+def check_clip(form: str, clip: int, most: int = 255) -> None:
+    """ValueError for a bound of `form` that its counts, or signed sums, cannot reach."""
+    if isinstance(clip, bool) or not isinstance(clip, int) or not 0 < clip <= most:
+        kind = "uint8 counts" if most == 255 else "int8 sums"
+        raise ValueError(f"{form}: clip = {clip} is outside 1..{most}, the range of {kind}")

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..events.interface import Events
 from .base import Representation, step_edges
+from .cells import cell_indices
 from .registry import register_representation
 
 GROUND = 127  # where no event came
@@ -14,7 +15,12 @@ GROUND = 127  # where no event came
 @register_representation("last_event")
 class LastEvent(Representation):
     """uint8 [T, 3, H, W], three equal channels: 255 where a pixel's last event of the step is ON, 0 where it is OFF,
-    127 where it had none. The network is given x / 255."""
+    127 where it had none. The network is given x / 255.
+
+    As the published scripts of EMS-YOLO (Su et al. 2023) and SpikeYOLO (Luo et al. 2024) make them; these take the
+    events of [t0, t1), stretch 304x240 to 320x320 (EMS-YOLO), and SpikeYOLO's loader reverses the steps and pads with
+    114: `newest_first` and `pad` of the dataset.
+    """
 
     channels = 3
     scale = 1 / 255
@@ -23,9 +29,8 @@ class LastEvent(Representation):
 
     def __call__(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> np.ndarray:
         edges = step_edges(events, t0_us, t1_us, self.num_steps, height, width)
-        pixel = events.y * np.int32(width) + events.x
-        frames = np.full((self.num_steps, height * width), GROUND, np.uint8)
-        for k in range(self.num_steps):
-            step = slice(edges[k], edges[k + 1])
-            frames[k, pixel[step]] = events.p[step] * np.uint8(255)  # of several events at a pixel the last one stays
+        cell = cell_indices(events, edges, np.arange(self.num_steps) * (height * width), 0, width)
+        frames = np.full(self.num_steps * height * width, GROUND, np.uint8)
+        # Of several events at a pixel the last one stays.
+        frames[cell] = events.p[edges[0] : edges[-1]] * np.uint8(255)
         return np.repeat(frames.reshape(self.num_steps, 1, height, width), 3, axis=1)
