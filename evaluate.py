@@ -37,7 +37,7 @@ from engine.config import config_from_plain, dataset_kwargs, load_config
 from engine.detections import read_detections, read_truth
 from engine.errors import reason
 from engine.evaluator import Evaluator
-from engine.loop import evaluate_epoch
+from engine.loop import evaluate_epoch, stream_of
 from engine.pictures import draw_samples
 from engine.protocols import PROTOCOLS, get_protocol
 from engine.run_folder import write_atomically
@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         x, _ = next(iter(loader)).to(device)
         binary = binary_check(model, x)
         model = to_binary(model)
-    with FiringRates(model) as firing:
+    with FiringRates(model) as firing, stream_of(model, loader) as stream:
         bar = tqdm(loader, leave=False, disable=not sys.stderr.isatty())
-        evaluate_epoch(model, bar, evaluator, device, cfg.train.precision)
+        evaluate_epoch(model, bar, evaluator, device, cfg.train.precision, stream)
     scores = evaluator.score(protocol)
     evaluator.write_detections(out / "detections.json")
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,16 +14,24 @@ import torch
 from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
-from .events import EventReader, Events
+from .events import EventReader, Events, audit_events
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
 from .problems import Problems
-from .representations import build_representation
+from .representations import Representation, build_representation
 from .sample import Placement, Sample
 
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
 SAMPLINGS = ("random", "sequential")
 STRIDE = 32  # coarsest level of the detectors; the default size is a multiple of it
+
+
+class Recording(Protocol):
+    """A file of events, or of frames made of them, that can be read after `close` as well."""
+
+    path: Path
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class Clip:
 
     name: str
     file_name: str
-    reader: EventReader
+    reader: Recording
     sensor: tuple[int, int]  # height, width
     boxes: np.ndarray
     times: np.ndarray
@@ -73,7 +81,7 @@ class EventDataset(DetectionDataset):
         class_names: Sequence[str],
         expected_images: int,
         *,
-        representation: str | Mapping[str, Any] = "counts",
+        representation: str | Mapping[str, Any] | Representation = "counts",
         num_steps: int = 5,
         window_ms: float = 250.0,
         sampling: str = "random",
@@ -89,7 +97,9 @@ class EventDataset(DetectionDataset):
         self._window_us = round(window_ms * 1e3)
         if not 0 < num_steps <= self._window_us:
             raise ValueError(f"num_steps = {num_steps} does not fit a window of {window_ms} ms")
-        self.representation = build_representation(representation, num_steps)
+        if not isinstance(representation, Representation):
+            representation = build_representation(representation, num_steps)
+        self.representation = representation
         self.channels, self.scale = self.representation.channels, self.representation.scale
         self._pad = self.representation.empty if pad is None else pad
         if pad is not None and not 0 <= pad <= 255:
@@ -115,9 +125,14 @@ class EventDataset(DetectionDataset):
         """Files of the clips."""
         return [clip.reader.path for clip in self._clips]
 
+    def audit(self, recording: Path, problems: Problems) -> None:
+        """Read all of one of `recordings` and add what is wrong with it to `problems`."""
+        audit_events(recording, problems)
+
     @property
-    def sequences(self) -> list[range]:
-        """Indices of the samples of each recording, in order of time."""
+    def sequences(self) -> list[range] | None:
+        if not self.sequential:
+            return None
         starts = [*np.flatnonzero(self._windows["start"]).tolist(), len(self)]
         return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)]
 
@@ -148,6 +163,7 @@ class EventDataset(DetectionDataset):
             image_id=image_id,
             original_size=clip.sensor,
             placement=place,
+            labelled=image_id > 0,
             start=start,
         )
 
@@ -189,7 +205,9 @@ class EventDataset(DetectionDataset):
     def _frames(self, number: int, t0_us: int, t1_us: int, change: Change | None) -> np.ndarray:
         """`x` of the window (t0_us, t1_us] of a clip, oldest first; H, W are the sensor's over `_factor`."""
         form, (height, width) = self.representation, self._clips[number].sensor
-        events = self._reader(number).read(t0_us - form.history_us, t1_us)
+        reader = self._reader(number)
+        assert isinstance(reader, EventReader)
+        events = reader.read(t0_us - form.history_us, t1_us)
         if change is not None:
             events = change.events(events, t0_us, t1_us, height, width)
         if self._factor > 1:
@@ -202,11 +220,7 @@ class EventDataset(DetectionDataset):
         for number, clip in enumerate(self._clips):
             if not len(clip.times):
                 continue
-            if clip.span is not None:
-                mine = np.array([(number, *clip.span, count, True)], WINDOW)
-            else:
-                cut = sequential_windows if self.sequential else label_windows
-                mine = cut(number, clip.times, self._window_us, count)
+            mine = self._cut_clip(number, clip, count)
             short = mine["t1"] - mine["t0"] < self.num_steps
             if short.any():
                 t1 = mine["t1"][int(short.argmax())]
@@ -217,6 +231,13 @@ class EventDataset(DetectionDataset):
             windows.append(mine)
             count += len(clip.times)
         return np.concatenate(windows)
+
+    def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
+        """`WINDOW`s of one clip, in order of time."""
+        if clip.span is not None:
+            return np.array([(number, *clip.span, first_id, True)], WINDOW)
+        cut = sequential_windows if self.sequential else label_windows
+        return cut(number, clip.times, self._window_us, first_id)
 
     def _placement(self, clip: Clip) -> Placement:
         if self.representation.picture:
@@ -240,7 +261,7 @@ class EventDataset(DetectionDataset):
         # One number for all clips: an object keeps its size from clip to clip.
         return (height, width), max(max(-(-h // height), -(-w // width)) for h, w in sensors)
 
-    def _reader(self, number: int) -> EventReader:
+    def _reader(self, number: int) -> Recording:
         """The reader of a clip; the map of the one longest unused is given back."""
         self._recent.pop(number, None)
         self._recent[number] = None

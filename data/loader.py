@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from .dataset import DetectionDataset
 from .sample import collate
+from .stream_sampler import StreamSampler, stream_batches
 
 
 class EpochSampler(Sampler[tuple[int, int, int, int | None]]):
@@ -52,9 +53,14 @@ def train_loader(
 ) -> DataLoader:
     """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`).
 
+    Where samples come in sequence, each row of the batches follows recordings, as `StreamSampler` says.
     `epochs`: how many the training has, for augmentation that leaves out the last ones.
     """
-    sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
+    sampler: EpochSampler | StreamSampler
+    if (sequences := dataset.sequences) is not None:
+        sampler = StreamSampler(sequences, batch_size, seed, rank, world_size, epochs)
+    else:
+        sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
     if len(sampler) < batch_size:
         raise ValueError(f"{len(sampler)} training samples per rank do not fill one batch of {batch_size}")
     if len(set(map(dataset.shape_of, range(len(dataset))))) > 1:
@@ -67,8 +73,11 @@ def eval_loader(
 ) -> DataLoader:
     """Every sample once, in order; with several ranks each gets its share.
 
-    Where samples differ in shape, each batch holds samples of one, shapes in the order of their first sample.
+    Where samples differ in shape, each batch holds samples of one, shapes in the order of their first sample. Where
+    they come in sequence, each row of the batches follows whole recordings, as `stream_batches` says.
     """
+    if (sequences := dataset.sequences) is not None:
+        return _loader(dataset, workers, batch_sampler=stream_batches(sequences, batch_size, rank, world_size))
     of_shape: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
     for index in range(rank, len(dataset), world_size):
         of_shape[dataset.shape_of(index)].append(index)

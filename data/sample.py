@@ -31,9 +31,9 @@ class Sample:
     x:             image uint8 [3, H, W] (RGB), or events [T, C, H, W] in the type of their representation
     boxes:         float32 [N, 4] xyxy, absolute pixels of `x`; N = 0 is normal
     labels:        int64 [N], from 0
-    image_id:      id of the picture in `dataset.ground_truth()["images"]`; 0: an event window without a label at its
-                   end, for the state of a detector alone
+    image_id:      id of the picture in `dataset.ground_truth()["images"]`
     original_size: (height, width) before any resizing
+    labelled:      False: an event window without a label at its end, for the state of a detector alone
     start:         it follows no other sample: the first window of a recording, or any sample of random sampling
     """
 
@@ -43,26 +43,34 @@ class Sample:
     image_id: int
     original_size: tuple[int, int]
     placement: Placement = field(default_factory=Placement)
+    labelled: bool = True
     start: bool = True
 
 
 @dataclass
 class Batch:
-    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], in the type they came in."""
+    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], in the type they came in.
+
+    targets: boxes and labels of each sample; None for an event window without a label at its end
+    starts:  bool [B], see `Sample.start`
+    """
 
     x: Tensor
-    targets: list[dict[str, Tensor]]
+    targets: list[dict[str, Tensor] | None]
     image_ids: list[int]
     original_sizes: list[tuple[int, int]]
     placements: list[Placement]
     scale: float
+    starts: Tensor
 
-    def to(self, device: torch.device | str) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    def to(self, device: torch.device | str) -> tuple[Tensor, list[dict[str, Tensor] | None]]:
         """(float32 input times `scale`, targets), both on `device`: what `Detector.forward` takes."""
         x = self.x.to(device, non_blocking=True).float()
         if self.scale != 1.0:
             x = x * self.scale
-        targets = [{k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets]
+        targets = [
+            None if t is None else {k: v.to(device, non_blocking=True) for k, v in t.items()} for t in self.targets
+        ]
         return x, targets
 
     def pin_memory(self) -> Batch:
@@ -75,9 +83,10 @@ def collate(samples: list[Sample], scale: float) -> Batch:
     xs = [s.x for s in samples]
     return Batch(
         x=torch.stack(xs, dim=0 if xs[0].dim() == 3 else 1),
-        targets=[{"boxes": s.boxes, "labels": s.labels} for s in samples],
+        targets=[{"boxes": s.boxes, "labels": s.labels} if s.labelled else None for s in samples],
         image_ids=[s.image_id for s in samples],
         original_sizes=[s.original_size for s in samples],
         placements=[s.placement for s in samples],
         scale=scale,
+        starts=torch.tensor([s.start for s in samples]),
     )

@@ -46,14 +46,17 @@ class Evaluator:
         """Take `Detector` outputs: per picture boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
 
         Boxes are mapped back to the original picture and clipped to it. One that lies wholly outside becomes empty and
-        stays, as a false positive. A picture seen before (samplers pad the last batch) is ignored the second time.
+        stays, as a false positive. A picture seen before (samplers pad the last batch) is ignored the second time, and
+        so is an event window without a label.
         ValueError for an output that is not finite, a label without category, or a picture the truth does not list.
         """
         if len(outputs) != len(batch.image_ids):
             raise ValueError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} pictures")
-        for output, image_id, size, placement in zip(
-            outputs, batch.image_ids, batch.original_sizes, batch.placements, strict=True
+        for output, target, image_id, size, placement in zip(
+            outputs, batch.targets, batch.image_ids, batch.original_sizes, batch.placements, strict=True
         ):
+            if target is None:
+                continue
             if image_id not in self.images:
                 raise ValueError(f"the ground truth has no image {image_id}. Evaluate the split it was made from")
             if image_id not in self._found:

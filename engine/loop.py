@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from neurons import Stream
 
 from .distributed import world_size
 from .optim import Schedule
@@ -50,8 +53,12 @@ def train_epoch(
     precision: str = "fp32",
     clip_norm: float | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    stream: Stream | None = None,
 ) -> dict[str, float]:
     """Train `model` on all `batches`; returns the mean of each loss per picture.
+
+    stream: of `model`, for samples that come in sequence: each row of a batch goes on from the membranes of that row of
+    the batch before, but where `batch.starts`. Its gradients end at the batch: truncated BPTT.
 
     A model's losses are sums over its pictures, so gradients of accumulated batches and of several processes add up
     (DDP averages them, which is undone here). The batches left over at the end make a smaller last step. A loss or
@@ -70,13 +77,16 @@ def train_epoch(
             sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 x, targets = batch.to(device)
+                if stream is not None:
+                    stream.reset(batch.starts)
                 with autocast(device, precision):
                     parts = model(x, targets)
                 total = torch.stack(list(parts.values())).sum()
                 (total * world_size()).backward()
             for key, value in parts.items():
                 summed[key] = summed.get(key, 0.0) + value.detach()
-            count += len(targets)
+            count += sum(target is not None for target in targets)
+        count = max(count, 1)  # a step may have no label at all
         losses = {key: float(value) for key, value in summed.items()}
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         grad_norm = float(norm)
@@ -95,14 +105,30 @@ def train_epoch(
     return {key: value / pictures for key, value in sums.items()}
 
 
+def stream_of(model: nn.Module, batches: DataLoader) -> AbstractContextManager[Stream | None]:
+    """A `Stream` of `model` where the loader's samples come in sequence; else none."""
+    sequential = batches.dataset.sequences is not None  # type: ignore[attr-defined]
+    return Stream(model) if sequential else nullcontext()
+
+
 @torch.inference_mode()
 def evaluate_epoch(
-    model: nn.Module, batches: Iterable, evaluator, device: torch.device, precision: str = "fp32"
+    model: nn.Module,
+    batches: Iterable,
+    evaluator,
+    device: torch.device,
+    precision: str = "fp32",
+    stream: Stream | None = None,
 ) -> None:
-    """Run `model` over all `batches` and hand its detections to `evaluator.add(outputs, batch)`."""
+    """Run `model` over all `batches` and hand its detections to `evaluator.add(outputs, batch)`.
+
+    stream: of `model`, for samples that come in sequence, as in `train_epoch`.
+    """
     model.eval()
     for batch in batches:
         x, _ = batch.to(device)
+        if stream is not None:
+            stream.reset(batch.starts)
         with autocast(device, precision):
             outputs = model(x)
         evaluator.add([{k: v.cpu() for k, v in output.items()} for output in outputs], batch)

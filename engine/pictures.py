@@ -12,11 +12,16 @@ from models import Detector
 
 @torch.inference_mode()
 def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.device, count: int) -> list[Tensor]:
-    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], truth left."""
+    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], truth left.
+
+    Of samples that come in sequence the labelled ones are shown; the model sees each from rest.
+    """
     pictures = []
     model.eval()
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
+        while not sample.labelled:  # every recording ends at a label
+            sample = dataset[index := index + 1]
         x = sample.x.to(device).float() * dataset.scale
         output = model(x.unsqueeze(0 if x.dim() == 3 else 1))[0]
         truth = {"boxes": sample.boxes, "labels": sample.labels}

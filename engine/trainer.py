@@ -22,7 +22,7 @@ from models import Detector
 from . import distributed
 from .checkpoint import load_checkpoint, save_checkpoint
 from .evaluator import Evaluator
-from .loop import evaluate_epoch, train_epoch
+from .loop import evaluate_epoch, stream_of, train_epoch
 from .optim import Schedule
 from .run_log import RunLog, SilentLog
 
@@ -84,19 +84,21 @@ class Trainer:
                 started = time.perf_counter()
                 self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined, union-attr]
                 first_step = epoch * self.steps_per_epoch
-                losses = train_epoch(
-                    model,
-                    log.progress(self.train_loader, epoch, self.epochs),
-                    self.optimizer,
-                    self.schedule,
-                    self.ema,
-                    self.device,
-                    first_step,
-                    self.accumulate,
-                    self.precision,
-                    self.clip_norm,
-                    log.step,
-                )
+                with stream_of(model, self.train_loader) as stream:
+                    losses = train_epoch(
+                        model,
+                        log.progress(self.train_loader, epoch, self.epochs),
+                        self.optimizer,
+                        self.schedule,
+                        self.ema,
+                        self.device,
+                        first_step,
+                        self.accumulate,
+                        self.precision,
+                        self.clip_norm,
+                        log.step,
+                        stream,
+                    )
                 self.epoch = epoch + 1
                 # The last step's number: the next one's would be purged from TensorBoard on a resume.
                 record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
@@ -116,8 +118,8 @@ class Trainer:
         evaluated = self.ema.module
         distributed.broadcast_buffers(evaluated)
         evaluator = self.new_evaluator()
-        with FiringRates(evaluated) as firing:
-            evaluate_epoch(evaluated, self.val_loader, evaluator, self.device, self.precision)
+        with FiringRates(evaluated) as firing, stream_of(evaluated, self.val_loader) as stream:
+            evaluate_epoch(evaluated, self.val_loader, evaluator, self.device, self.precision, stream)
         if distributed.world_size() > 1:
             evaluator.merge(distributed.gather(evaluator.state()))
         scores = evaluator.score(self.protocol)

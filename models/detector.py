@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .time import repeat_over_time
@@ -44,9 +46,12 @@ class Detector(nn.Module):
         return self.head(self.network(x))
 
     def forward(
-        self, x: Tensor, targets: list[dict[str, Tensor]] | None = None
+        self, x: Tensor, targets: Sequence[dict[str, Tensor] | None] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """x: [B, C, H, W] or [T, B, C, H, W] float; targets: per picture boxes [N, 4] xyxy and labels [N], N >= 0."""
+        """x: [B, C, H, W] or [T, B, C, H, W] float; targets: per picture boxes [N, 4] xyxy and labels [N], N >= 0.
+
+        A target of None says that nothing is known of that picture: it takes no part in the losses.
+        """
         raw = self.raw(x)
         if not self.training:
             return self.head.decode(raw)
@@ -55,4 +60,10 @@ class Detector(nn.Module):
         batch = raw[0].shape[0]
         if len(targets) != batch:
             raise ValueError(f"{batch} pictures, but {len(targets)} targets")
-        return self.head.loss(raw, targets)
+        known = [i for i, target in enumerate(targets) if target is not None]
+        if not known:  # zero losses that reach every weight, as DDP asks for
+            nothing = {"boxes": raw[0].new_zeros(0, 4), "labels": raw[0].new_zeros(0, dtype=torch.int64)}
+            return {key: 0 * loss for key, loss in self.head.loss([r[:1] for r in raw], [nothing]).items()}
+        if len(known) < batch:
+            raw = [r[known] for r in raw]
+        return self.head.loss(raw, [targets[i] for i in known])

@@ -33,6 +33,7 @@ def batch(*image_ids, placement=None):
         original_sizes=[SIZE] * n,
         placements=[placement or Placement()] * n,
         scale=1 / 255,
+        starts=torch.ones(n, dtype=torch.bool),
     )
 
 

@@ -28,7 +28,7 @@ def batches(values, size):
         part = values[i : i + size]
         x = torch.tensor(part).view(-1, 1, 1, 1)
         n = len(part)
-        yield Batch(x, [{}] * n, list(range(n)), [(1, 1)] * n, [Placement()] * n, 1.0)
+        yield Batch(x, [{}] * n, list(range(n)), [(1, 1)] * n, [Placement()] * n, 1.0, torch.ones(n, dtype=torch.bool))
 
 
 def run(values, size, accumulate, **kwargs):
