@@ -18,8 +18,6 @@ from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
 from .event_dataset import EventDataset
-from .events import audit_events
-from .gen1 import RECORDING, Gen1
 from .image_dataset import ImageDataset, Record, read_record
 from .image_file import image_header
 from .problems import Problem, Problems
@@ -86,8 +84,6 @@ def check_dataset(
 def _files(dataset: DetectionDataset) -> list[Path]:
     if isinstance(dataset, ImageDataset):
         return [Path(record.path) for record in dataset.records]
-    if isinstance(dataset, Gen1):
-        return sorted(dataset.folder.glob(f"*{RECORDING}"))  # those that could not be opened, too
     return list(dict.fromkeys(dataset.recordings)) if isinstance(dataset, EventDataset) else []
 
 
@@ -98,9 +94,9 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
             for problem in pool.map(_look_at, dataset.records):
                 if problem:
                     problems.add(problem)
-    else:
+    elif isinstance(dataset, EventDataset):
         for file in files:
-            audit_events(file, problems)
+            dataset.audit(file, problems)
 
 
 def _look_at(record: Record) -> Problem | None:

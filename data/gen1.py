@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,35 @@ import numpy as np
 
 from .dataset import MissingSplit
 from .event_dataset import Clip, EventDataset
-from .events import DatReader, open_dat, read_boxes
+from .events import EventReader, LazyReader, open_dat, open_events, read_boxes
+from .events.label_rules import build_label_rules
+from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .split_folders import split_folders
 
-RECORDING, LABELS = "_td.dat", "_bbox.npy"
+log = logging.getLogger(__name__)
+
+LABELS = "_bbox.npy"
+RECORDINGS = ("_td.dat", "_td.dat.h5", "_td.h5", "_td.hdf5", "_td.raw", "_td.npz")  # the first one there is read
 
 
 @register_dataset("gen1")
 class Gen1(EventDataset):
     """Recordings in the files of Prophesee's automotive data sets. Arguments of `EventDataset`, and
 
-    labels_from_ms: label times before this are no part of the split, neither as samples nor in `ground_truth`
-    classes:        names of class ids 0, 1, ...
+    labels:      which boxes are labels: a name (all, rvt, rvt_1mpx, ems_yolo, spikeyolo, eas_snn) or the rules
+                 themselves, {min_side: 10, from_ms: 500}: see `LabelRules`. What they leave out is in `left_out`
+    splits:      folders of each split, {train: [train, val], val: test}, or a name (folders, rvt, ems_yolo, spikeyolo,
+                 eas_snn); a split not named there is the folder of its name, or those that it joins, "train+val"
+    classes:     names of the classes
+    label_names: names of class ids 0, 1, ... in the label files, where they are not `classes`; boxes of other classes
+                 are left out
+    sensor:      (height, width) of recordings other than `.dat`; None: as the first one of each folder says. They are
+                 opened, which takes a pass, when they are first read, and those of another sensor are refused then
 
     A clip with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels were
-    all dropped as invalid is no sample.
+    all dropped as invalid, or left out by the rules, is no sample.
     """
 
     def __init__(
@@ -34,33 +49,63 @@ class Gen1(EventDataset):
         split: str,
         *,
         root: str | Path,
-        labels_from_ms: float = 0.0,
+        labels: str | Mapping[str, Any] = "all",
+        splits: str | Mapping[str, Any] = "folders",
         classes: Sequence[str] = ("car", "pedestrian"),
+        label_names: Sequence[str] | None = None,
+        sensor: Sequence[int] | None = None,
         allow_missing: bool = False,
         problems: Problems | None = None,
         **events: Any,
     ):
-        self.folder = Path(root) / split
         self._problems = Problems() if problems is None else problems
-        self._expected = 0
-        self._from_us, self._num_classes, self._allow_missing = round(labels_from_ms * 1e3), len(classes), allow_missing
-        clips = [clip for stem in self._stems() if (clip := self._read_clip(stem)) is not None]
+        self._rules, self._training = build_label_rules(labels), split.startswith("train")
+        self._names, self._class_of = list(label_names or classes), _class_numbers(classes, label_names)
+        self._sensor, self._allow_missing = _height_width(sensor), allow_missing
+        self._expected, self.left_out = 0, Counter[str]()
+        self._files: list[Path] = []
+        clips = []
+        for folder in split_folders(splits, split):
+            clips += self._read_folder(Path(root) / folder)
+        if self.left_out:
+            counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
+            log.info("%s: split %r: labels left out: %s", root, split, counts)
         super().__init__(split, clips, classes, self._expected, problems=self._problems, **events)
 
-    def _stems(self) -> list[str]:
-        """Names of the clips, in natural order."""
-        if not self.folder.is_dir():
-            raise MissingSplit(f"{self.folder}: no such folder. `root` holds a folder per split: train, val, test")
-        stems = set()
-        for ending in (RECORDING, LABELS):
-            stems |= {path.name.removesuffix(ending) for path in self.folder.glob(f"*{ending}")}
-        if not stems:
-            hint = " .h5 copies are not read: use the original recordings." if any(self.folder.glob("*.h5")) else ""
-            raise ValueError(f"{self.folder}: holds no *{RECORDING} with *{LABELS}.{hint}")
-        return sorted(stems, key=lambda s: [int(c) if c.isdigit() else c for c in re.split(r"(\d+)", s)])
+    @property
+    def recordings(self) -> list[Path]:
+        """Files of the clips, those that could not be opened among them."""
+        return list(self._files)
 
-    def _read_clip(self, stem: str) -> Clip | None:
-        recording, labels = self.folder / f"{stem}{RECORDING}", self.folder / f"{stem}{LABELS}"
+    def _read_folder(self, folder: Path) -> list[Clip]:
+        """The clips of a folder, in natural order of their names."""
+        if not folder.is_dir():
+            raise MissingSplit(f"{folder}: no such folder. `root` holds a folder per split: train, val, test")
+        recordings: dict[str, Path] = {}
+        stems = set()
+        names = {path.name for path in folder.iterdir()}
+        for name in names:
+            for ending in (LABELS, *RECORDINGS):
+                if name.endswith(ending):
+                    stems.add(name.removesuffix(ending))
+        for stem in stems:
+            found = next((stem + ending for ending in RECORDINGS if stem + ending in names), stem + RECORDINGS[0])
+            recordings[stem] = folder / found
+        if not stems:
+            endings = ", ".join(f"*{ending}" for ending in RECORDINGS)
+            raise ValueError(f"{folder}: holds no *{LABELS} with a recording of the same name ({endings})")
+        clips, sensor = [], self._sensor
+        for stem in sorted(stems, key=lambda s: [int(c) if c.isdigit() else c for c in re.split(r"(\d+)", s)]):
+            if stem in self._rules.drop_clips:
+                self.left_out["clips by name"] += 1
+            elif clip := self._read_clip(stem, recordings[stem], sensor):
+                clips.append(clip)
+                if isinstance(clip.reader, LazyReader):
+                    sensor = clip.sensor
+        return clips
+
+    def _read_clip(self, stem: str, recording: Path, sensor: tuple[int, int] | None) -> Clip | None:
+        labels = recording.with_name(f"{stem}{LABELS}")
         if not labels.is_file():
             remedy = f"Copy {labels.name} beside it; for a clip without objects save an empty array under that name"
             self._problems.add(Problem("recording without labels", recording, "", "no label file", remedy, fatal=True))
@@ -68,25 +113,68 @@ class Gen1(EventDataset):
         present = recording.is_file()
         if not present and not self._allow_missing:
             raise ValueError(f"{recording}: no such file, yet {labels.name} labels it. Copy it, or set allow_missing")
-        reader = self._readable(recording) if present else None
-        height, width = (1 << 14, 1 << 14) if reader is None else reader.sensor_size
+        reader = self._readable(recording, sensor) if present else None
+        size = sensor if reader is None else reader.sensor_size
+        height, width = size or (1 << 14, 1 << 14)
         before = len(self._problems.items)
-        boxes = read_boxes(labels, width, height, self._num_classes, self._problems)
+        boxes = read_boxes(labels, width, height, len(self._names), self._problems)
         negative = len(boxes) == 0 and len(self._problems.items) == before
-        boxes = boxes[boxes["t"] >= self._from_us]
+        boxes = self._labels(boxes, width, height)
         times = np.unique(boxes["t"])
         self._expected += 1 if negative else len(times)
         if reader is None:
             return None
         if negative:
-            times = np.array([reader.t_last or 1_000_000])  # the last window; of a dark recording any
+            try:
+                times = np.array([reader.t_last or 1_000_000])  # the last window; of a dark recording any
+            except ValueError:
+                if not self._problems.collect:
+                    raise
+                return None
             reader.close()
-        return Clip(stem, f"{self.folder.name}/{recording.name}", reader, (height, width), boxes, times)
+        return Clip(stem, f"{recording.parent.name}/{recording.name}", reader, (height, width), boxes, times)
 
-    def _readable(self, recording: Path) -> DatReader | None:
+    def _labels(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Those of the boxes that the rules keep, with our class ids."""
+        numbers = self._class_of[boxes["class_id"]]
+        for number, count in zip(*np.unique(boxes["class_id"][numbers < 0], return_counts=True), strict=True):
+            self.left_out[f"of class {self._names[number]!r}"] += int(count)
+        boxes = boxes[numbers >= 0]
+        boxes["class_id"] = numbers[numbers >= 0]
+        boxes, left_out = self._rules.apply(boxes, width, height, self._training)
+        self.left_out.update(left_out)
+        return boxes
+
+    def _readable(self, recording: Path, sensor: tuple[int, int] | None) -> EventReader | None:
+        self._files.append(recording)
         try:
-            return open_dat(recording)
+            if recording.suffix == ".dat":
+                return open_dat(recording)
+            if sensor is None:
+                reader = open_events(recording)
+                reader.close()
+                if (sensor := reader.sensor_size) is None:
+                    raise ValueError(f"{recording}: names no sensor size. Give it as `sensor`: (height, width)")
+            return LazyReader(recording, sensor)
         except ValueError:
             if not self._problems.collect:
                 raise
-            return None  # `audit_dat` says what is wrong with it
+            return None  # `data.check` says what is wrong with each of `recordings`
+
+
+def _class_numbers(classes: Sequence[str], label_names: Sequence[str] | None) -> np.ndarray:
+    """Our class of each id in the label files; -1: left out."""
+    names = list(classes if label_names is None else label_names)
+    for name in classes:
+        if name not in names:
+            near = did_you_mean(name, names) or "."
+            raise ValueError(f"classes: the labels have no class {name!r}{near} They are {', '.join(names)}")
+    return np.array([list(classes).index(name) if name in classes else -1 for name in names])
+
+
+def _height_width(sensor: Sequence[int] | None) -> tuple[int, int] | None:
+    if sensor is None:
+        return None
+    if len(sensor) != 2 or not all(isinstance(n, int) and 0 < n <= 1 << 14 for n in sensor):
+        raise ValueError(f"sensor = {list(sensor)}: give (height, width) in pixels")
+    return sensor[0], sensor[1]

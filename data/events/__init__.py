@@ -4,12 +4,14 @@ from .audit import audit_dat, audit_events
 from .boxes import read_boxes, write_boxes
 from .dat import DatReader, open_dat, write_dat
 from .interface import EventReader, Events
+from .lazy import LazyReader
 from .reader import open_events
 
 __all__ = [
     "DatReader",
     "EventReader",
     "Events",
+    "LazyReader",
     "audit_dat",
     "audit_events",
     "open_dat",

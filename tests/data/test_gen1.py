@@ -5,9 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from recordings import WRITERS
 
 from data import Problems, create_dataset, eval_loader, event_dataset, train_loader
-from data.events import open_dat, write_boxes, write_dat
+from data.events import lazy, open_dat, open_events, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 from engine.config import dataset_kwargs, load_config
 
@@ -166,10 +167,140 @@ def test_ground_truth_is_in_pixels_of_the_sensor(root):
     assert all((i["width"], i["height"]) == (304, 240) for i in truth["images"])
 
 
-def test_labels_from_ms_leaves_out_the_first_labels_everywhere(root):
-    data = build(root, labels_from_ms=500)
+def test_rules_leave_labels_out_of_samples_and_of_the_ground_truth(root, caplog):
+    with caplog.at_level("INFO"):
+        data = build(root, labels={"from_ms": 500})
     assert len(data) == data.expected_images == len(data.ground_truth()["images"]) == 2
     assert len(data.ground_truth()["annotations"]) == len(data.box_sizes()) == 3
+    assert data.left_out == {"before 500 ms": 2} and data.problems.items == []
+    assert [r.getMessage() for r in caplog.records] == [f"{root}: split 'train': labels left out: 2 before 500 ms"]
+
+
+def test_a_clip_whose_labels_fall_to_the_rules_is_no_sample(root):
+    data = build(root, labels={"from_ms": 600})
+    assert {i["clip"] for i in data.ground_truth()["images"]} == {"drive_9"} and len(data) == data.expected_images == 2
+    data = build(root, labels={"drop_clips": ["drive_9"]})
+    assert {i["clip"] for i in data.ground_truth()["images"]} == {"drive_10"}
+    assert data.expected_images == 2 and data.left_out == {"clips by name": 1}
+
+
+def test_a_rule_for_training_leaves_the_evaluation_alone(root):
+    clip(root / "val", "wide", [500_000])
+    narrow = {"max_width_share": 7 / 304}
+    with pytest.raises(ValueError, match="no label time"):
+        build(root, labels=narrow)
+    assert len(create_dataset("gen1", "val", root=root, labels=narrow)) == 1
+
+
+def test_splits_join_folders(root):
+    clip(root / "val", "drive_1", [500_000])
+    clip(root / "test", "drive_2", [500_000, 750_000])
+
+    def clips(split, **options):
+        images = create_dataset("gen1", split, root=root, **options).ground_truth()["images"]
+        assert [i["id"] for i in images] == list(range(1, len(images) + 1))
+        return list(dict.fromkeys(i["file_name"] for i in images))
+
+    train, val, test = (
+        ["train/drive_9_td.dat", "train/drive_10_td.dat"],
+        ["val/drive_1_td.dat"],
+        ["test/drive_2_td.dat"],
+    )
+    assert clips("train") == train and clips("train+val") == train + val
+    assert [clips(s, splits="spikeyolo") for s in ("train", "val", "test")] == [train, test, test]
+    assert [clips(s, splits="eas_snn") for s in ("train", "val", "test")] == [train + val, test, test]
+    assert (
+        clips("train", splits={"train": ["val", "test"]}) == val + test and clips("mine", splits={"mine": "val"}) == val
+    )
+
+
+def other_recording(folder, name, write, labels=(500_000,)):
+    """The clip of `clip`, its recording in another format."""
+    clip(folder, name, labels, events=False)
+    t = np.arange(1000, 1_000_001, 1000)
+    same = np.ones(len(t), int)
+    write(folder, t, 103 * same, 62 * same, same)
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("_td.dat.h5", "packed.h5"), ("_td.npz", "a.npz"), ("_td.raw", "evt3.raw")]
+)
+def test_recordings_of_other_formats_are_opened_when_they_are_read(root, ending, kind, monkeypatch):
+    other_recording(root / "train", "drive_11", lambda f, *e: WRITERS[kind](f / f"drive_11{ending}", *e))
+    other_recording(root / "train", "drive_12", lambda f, *e: WRITERS[kind](f / f"drive_12{ending}", *e))
+    opened = []
+    monkeypatch.setattr(lazy, "open_events", lambda path, *a: (opened.append(path.name), open_events(path, *a))[1])
+    data = build(root)
+    assert opened == []  # the first one was, for the size of the sensor, and closed again
+    assert (len(data), data.expected_images) == (6, 6) and data.ground_truth()["images"][5]["clip"] == "drive_12"
+    assert data[5].x[:, 1, 62, 103].tolist() == [50] * 5 and data[5].original_size == (240, 304)
+    assert opened == [f"drive_12{ending}"]
+    assert torch.equal(pickle.loads(pickle.dumps(data))[4].x, data[5].x)
+    assert data.recordings[2:] == [root / "train" / f"drive_{k}{ending}" for k in (11, 12)]
+
+
+def test_a_named_sensor_saves_the_first_opening_and_is_compared_when_read(root):
+    other_recording(root / "train", "drive_11", lambda f, *e: WRITERS["a.npz"](f / "drive_11_td.npz", *e))
+    (root / "train" / "drive_12_td.npz").write_bytes(b"no recording")
+    clip(root / "train", "drive_12", [500_000], events=False)
+    data = build(root, sensor=(240, 304))
+    assert len(data) == 6 and data[4].x.sum() == 250
+    with pytest.raises(ValueError, match="drive_12_td.npz"):
+        data[5]
+    with pytest.raises(ValueError, match="drive_11_td.npz.*240, 304.*not .*480, 640"):
+        build(root, sensor=(480, 640), size=(480, 640))[4]
+    with pytest.raises(ValueError, match="sensor = .240."):
+        build(root, sensor=[240])
+
+
+def test_a_recording_without_a_sensor_size_needs_the_option(root):
+    for path in root.glob("train/*.dat"):
+        path.unlink()
+    t = np.arange(1000, 1_000_001, 1000)
+    same = np.ones(len(t), np.uint16)
+    np.savez(root / "train" / "drive_9_td.npz", t=t, x=103 * same, y=62 * same, p=same.astype(np.uint8))
+    (root / "train" / "drive_10_bbox.npy").unlink()
+    with pytest.raises(ValueError, match="drive_9_td.npz: names no sensor size. Give it as `sensor`"):
+        build(root)
+    assert build(root, sensor=(240, 304))[0].x.sum() == 250
+
+
+def test_the_original_is_read_where_a_copy_lies_beside_it(root):
+    (root / "train" / "drive_9_td.dat.h5").write_bytes(b"no recording")
+    assert len(build(root)) == 4 and build(root).recordings[0].name == "drive_9_td.dat"
+
+
+def test_other_classes_are_left_out_and_counted(root):
+    data = build(root, label_names=["car", "pedestrian"], classes=["pedestrian"])
+    assert data.class_names == ["pedestrian"] and data.left_out == {"of class 'car'": 3}
+    assert all(data[k].labels.tolist() == [0] for k in range(len(data)))
+    assert (len(data), data.expected_images) == (2, 2)
+    with pytest.raises(ValueError, match="no class 'pedestrain', did you mean 'pedestrian'"):
+        build(root, label_names=["car", "pedestrian"], classes=["pedestrain"])
+
+
+def test_boxes_of_a_phantom_stay(tmp_path):
+    """Gen1 has constant boxes without an object, whose track ids change: no rule takes them for bad."""
+    (tmp_path / "train").mkdir()
+    clip(tmp_path / "train", "a", list(range(250_000, 1_000_001, 250_000)))
+    for name in ("all", "ems_yolo", "spikeyolo", "eas_snn"):
+        data = build(tmp_path, labels=name)
+        assert len(data) == 4 and not data.left_out and not data.problems.items
+
+
+def test_duplicates_of_a_track_and_boxes_past_the_frame(tmp_path):
+    clip(tmp_path / "train", "a", [500_000])
+    rows = [
+        (500_000, 10, 10, 20, 20, 0, 7, 1),
+        (500_000, 290, 200, 100, 60, 1, 8, 1),
+        (500_000, 12, 10, 20, 20, 0, 7, 1),
+    ]
+    write_boxes(tmp_path / "train" / "a_bbox.npy", np.array(rows, BOX_DTYPE))
+    data = build(tmp_path)
+    assert [a["bbox"] for a in data.ground_truth()["annotations"]] == [[290, 200, 14, 40], [12, 10, 20, 20]]
+    assert data.problems.counts() == {"repeated box": 1, "box partly outside the sensor": 1}
+    cut = build(tmp_path, labels={"last_pixel": True})
+    assert [a["bbox"] for a in cut.ground_truth()["annotations"]] == [[290, 200, 13, 39], [12, 10, 20, 20]]
 
 
 def test_a_clip_without_objects_is_one_negative_sample(tmp_path):
@@ -214,10 +345,7 @@ def test_a_folder_without_clips_is_named(root):
     with pytest.raises(ValueError, match="trian: no such folder"):
         create_dataset("gen1", "trian", root=root)
     (root / "val").mkdir()
-    with pytest.raises(ValueError, match=r"val: holds no \*_td.dat"):
-        create_dataset("gen1", "val", root=root)
-    (root / "val" / "a_td.dat.h5").touch()
-    with pytest.raises(ValueError, match=".h5 copies are not read"):
+    with pytest.raises(ValueError, match=r"val: holds no \*_bbox.npy with a recording of the same name \(\*_td.dat, "):
         create_dataset("gen1", "val", root=root)
 
 
@@ -249,7 +377,11 @@ def test_an_unknown_class_names_the_file(root):
         ({"augment": {"hflp": 0.5}}, "'hflp', did you mean 'hflip'"),
         ({"augment": {"hflip": 2}}, "hflip = 2"),
         ({"window": 250}, "did you mean 'window_ms'"),
-        ({"labels_from_ms": 5000}, "no label time"),
+        ({"labels": {"from_ms": 5000}}, "no label time"),
+        ({"labels": "spikeyollo"}, "labels = 'spikeyollo', did you mean 'spikeyolo'"),
+        ({"labels": {"min_sides": 3}}, "labels has no argument 'min_sides', did you mean 'min_side'"),
+        ({"splits": "eas-snn"}, "splits = 'eas-snn', did you mean 'eas_snn'"),
+        ({"splits": {"train": []}}, "splits: 'train' = "),
     ],
 )
 def test_bad_options_are_named(root, options, says):

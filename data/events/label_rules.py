@@ -1,0 +1,145 @@
+"""Which boxes of event recordings are labels: the rules that published code applies before training and scoring."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..names import did_you_mean, reject_unknown
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Rules in the order in which they act. They decide what is learnt and what `ground_truth` holds, alike.
+
+    drop_clips:      names of clips that are left out
+    last_pixel:      boxes end at the centre of the last pixel (width - 1, height - 1), not at its far edge
+    min_diagonal, min_side: smaller boxes [pixels of the recording] are left out
+    max_width_share: in training splits, wider boxes are left out: floor(share * width of the sensor) pixels stay
+    from_ms:         label times before this are left out
+    grid_ms:         label times are kept that lie a whole number of `grid_ms` after the one kept before them
+    label_hz:        the same, on the grid of the clip's own spacing (its median) nearest to this rate
+    tolerance_ms:    how far from the grid a time may lie
+    """
+
+    drop_clips: Sequence[str] = ()
+    last_pixel: bool = False
+    min_diagonal: float = 0.0
+    min_side: float = 0.0
+    max_width_share: float | None = None
+    from_ms: float = 0.0
+    grid_ms: float | None = None
+    label_hz: float | None = None
+    tolerance_ms: float = 2.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.drop_clips, str) or not all(isinstance(name, str) for name in self.drop_clips):
+            raise ValueError(f"labels: drop_clips = {self.drop_clips!r}: give a list of names of clips")
+        if not isinstance(self.last_pixel, bool):
+            raise ValueError(f"labels: last_pixel = {self.last_pixel!r}: give true or false")
+        for name in ("min_diagonal", "min_side", "from_ms", "tolerance_ms"):
+            if not _number(value := getattr(self, name)) or value < 0:
+                raise ValueError(f"labels: {name} = {value!r}: give a number of at least 0")
+        for name in ("max_width_share", "grid_ms", "label_hz"):
+            if (value := getattr(self, name)) is not None and (not _number(value) or value <= 0):
+                raise ValueError(f"labels: {name} = {value!r}: give a number above 0, or leave it out")
+        if self.grid_ms and self.label_hz:
+            raise ValueError(f"labels: grid_ms = {self.grid_ms} and label_hz = {self.label_hz}: give one of them")
+
+    def apply(self, boxes: np.ndarray, width: int, height: int, training: bool) -> tuple[np.ndarray, Counter[str]]:
+        """The boxes kept of a clip (`BOX_DTYPE` [N], in order of time and within `width` x `height`), cut where
+        `last_pixel` asks, and how many each rule left out. `training`: the clip is one to train on."""
+        left_out: Counter[str] = Counter()
+
+        def keep(good: np.ndarray, rule: str) -> None:
+            nonlocal boxes
+            if not good.all():
+                left_out[rule] += int(np.count_nonzero(~good))
+                boxes = boxes[good]
+
+        if self.last_pixel:
+            boxes = boxes.copy()
+            for start, length, limit in (("x", "w", width - 1), ("y", "h", height - 1)):
+                end = np.minimum(boxes[start] + boxes[length], limit)
+                boxes[start] = np.minimum(boxes[start], limit)
+                boxes[length] = end - boxes[start]
+            keep((boxes["w"] > 0) & (boxes["h"] > 0), "within the last pixel")
+        w, h = boxes["w"].astype(np.float64), boxes["h"].astype(np.float64)
+        keep(w**2 + h**2 >= self.min_diagonal**2, f"diagonal below {self.min_diagonal:g} px")
+        keep(np.minimum(boxes["w"], boxes["h"]) >= self.min_side, f"a side below {self.min_side:g} px")
+        if training and self.max_width_share is not None:
+            widest = int(self.max_width_share * width)
+            keep(boxes["w"] <= widest, f"wider than {widest} px")
+        spacing = self._spacing(boxes["t"])
+        keep(boxes["t"] >= self.from_ms * 1e3, f"before {self.from_ms:g} ms")
+        if spacing:
+            times = _on_grid(np.unique(boxes["t"]), spacing, self.tolerance_ms * 1e3)
+            keep(np.isin(boxes["t"], times), f"off the grid of {spacing / 1e3:g} ms")
+        return boxes, left_out
+
+    def _spacing(self, t: np.ndarray) -> int:
+        """Of the grid, in us; 0: none."""
+        if self.grid_ms:
+            return round(self.grid_ms * 1e3)
+        times = np.unique(t)
+        if not self.label_hz or len(times) < 2:
+            return 0
+        own = float(np.median(np.diff(times)))
+        return int(max(1, round(1e6 / own / self.label_hz)) * own)
+
+
+def _on_grid(times: np.ndarray, spacing: int, tolerance: float) -> np.ndarray:
+    """Those of `times` [us, sorted] that lie a whole number of `spacing` after the one kept before them."""
+    kept = times[:1].tolist()
+    for time in times[1:].tolist():
+        steps = round((time - kept[-1]) / spacing)
+        if steps and abs(time - kept[-1] - steps * spacing) <= tolerance:
+            kept.append(time)
+    return np.array(kept, np.int64)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# Clips whose labels all fall to RVT's rules; EAS-SNN leaves them out without those rules.
+_VANISHING = (
+    "17-04-06_09-57-37_6344500000_6404500000",
+    "17-04-13_19-17-27_976500000_1036500000",
+    "17-04-06_15-14-36_1159500000_1219500000",
+    "17-04-11_15-13-23_122500000_182500000",
+)
+
+# What published code does to the labels; docs/data.md says where it was found and what is left to differ.
+LABEL_RULES = {
+    "all": LabelRules(),
+    "rvt": LabelRules(
+        drop_clips=_VANISHING,
+        last_pixel=True,
+        min_diagonal=30,
+        min_side=10,
+        max_width_share=0.9,
+        from_ms=100,
+        grid_ms=250,
+    ),
+    "rvt_1mpx": LabelRules(last_pixel=True, min_side=5, max_width_share=0.9, from_ms=100, label_hz=10),
+    "ems_yolo": LabelRules(),
+    "spikeyolo": LabelRules(),
+    "eas_snn": LabelRules(drop_clips=_VANISHING),
+}
+
+
+def build_label_rules(what: str | Mapping[str, Any]) -> LabelRules:
+    """`what`: a name of `LABEL_RULES`, or arguments of `LabelRules`."""
+    if isinstance(what, Mapping):
+        reject_unknown(what, [field.name for field in dataclasses.fields(LabelRules)], "labels")
+        return LabelRules(**what)
+    if what not in LABEL_RULES:
+        near = did_you_mean(what, LABEL_RULES) or "."
+        raise ValueError(f"labels = {what!r}{near} There are {', '.join(LABEL_RULES)}, or give the rules themselves")
+    return LABEL_RULES[what]

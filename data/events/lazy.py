@@ -1,0 +1,56 @@
+"""A recording that is opened at its first read: folders of many that need a pass each are ready at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .interface import EventReader, Events
+from .reader import open_events
+
+
+class LazyReader(EventReader):
+    """`open_events`, postponed until events, their number or their times are asked for.
+
+    sensor_size: (height, width), known without opening. ValueError at the first read where the file names another one
+    """
+
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int]):
+        self.path = Path(path)
+        self._sensor_size = sensor_size
+        self._opened: EventReader | None = None
+
+    @property
+    def _reader(self) -> EventReader:
+        if self._opened is None:
+            self._opened = open_events(self.path, self._sensor_size)
+        return self._opened
+
+    @property
+    def dropped(self) -> int:  # type: ignore[override]
+        return self._reader.dropped
+
+    @property
+    def clamped(self) -> int:  # type: ignore[override]
+        return self._reader.clamped
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    @property
+    def sensor_size(self) -> tuple[int, int]:
+        return self._sensor_size
+
+    @property
+    def t_first(self) -> int:
+        return self._reader.t_first
+
+    @property
+    def t_last(self) -> int:
+        return self._reader.t_last
+
+    def read(self, t0_us: int, t1_us: int) -> Events:
+        return self._reader.read(t0_us, t1_us)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
