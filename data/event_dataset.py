@@ -18,7 +18,7 @@ from .events import EventReader, Events, audit_events
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
 from .problems import Problems
-from .representations import Representation, build_representation
+from .representations import build_representation
 from .sample import Placement, Sample
 
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
@@ -81,7 +81,7 @@ class EventDataset(DetectionDataset):
         class_names: Sequence[str],
         expected_images: int,
         *,
-        representation: str | Mapping[str, Any] | Representation = "counts",
+        representation: str | Mapping[str, Any] = "counts",
         num_steps: int = 5,
         window_ms: float = 250.0,
         sampling: str = "random",
@@ -97,9 +97,7 @@ class EventDataset(DetectionDataset):
         self._window_us = round(window_ms * 1e3)
         if not 0 < num_steps <= self._window_us:
             raise ValueError(f"num_steps = {num_steps} does not fit a window of {window_ms} ms")
-        if not isinstance(representation, Representation):
-            representation = build_representation(representation, num_steps)
-        self.representation = representation
+        self.representation = build_representation(representation, num_steps)
         self.channels, self.scale = self.representation.channels, self.representation.scale
         self._pad = self.representation.empty if pad is None else pad
         if pad is not None and not 0 <= pad <= 255:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .dataset import MissingSplit
 from .event_dataset import Clip, EventDataset
-from .events import EventReader, LazyReader, open_dat, open_events, read_boxes
+from .events import EventReader, LazyReader, audit_events, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
@@ -64,6 +64,7 @@ class Gen1(EventDataset):
         self._sensor, self._allow_missing = _height_width(sensor), allow_missing
         self._expected, self.left_out = 0, Counter[str]()
         self._files: list[Path] = []
+        self._sensors: dict[Path, tuple[int, int]] = {}  # of a folder's recordings that are opened late
         clips = []
         for folder in split_folders(splits, split):
             clips += self._read_folder(Path(root) / folder)
@@ -76,6 +77,9 @@ class Gen1(EventDataset):
     def recordings(self) -> list[Path]:
         """Files of the clips, those that could not be opened among them."""
         return list(self._files)
+
+    def audit(self, recording: Path, problems: Problems) -> None:
+        audit_events(recording, problems, self._sensors.get(recording.parent))
 
     def _read_folder(self, folder: Path) -> list[Clip]:
         """The clips of a folder, in natural order of their names."""
@@ -101,7 +105,7 @@ class Gen1(EventDataset):
             elif clip := self._read_clip(stem, recordings[stem], sensor):
                 clips.append(clip)
                 if isinstance(clip.reader, LazyReader):
-                    sensor = clip.sensor
+                    sensor = self._sensors[folder] = clip.sensor
         return clips
 
     def _read_clip(self, stem: str, recording: Path, sensor: tuple[int, int] | None) -> Clip | None:

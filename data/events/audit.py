@@ -15,14 +15,14 @@ _CHUNK = 1 << 16  # records read at once: what is done with them stays in the pr
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
 
 
-def audit_events(path: str | Path, problems: Problems) -> None:
+def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> None:
     """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
     would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there."""
     try:
         if is_dat(path):
             audit_dat(path, problems)
         else:
-            open_events(path, problems=problems).close()  # which reads all of it
+            open_events(path, sensor_size, problems).close()  # which reads all of it
     except ValueError as error:
         if not problems.collect:
             raise

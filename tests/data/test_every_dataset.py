@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from recordings import some_events, write_bin
 
 from data import create_dataset, eval_loader, list_datasets
 from data.synthetic import generate_scenes
@@ -37,11 +38,23 @@ def examples(scenes, tmp_path, request):
         labels = {"a": "1 0.5 0.5 0.25 0.4\n0 0.1 0.1 0.2 0.2\n", "b": ""}
         return {"root": request.getfixturevalue("yolo_folder")({"train": labels}), "size": 64}
 
+    def ncaltech101():
+        for number in (1, 2, 3):
+            for kind in ("Caltech101", "Caltech101_annotations"):
+                (tmp_path / kind / "anchor").mkdir(parents=True, exist_ok=True)
+            events = some_events(width=240, height=180, seed=number)
+            write_bin(tmp_path / "Caltech101" / "anchor" / f"image_000{number}.bin", *events)
+            corners = np.array([2, 3, 10, 20, 10, 150, 99 + number, 150], "<i2")
+            corners.tofile(tmp_path / "Caltech101_annotations" / "anchor" / f"annotation_000{number}.bin")
+        return {"root": tmp_path, "num_steps": 2, "splits": {"train": 1.0}}
+
     return {
         "coco": coco,
         "voc": voc,
         "yolo": yolo,
         "gen1": lambda: {"root": scenes, "num_steps": 3},
+        "one_mpx": lambda: {"root": scenes, "size": (64, 96), "num_steps": 2},
+        "ncaltech101": ncaltech101,
         "scenes": lambda: {"root": scenes, "scenes": TINY, "num_steps": 2, "size": (128, 160)},
         "scene_images": lambda: {"root": scenes, "scenes": TINY, "size": (128, 160)},
     }
