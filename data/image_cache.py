@@ -133,9 +133,9 @@ def _replace_manifest(path: Path, content: dict[str, Any]) -> None:
         old = json.loads(path.read_text())["file"]
     except (OSError, ValueError, KeyError, TypeError):
         old = content["file"]
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as new:
-        json.dump(content, new)
-    os.replace(new.name, path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new.write_text(json.dumps(content) + "\n")
+    os.replace(new, path)
     if old != content["file"] and Path(str(old)).name == old and old.startswith(path.stem):
         (path.parent / old).unlink(missing_ok=True)
 
