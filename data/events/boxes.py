@@ -48,7 +48,14 @@ def read_boxes(path: str | Path, width: int, height: int, num_classes: int, prob
     sensor, before time zero, or repeated for one (t, track_id) (the last stays). Fatal: a file that is no such array,
     a class id of `num_classes` or above. An empty array is a clip without objects.
     """
-    boxes = _load(path, problems)
+    return check_boxes(_load(path, problems), path, width, height, num_classes, problems)
+
+
+def check_boxes(
+    raw: np.ndarray, path: str | Path, width: int, height: int, num_classes: int, problems: Problems
+) -> np.ndarray:
+    """`read_boxes` of an array that was read from `path` already."""
+    boxes = _to_boxes(raw, path, problems)
     rows = np.arange(len(boxes))
 
     def report(bad: np.ndarray, kind: str, value, remedy: str, fatal: bool = False, drop: bool = True) -> None:
@@ -102,19 +109,29 @@ def _finite(boxes: np.ndarray) -> np.ndarray:
 
 
 def _load(path: str | Path, problems: Problems) -> np.ndarray:
-    """The array of a label file with our names and types; empty where it is unusable and `problems` collects."""
+    """The array of a label file; an empty one where it is unusable and `problems` collects."""
+
+    def fatal(value: str, remedy: str) -> np.ndarray:
+        problems.add(Problem("not a label array", path, "", value, remedy, fatal=True))
+        return np.empty(0, BOX_DTYPE)
+
+    try:
+        raw = np.load(path, allow_pickle=False)
+    except _DAMAGE as error:
+        return fatal(str(error), f"Save a numpy array with the fields {', '.join(BOX_DTYPE.names or ())}")
+    if not isinstance(raw, np.ndarray):
+        return fatal("an .npz archive", "Save one array with numpy.save")
+    return raw
+
+
+def _to_boxes(raw: np.ndarray, path: str | Path, problems: Problems) -> np.ndarray:
+    """The array with our names and types; empty where it has no such fields and `problems` collects."""
 
     def fatal(kind: str, record: str, value: object, remedy: str) -> np.ndarray:
         problems.add(Problem(kind, path, record, value, remedy, fatal=True))
         return np.empty(0, BOX_DTYPE)
 
     fields = ", ".join(BOX_DTYPE.names or ())
-    try:
-        raw = np.load(path, allow_pickle=False)
-    except _DAMAGE as error:
-        return fatal("not a label array", "", str(error), f"Save a numpy array with the fields {fields}")
-    if not isinstance(raw, np.ndarray):
-        return fatal("not a label array", "", "an .npz archive", "Save one array with numpy.save")
     if raw.size == 0:
         return np.empty(0, BOX_DTYPE)
     if raw.ndim != 1 or raw.dtype.names is None:

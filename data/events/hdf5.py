@@ -1,12 +1,15 @@
 """Event recordings as HDF5: datasets t, x, y, p in the group `events` (RVT, DSEC) or at the top.
 
 RVT keeps scalars height and width beside them; DSEC keeps `t_offset` [us] at the top, which is added to every time.
-Blosc and other filters that h5py lacks come with the package hdf5plugin. Prophesee's ECF filter does not.
+Blosc and other filters that h5py lacks come with the package hdf5plugin. Prophesee's ECF filter does not. `ArrayFile`
+reads frames that were made of events beforehand.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -54,7 +57,7 @@ class Hdf5Reader(BlockReader):
         columns = {name: group[name] for name in NAMES if isinstance(group.get(name), h5py.Dataset)}
         count = check_columns(self.path, columns)
         for name, column in columns.items():
-            self._need_filters(name, column)
+            _need_filters(self.path, name, column)
         named = None
         if "height" in group and "width" in group:
             named = (self._scalar(group["height"]), self._scalar(group["width"]))
@@ -73,21 +76,8 @@ class Hdf5Reader(BlockReader):
             raise ValueError(f"{self.path}: {dataset.name!r} is {value.dtype} of shape {value.shape}. Save one integer")
         return int(value.reshape(()))
 
-    def _need_filters(self, name: str, column: h5py.Dataset) -> None:
-        for number in filters(column):
-            if h5py.h5z.filter_avail(number):
-                continue
-            raise ValueError(
-                f"{self.path}: dataset {name!r} is packed by the HDF5 filter {number}, which h5py lacks. "
-                "Install the package hdf5plugin (pip install hdf5plugin, or the extra `hdf5`)"
-            )
-
     def _connect(self) -> h5py.File:
-        try:
-            import hdf5plugin  # noqa: F401  # makes its filters known to h5py
-        except ImportError:
-            pass  # files without such filters need it not; for the others `_need_filters` names it
-        return h5py.File(self.path, "r")
+        return _open(self.path)
 
     def close(self) -> None:
         if self._handle is not None:
@@ -105,3 +95,73 @@ def filters(dataset: h5py.Dataset) -> list[int]:
     """Numbers of the filters that its chunks went through."""
     properties = dataset.id.get_create_plist()
     return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        import hdf5plugin  # noqa: F401  # makes its filters known to h5py
+    except ImportError:
+        pass  # files without such filters need it not; for the others `_need_filters` names it
+    return h5py.File(path, "r")
+
+
+def _need_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    for number in filters(dataset):
+        if not h5py.h5z.filter_avail(number):
+            raise ValueError(
+                f"{path}: dataset {name!r} is packed by the HDF5 filter {number}, which h5py lacks. "
+                "Install the package hdf5plugin (pip install hdf5plugin, or the extra `hdf5`)"
+            )
+
+
+class ArrayFile:
+    """A dataset of numbers in an HDF5 file, such as frames made beforehand, read by its first axis.
+
+    shape, dtype: of the dataset. It pickles without its handle, which each process opens anew. ValueError for a file
+    that is damaged or lacks the dataset, OSError for none.
+    """
+
+    def __init__(self, path: str | Path, name: str):
+        self.path, self._name = Path(path), name
+        self._handle: h5py.File | None = None
+        self._owner = 0  # the process that opened the handle
+        try:
+            dataset = self._file.get(name)
+            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf":
+                raise ValueError(f"{path}: has no dataset {name!r} of numbers. It holds {list(self._file)}")
+            _need_filters(self.path, name, dataset)
+            self.shape: tuple[int, ...] = dataset.shape
+            self.dtype: np.dtype = dataset.dtype
+        except FileNotFoundError:
+            raise
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+        finally:
+            self.close()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows start .. stop - 1."""
+        try:
+            return self._file[self._name][start:stop]
+        except _DAMAGE as error:
+            raise self._damaged(f"rows {start} to {stop - 1}: {error}") from error
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+        self._handle = None
+
+    @property
+    def _file(self) -> h5py.File:
+        if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
+            self._handle, self._owner = _open(self.path), os.getpid()
+        return self._handle
+
+    def _damaged(self, error: object) -> ValueError:
+        said = str(error)
+        if said.startswith(f"{self.path}: "):
+            return ValueError(said)
+        return ValueError(f"{self.path}: not a readable HDF5 file: {said}. Copy the file again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None}
