@@ -2,13 +2,15 @@
 
 from .audit import audit_dat, audit_events
 from .boxes import read_boxes, write_boxes
-from .dat import DatReader, open_dat, write_dat
+from .dat import DatReader, open_dat
+from .dat_writer import DatWriter, write_dat
 from .interface import EventReader, Events
 from .lazy import LazyReader
 from .reader import open_events
 
 __all__ = [
     "DatReader",
+    "DatWriter",
     "EventReader",
     "Events",
     "LazyReader",

@@ -1,4 +1,4 @@
-"""Prophesee `.dat` recordings: any time window in O(log n) from a memory map, and a writer.
+"""Prophesee `.dat` recordings: any time window in O(log n) from a memory map.
 
 The file: ASCII header lines that start with `% `, then one byte event type (0x00 or 0x0C) and one byte record size (8),
 then little-endian records of u32 time [us] and u32 address (x: bits 0-13, y: bits 14-27, polarity: bit 28). Old files
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..problems import Problem, Problems
 from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
-from .dat_header import EVENT_TYPES, RECORD, read_header
+from .dat_header import RECORD, read_header
 from .interface import EventReader, Events, LoggedProblems
 
 log = logging.getLogger(__name__)
@@ -246,27 +246,3 @@ def _decode(t: np.ndarray, address: np.ndarray) -> Events:
         y=((address >> 14) & 0x3FFF).astype(np.uint16),
         p=((address >> 28) & 1).astype(np.uint8),
     )
-
-
-def write_dat(
-    path: str | Path, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, width: int, height: int
-) -> None:
-    """Write events ([N] each, t in us and sorted) as a recording of a `width` x `height` sensor."""
-    t, x, y, p = (np.asarray(a) for a in (t, x, y, p))
-    if not len(t) == len(x) == len(y) == len(p):
-        raise ValueError(f"{path}: t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries. Give one per event")
-    for name, values, limit in (("t", t, 1 << 62), ("x", x, width), ("y", y, height), ("p", p, 2)):
-        if (bad := (values < 0) | (values >= limit)).any():
-            i = int(bad.argmax())
-            raise ValueError(f"{path}: record {i}: {name} = {values[i]} is outside 0..{limit - 1}. Drop that event")
-    t = t.astype(np.int64)
-    if (falls := np.diff(t) < 0).any():
-        i = int(falls.argmax()) + 1
-        raise ValueError(str(backwards(path, f"record {i}", t[i], t[i - 1])))
-    raw = np.empty((len(t), 2), "<u4")
-    raw[:, 0] = t & (WRAP - 1)
-    raw[:, 1] = x.astype(np.uint32) | y.astype(np.uint32) << 14 | p.astype(np.uint32) << 28
-    header = f"% Data file containing CD events.\n% Version 2\n% Height {height}\n% Width {width}\n"
-    with open(path, "wb") as file:
-        file.write(header.encode("ascii") + bytes((EVENT_TYPES[1], RECORD)))
-        raw.tofile(file)

@@ -1,4 +1,4 @@
-"""A `.dat` recording written piece by piece, in memory that does not grow with it."""
+"""`.dat` recordings written, at once or piece by piece in memory that does not grow with them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from types import TracebackType
 
 import numpy as np
 
-from .dat import EVENT_TYPES, RECORD, WRAP
+from .clock import WRAP, backwards
+from .dat_header import EVENT_TYPES, RECORD
 from .interface import Events
 
 
 class DatWriter:
-    """Writes a recording of a `width` x `height` sensor; use it in a `with` block.
+    """Writes a recording of a `width` x `height` sensor; use it in a `with` block. An error in the block removes the
+    file: half a recording would pass for a whole one.
 
-    The bytes are those that `write_dat` gives for all events at once. `events`: how many were written so far.
+    `events`: how many were written so far.
     """
 
     def __init__(self, path: str | Path, width: int, height: int):
@@ -28,17 +30,18 @@ class DatWriter:
         """Append events, sorted by time and none before those written. ValueError names the record that is wrong."""
         if not len(events):
             return
-        t = events.t.astype(np.int64)
-        for name, values, limit in (("x", events.x, self.width), ("y", events.y, self.height), ("p", events.p, 2)):
+        limits = (("t", 1 << 62), ("x", self.width), ("y", self.height), ("p", 2))
+        for name, limit in limits:
+            values = getattr(events, name)
             if values.min() < 0 or values.max() >= limit:
                 i = int(((values < 0) | (values >= limit)).argmax())
                 where = f"{self.path}: record {self.events + i}: {name} = {values[i]}"
                 raise ValueError(f"{where} is outside 0..{limit - 1}. Drop that event")
-        if (backwards := np.diff(t, prepend=self._last) < 0).any():
-            i = int(backwards.argmax())
-            where = f"{self.path}: record {self.events + i}: time runs backwards"
+        t = events.t.astype(np.int64)
+        if (falls := np.diff(t, prepend=self._last) < 0).any():
+            i = int(falls.argmax())
             before = t[i - 1] if i else self._last
-            raise ValueError(f"{where}: {t[i]} us after {before} us. Sort the events by time")
+            raise ValueError(str(backwards(self.path, f"record {self.events + i}", t[i], before)))
         raw = np.empty((len(t), 2), "<u4")
         raw[:, 0] = t & (WRAP - 1)
         raw[:, 1] = events.x.astype(np.uint32) | events.y.astype(np.uint32) << 14 | events.p.astype(np.uint32) << 28
@@ -55,3 +58,16 @@ class DatWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def write_dat(
+    path: str | Path, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, width: int, height: int
+) -> None:
+    """Write events ([N] each, t in us and sorted) as a recording of a `width` x `height` sensor."""
+    t, x, y, p = (np.asarray(a) for a in (t, x, y, p))
+    if not len(t) == len(x) == len(y) == len(p):
+        raise ValueError(f"{path}: t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries. Give one per event")
+    with DatWriter(path, width, height) as writer:
+        writer.write(Events(t, x, y, p))

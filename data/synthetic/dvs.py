@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..events.dat import Events
+from ..events.interface import Events
 
 _DARK = np.float32(1e-3)  # added to the intensity before the logarithm
 _BLOCK = 1 << 15  # pixels worked on at once, so that they stay in the cache

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torchvision.io import write_png
 
+from ..events import DatWriter
 from ..events.boxes import BOX_DTYPE, write_boxes
-from ..events.dat_writer import DatWriter
 from .clip import render_clip
 from .settings import MANIFEST, SPLITS, Settings, read_settings
 

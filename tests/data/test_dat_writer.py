@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from data.events import Events, open_dat, write_dat
-from data.events.dat_writer import DatWriter
+from data.events import DatWriter, Events, open_dat, write_dat
 
 
 def events(count=1000, start=0):
