@@ -13,9 +13,13 @@ def cell_indices(events: Events, edges: np.ndarray, starts: np.ndarray, polarity
     An event of slice i lands in starts[i] + p * polarity + y * width + x.
     """
     inside = slice(edges[0], edges[-1])
-    pixel = events.y[inside] * np.int32(width) + events.x[inside]
+    pixel = events.y[inside].astype(np.int32)  # in place from here on: a third less time than with new arrays
+    pixel *= width
+    pixel += events.x[inside]
     if polarity:
-        pixel += events.p[inside] * np.int32(polarity)
+        channel = events.p[inside].astype(np.int32)
+        channel *= polarity
+        pixel += channel
     return np.repeat(np.asarray(starts, np.intp), np.diff(edges)) + pixel
 
 
@@ -24,13 +28,23 @@ def count(cell: np.ndarray, cells: int, clip: int = 255) -> np.ndarray:
     # numpy adds in place at a flat index of its own integer type several times faster than it makes a bincount.
     counts = np.zeros(cells, np.uint8)
     np.add.at(counts, cell, np.uint8(1))
-    if len(cell) > 255 and np.add.reduce(counts, dtype=np.uint64) != len(cell):  # a cell went past 255 and began anew
+    most = int(counts.max(initial=0))
+    if len(cell) > 255 and _total(counts, most) != len(cell):  # a cell went past 255 and began anew
         wide = np.zeros(cells, np.uint32)
         np.add.at(wide, cell, np.uint32(1))
-        counts = np.minimum(wide, 255).astype(np.uint8)
-    if clip < 255 and counts.max(initial=0) > clip:
+        counts, most = np.minimum(wide, 255).astype(np.uint8), 255
+    if most > clip:
         counts[np.flatnonzero(counts > clip)] = clip
     return counts
+
+
+def _total(counts: np.ndarray, most: int) -> int:
+    """Sum of uint8 [n], none above `most`, eight at a time: so many rows of them are added that none overflows."""
+    rows = 255 // max(most, 1)
+    width = len(counts) // (8 * rows)
+    body, rest = counts[: 8 * rows * width], counts[8 * rows * width :]
+    folded = np.add.reduce(body.view(np.uint64).reshape(rows, width), axis=0)
+    return int(np.add.reduce(folded.view(np.uint8), dtype=np.uint64) + np.add.reduce(rest, dtype=np.uint64))
 
 
 def signed_sum(cell: np.ndarray, p: np.ndarray, cells: int) -> np.ndarray:
