@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from recordings import some_events, write_bin
+from rvt_folder import write_sequence
 
 from data import create_dataset, eval_loader, list_datasets
 from data.synthetic import generate_scenes
@@ -48,6 +49,11 @@ def examples(scenes, tmp_path, request):
             corners.tofile(tmp_path / "Caltech101_annotations" / "anchor" / f"annotation_000{number}.bin")
         return {"root": tmp_path, "num_steps": 2, "splits": {"train": 1.0}}
 
+    def rvt():
+        labels = {2: [(4, 6, 10, 8, 1), (0, 0, 30, 20, 0)], 7: [(20, 1, 9, 9, 0)]}
+        write_sequence(tmp_path / "train" / "clip", labels, count=8)
+        return {"root": tmp_path, "num_steps": 5}
+
     return {
         "coco": coco,
         "voc": voc,
@@ -55,6 +61,7 @@ def examples(scenes, tmp_path, request):
         "gen1": lambda: {"root": scenes, "num_steps": 3},
         "one_mpx": lambda: {"root": scenes, "size": (64, 96), "num_steps": 2},
         "ncaltech101": ncaltech101,
+        "rvt": rvt,
         "scenes": lambda: {"root": scenes, "scenes": TINY, "num_steps": 2, "size": (128, 160)},
         "scene_images": lambda: {"root": scenes, "scenes": TINY, "size": (128, 160)},
     }
