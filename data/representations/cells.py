@@ -13,14 +13,18 @@ def cell_indices(events: Events, edges: np.ndarray, starts: np.ndarray, polarity
     An event of slice i lands in starts[i] + p * polarity + y * width + x.
     """
     inside = slice(edges[0], edges[-1])
-    pixel = events.y[inside].astype(np.int32)  # in place from here on: a third less time than with new arrays
-    pixel *= width
-    pixel += events.x[inside]
+    starts = np.asarray(starts, np.int64)
+    # In place and in 32 bits as long as they hold it: half the time of new arrays of 64.
+    kind = "i4" if starts.max(initial=0) + polarity < 1 << 30 else "i8"
+    cell = events.y[inside].astype(kind)
+    cell *= width
+    cell += events.x[inside]
     if polarity:
-        channel = events.p[inside].astype(np.int32)
+        channel = events.p[inside].astype(kind)
         channel *= polarity
-        pixel += channel
-    return np.repeat(np.asarray(starts, np.intp), np.diff(edges)) + pixel
+        cell += channel
+    cell += np.repeat(starts.astype(kind), np.diff(edges))
+    return cell.astype(np.intp, copy=False)
 
 
 def count(cell: np.ndarray, cells: int, clip: int = 255) -> np.ndarray:

@@ -138,10 +138,9 @@ def agreement(first: torch.Tensor, other: torch.Tensor) -> str:
 
 def measure(rivals: dict[str, Callable[[int], torch.Tensor]], ends: list[int]) -> None:
     taken: dict[str, list[float]] = {name: [] for name in rivals}
-    names = list(rivals)
-    for turn, t1 in enumerate([ends[0], *ends]):
-        first = turn % len(names)  # who comes first finds the window in no cache
-        for name in names[first:] + names[:first]:
+    names, order = list(rivals), np.random.default_rng(0)
+    for t1 in [ends[0], *ends]:
+        for name in order.permutation(names).tolist():  # who comes first finds the window in no cache
             start = time.process_time()
             rivals[name](t1)
             taken[name].append(1e3 * (time.process_time() - start))
