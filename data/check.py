@@ -47,7 +47,7 @@ class CheckReport:
 
 
 def check_dataset(
-    name: str, splits: Sequence[str], *, fast: bool = False, optional: Sequence[str] = (), **kwargs: Any
+    name: str, splits: Sequence[str], /, *, fast: bool = False, optional: Sequence[str] = (), **kwargs: Any
 ) -> CheckReport:
     """Read all `splits` of the dataset `name` (its constructor's arguments in `kwargs`), and every file unless `fast`.
 

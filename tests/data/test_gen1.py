@@ -8,6 +8,7 @@ import torch
 from recordings import WRITERS
 
 from data import Problems, create_dataset, eval_loader, event_dataset, train_loader
+from data.check import check_dataset
 from data.events import lazy, open_dat, open_events, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 from engine.config import dataset_kwargs, load_config
@@ -263,6 +264,20 @@ def test_a_recording_without_a_sensor_size_needs_the_option(root):
     with pytest.raises(ValueError, match="drive_9_td.npz: names no sensor size. Give it as `sensor`"):
         build(root)
     assert build(root, sensor=(240, 304))[0].x.sum() == 250
+
+
+def test_the_check_takes_the_options_and_reads_recordings_of_all_formats(root):
+    clip(root / "test", "drive_1", [500_000])
+    path = root / "test" / "drive_2_td.npz"
+    other_recording(root / "test", "drive_2", lambda f, *e: WRITERS["a.npz"](path, *e))
+    report = check_dataset("gen1", ["train", "val"], root=root, splits="spikeyolo", labels="spikeyolo")
+    assert not report.fatal and (report.splits["train"].images, report.splits["val"].images) == (4, 2)
+    path.write_bytes(path.read_bytes()[:-40])
+    other_recording(root / "test", "drive_0", lambda f, *e: WRITERS["a.npz"](f / "drive_0_td.npz", *e))
+    problems = check_dataset("gen1", ["train", "val"], root=root, splits="spikeyolo").fatal
+    assert [(p.kind, p.file) for p in problems] == [("unreadable recording", path)]
+    (first, *_) = check_dataset("gen1", ["test"], root=root, sensor=(480, 640), size=(480, 640)).fatal
+    assert first.file == root / "test" / "drive_0_td.npz" and "the file names (height, width) (240, 304)" in str(first)
 
 
 def test_the_original_is_read_where_a_copy_lies_beside_it(root):
