@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis.draw import BACKGROUND, TEXT, event_picture
-from data import create_dataset
 from data.events import open_events
 from data.representations import build_representation, list_representations
+from data.scenes import Scenes
 
 SCENE = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 240, "height": 180, "speed": 2.5, "noise_hz": 0.05}
 SCENE |= {"max_pan": 40, "workers": 1, "pictures": False}
@@ -26,7 +26,7 @@ def draw(num_steps: int, window_ms: float, seed: int) -> list[tuple[str, Tensor]
     """(name, uint8 [3, H, W]) of every registered form, with its defaults."""
     with tempfile.TemporaryDirectory() as folder:
         scenes = SCENE | {"seed": seed}
-        path = create_dataset("scenes", "train", root=f"{folder}/scenes", scenes=scenes).recordings[0]
+        path = Scenes("train", root=f"{folder}/scenes", scenes=scenes).recordings[0]
         reader = open_events(path)
         t1, (height, width) = 900_000, reader.sensor_size or (0, 0)
         t0 = t1 - round(window_ms * 1e3)
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     pictures = draw(args.steps, args.window_ms, args.seed)
     rows = -(-len(pictures) // args.columns)
-    ground, text = (tuple(c / 255 for c in colour) for colour in (BACKGROUND, TEXT))
+    ground, text = (f"#{bytes(colour).hex()}" for colour in (BACKGROUND, TEXT))
     figure = Figure(figsize=(2.5 * args.columns, 2.06 * rows), facecolor=ground, layout="constrained")
     for axes in figure.subplots(rows, args.columns).flat:
         axes.axis("off")

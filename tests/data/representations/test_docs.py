@@ -1,0 +1,32 @@
+"""docs/representations.md names every form with its arguments, and its example of a new one runs."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slow_forms import events_of
+
+from data.representations import build_representation, list_representations, registry
+
+TEXT = (Path(__file__).parents[3] / "docs" / "representations.md").read_text()
+
+
+@pytest.mark.parametrize("name", list_representations())
+def test_the_table_has_every_form_and_its_defaults(name):
+    (row,) = (line.split("|") for line in TEXT.splitlines() if line.startswith(f"| `{name}` |"))
+    form = build_representation(name, 3)
+    arguments = list(inspect.signature(type(form)).parameters.values())[1:]
+    said = dict(re.findall(r"(\w+) \((\w+)\)", row[5]))
+    assert said == {a.name: str(a.default).lower() for a in arguments}
+    assert np.dtype(form.dtype).name in row[3] and (form.scale == 1) == ("255" not in row[3])
+    assert f"**`{name}`" in TEXT or f"`{name}`**" in TEXT
+
+
+def test_the_example_of_a_new_form_runs(monkeypatch):
+    monkeypatch.setattr(registry, "_REPRESENTATIONS", dict(registry._REPRESENTATIONS))
+    code = re.findall(r"```python\n(.*?)```", TEXT, re.S)[-1].replace("from .", "from data.representations.")
+    exec(code, {})
+    x = build_representation("touched", 2)(events_of([(1, 0, 0, 0), (9, 1, 1, 1)]), 0, 10, 2, 2)
+    assert x.tolist() == [[[[1, 0], [0, 0]]], [[[0, 0], [0, 1]]]]
