@@ -64,7 +64,7 @@ class Gen1(EventDataset):
         self._sensor, self._allow_missing = _height_width(sensor), allow_missing
         self._expected, self.left_out = 0, Counter[str]()
         self._files: list[Path] = []
-        self._sensors: dict[Path, tuple[int, int]] = {}  # of a folder's recordings that are opened late
+        self._sensors: dict[Path, tuple[int, int]] = {}  # of a folder's recordings, where these are opened late
         clips = []
         for folder in split_folders(splits, split):
             clips += self._read_folder(Path(root) / folder)
@@ -85,27 +85,21 @@ class Gen1(EventDataset):
         """The clips of a folder, in natural order of their names."""
         if not folder.is_dir():
             raise MissingSplit(f"{folder}: no such folder. `root` holds a folder per split: train, val, test")
-        recordings: dict[str, Path] = {}
-        stems = set()
         names = {path.name for path in folder.iterdir()}
-        for name in names:
-            for ending in (LABELS, *RECORDINGS):
-                if name.endswith(ending):
-                    stems.add(name.removesuffix(ending))
-        for stem in stems:
-            found = next((stem + ending for ending in RECORDINGS if stem + ending in names), stem + RECORDINGS[0])
-            recordings[stem] = folder / found
+        endings = (LABELS, *RECORDINGS)
+        stems = {name.removesuffix(ending) for name in names for ending in endings if name.endswith(ending)}
         if not stems:
-            endings = ", ".join(f"*{ending}" for ending in RECORDINGS)
-            raise ValueError(f"{folder}: holds no *{LABELS} with a recording of the same name ({endings})")
+            remedy = f"with a recording of the same name (*{', *'.join(RECORDINGS)})"
+            raise ValueError(f"{folder}: holds no *{LABELS} {remedy}")
         clips, sensor = [], self._sensor
         for stem in sorted(stems, key=lambda s: [int(c) if c.isdigit() else c for c in re.split(r"(\d+)", s)]):
             if stem in self._rules.drop_clips:
                 self.left_out["clips by name"] += 1
-            elif clip := self._read_clip(stem, recordings[stem], sensor):
+                continue
+            found = next((stem + ending for ending in RECORDINGS if stem + ending in names), stem + RECORDINGS[0])
+            if clip := self._read_clip(stem, folder / found, sensor):
                 clips.append(clip)
-                if isinstance(clip.reader, LazyReader):
-                    sensor = self._sensors[folder] = clip.sensor
+                sensor = self._sensors[folder] = sensor or clip.sensor
         return clips
 
     def _read_clip(self, stem: str, recording: Path, sensor: tuple[int, int] | None) -> Clip | None:

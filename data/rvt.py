@@ -41,8 +41,8 @@ _DAMAGE = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, To
 
 @register_dataset("rvt")
 class Rvt(EventDataset):
-    """One sample per label time: the `num_steps` frames up to the label's, `x` [T, C, H, W], in any of its C channels
-    as RVT made them. Arguments as those of `EventDataset`, but for those that concern events and their windows, and
+    """One sample per label time: the `num_steps` frames up to the label's, `x` [T, C, H, W], as RVT made them.
+    Arguments as those of `EventDataset`, but for those that concern events and their windows, and
 
     representation: name of the folder of frames; None: the only one there is
     classes:        names of class ids 0, 1, ...; of 1Mpx [pedestrian, two wheeler, car]

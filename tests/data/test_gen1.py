@@ -232,7 +232,7 @@ def test_recordings_of_other_formats_are_opened_when_they_are_read(root, ending,
     opened = []
     monkeypatch.setattr(lazy, "open_events", lambda path, *a: (opened.append(path.name), open_events(path, *a))[1])
     data = build(root)
-    assert opened == []  # the first one was, for the size of the sensor, and closed again
+    assert opened == []
     assert (len(data), data.expected_images) == (6, 6) and data.ground_truth()["images"][5]["clip"] == "drive_12"
     assert data[5].x[:, 1, 62, 103].tolist() == [50] * 5 and data[5].original_size == (240, 304)
     assert opened == [f"drive_12{ending}"]
