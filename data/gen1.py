@@ -147,7 +147,8 @@ class Gen1(EventDataset):
         self._files.append(recording)
         try:
             if recording.suffix == ".dat":
-                return open_dat(recording)
+                # `data.check` audits each recording, and would report twice what opening it finds.
+                return open_dat(recording, None if self._problems.collect else self._problems)
             if sensor is None:
                 reader = open_events(recording)
                 reader.close()

@@ -453,3 +453,13 @@ def test_windows_join_without_gap_or_overlap(tmp_path):
     clip(tmp_path / "train", "a", labels)
     data = build(tmp_path, window_ms=50, num_steps=3)
     assert sum(int(data[i].x.sum()) for i in range(len(data))) == len(open_dat(tmp_path / "train" / "a_td.dat"))
+
+
+def test_a_cut_recording_is_reported_and_strict_refuses_it(root):
+    path = root / "train" / "drive_9_td.dat"
+    path.write_bytes(path.read_bytes()[:-3])
+    problems = Problems()
+    assert len(build(root, problems=problems)) == 4 and problems.counts() == {"truncated last record": 1}
+    with pytest.raises(ValueError, match="drive_9_td.dat: record 999: truncated last record.*strict"):
+        build(root, problems=Problems(strict=True))
+    assert check_dataset("gen1", ["train"], root=root).problems.counts()["truncated last record"] == 1
