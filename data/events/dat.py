@@ -101,9 +101,9 @@ class DatReader(EventReader):
             first = low + cut.start + int(moved[cut].argmax())
             self._report(jitter(self.path, f"record {first}", count, self._count), self.clamped)
             self.clamped += count
-        inside = (events.x < self.width) & (events.y < self.height)
-        if inside.all():
+        if not len(events) or (events.x.max() < self.width and events.y.max() < self.height):
             return events
+        inside = (events.x < self.width) & (events.y < self.height)
         i, outside = int(np.argmin(inside)), int(len(events) - inside.sum())
         x, y, record = int(events.x[i]), int(events.y[i]), f"record {low + cut.start + i}"
         self._report(outside_sensor(self.path, record, x, y, self.sensor_size, outside, len(events)), self._outside)
@@ -135,14 +135,16 @@ class DatReader(EventReader):
         """Times of the records low .. high - 1, clamped, which of them were, and their addresses."""
         marks, times = self._marks()
         buffer = self._open()
-        raw = np.frombuffer(buffer, "<u4", 2 * (high - low), self._header.offset + RECORD * low).reshape(-1, 2)
+        records = np.frombuffer(buffer, "<u4", 2 * (high - low), self._header.offset + RECORD * low).reshape(-1, 2)
+        # Columns of their own first: what follows takes a third of the time on them.
+        raw, address = np.ascontiguousarray(records[:, 0]), np.ascontiguousarray(records[:, 1])
         base = times[bisect_right(marks, low) - 1] - JITTER_US
-        first = base + (int(raw[0, 0]) - base) % WRAP
-        if (raw[1:, 0] >= raw[:-1, 0]).all():
-            t, moved = raw[:, 0].astype(np.int64), None
+        first = base + (int(raw[0]) - base) % WRAP
+        if (raw[1:] >= raw[:-1]).all():
+            t, moved = raw.astype(np.int64), None
             t += first - t[0]
         else:
-            t, wraps, gaps = unwrap(raw[:, 0], int(raw[0, 0]), first)
+            t, wraps, gaps = unwrap(raw, int(raw[0]), first)
             if wraps.any() and gaps.any():
                 raise ValueError(str(unclear(self.path, low + int(gaps.argmax()), low + int(wraps.argmax()))))
             recorded = t
@@ -153,7 +155,7 @@ class DatReader(EventReader):
         if t[-1] > latest:
             i = int(np.searchsorted(t, latest, "right"))
             raise ValueError(str(self._out_of_order(low + i, f"{t[i]} us, far later than the records after it")))
-        return t, moved, raw[:, 1]
+        return t, moved, address
 
     def _search(self, time: int) -> int:
         """A record with a time above `time` whose forerunner has none above it."""
@@ -242,7 +244,7 @@ def open_dat(path: str | Path, problems: Problems | None = None) -> DatReader:
 def _decode(t: np.ndarray, address: np.ndarray) -> Events:
     return Events(
         t=t,
-        x=(address & 0x3FFF).astype(np.uint16),
-        y=((address >> 14) & 0x3FFF).astype(np.uint16),
-        p=((address >> 28) & 1).astype(np.uint8),
+        x=address.astype(np.uint16) & np.uint16(0x3FFF),
+        y=(address >> 14).astype(np.uint16) & np.uint16(0x3FFF),
+        p=(address >> 28).astype(np.uint8) & np.uint8(1),
     )
