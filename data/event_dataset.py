@@ -142,6 +142,8 @@ class EventDataset(DetectionDataset):
         clip = self._clips[number]
         change = None if self._augment is None else self._augment.draw(rng)
         frames = self._frames(number, t0_us, t1_us, change)
+        if self.representation.picture:
+            frames = frames[:, :1]  # all channels are equal
         rows = self._rows(clip, t1_us if image_id else None)
         labels = rows["class_id"].astype(np.int64)
         boxes = _xyxy(rows) / self._factor  # as the frames are, not yet in `size`
@@ -152,7 +154,8 @@ class EventDataset(DetectionDataset):
             scale, offset = (place.scale_x, place.scale_y), (place.left, place.top)
             frames, boxes = _resize(frames, place), boxes * (scale + scale) + (offset + offset)
         top, left = int(place.top), int(place.left)
-        x = np.full((*frames.shape[:-2], *self.size), self._pad, frames.dtype)
+        channels = (self.channels,) if self.representation.picture else frames.shape[1:-2]
+        x = np.full((len(frames), *channels, *self.size), self._pad, frames.dtype)
         x[..., top : top + frames.shape[-2], left : left + frames.shape[-1]] = frames
         return Sample(
             x=torch.from_numpy(x[::-1].copy() if self._newest_first else x),
@@ -279,13 +282,13 @@ class EventDataset(DetectionDataset):
 
 
 def _resize(frames: np.ndarray, place: Placement) -> np.ndarray:
-    """Pictures [T, C, H, W] scaled as `place` says, bilinear; a smaller copy averages areas."""
+    """Gray pictures [T, 1, H, W] scaled as `place` says, bilinear; a smaller copy averages areas."""
     import cv2
 
     height, width = frames.shape[-2:]
     size = round(width * place.scale_x), round(height * place.scale_y)
     method = cv2.INTER_AREA if place.scale_x < 1 else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(f.transpose(1, 2, 0), size, interpolation=method).transpose(2, 0, 1) for f in frames])
+    return np.stack([cv2.resize(f, size, interpolation=method) for f in frames[:, 0]])[:, None]
 
 
 def _xyxy(rows: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ class Representation(ABC):
     scale:      the network is given x.float() * scale
     empty:      value where no event came
     history_us: how far before the window its events matter; callers pass those too
-    picture:    x is made of pictures: to be scaled like photographs. Else its cells are those of the sensor, and a
-                coarser sensor's are got by dividing coordinates by a whole number
+    picture:    x is made of gray pictures, all channels equal: to be scaled like photographs. Else its cells are those
+                of the sensor, and a coarser sensor's are got by dividing coordinates by a whole number
     """
 
     channels: int
