@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .dataset import MissingSplit
-from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
+from .image_dataset import OBJECT, ImageDataset, Record, split_names
 from .problems import Problem
 from .registry import register_dataset
+from .values import flag, is_side, is_whole
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
 PICTURES = ("{}", "images/{}", "images", ".")
@@ -25,8 +27,8 @@ class Coco(ImageDataset):
     annotations: {split: json file}, relative to `root`; a split not named there is looked for in `LABELS`
     images:      {split: folder}, relative to `root`; else the first of `PICTURES` that holds the first listed picture
 
-    The split `train` is also looked for as `train2017`, `val` as `val2017`. Labels 0..K-1 are the json's categories in
-    order of their ids, which may have gaps. Objects with `iscrowd` or `difficult` are no training targets.
+    A split is also looked for by its other `split_names`. Labels 0..K-1 are the json's categories in order of their
+    ids, which may have gaps. Objects with `iscrowd` or `difficult` are no training targets.
     """
 
     def __init__(
@@ -48,25 +50,27 @@ class Coco(ImageDataset):
     def _fatal(self, kind: str, record: str, value: object, remedy: str) -> None:
         self.problems.add(Problem(kind, self.file, record, value, remedy, fatal=True))
 
-    def _names(self) -> list[str]:
-        return [self.split, f"{self.split}2017"]
+    def _places(self, argument: str, named: Mapping[str, str], places: Sequence[str]) -> list[str]:
+        """Where to look, relative to `root`: where the `argument` of that name says, else at `places`."""
+        if not isinstance(named, Mapping) or not all(isinstance(place, str) for place in named.values()):
+            raise ValueError(f"{argument} = {named}: give a path for each split, as in {{{self.split}: path}}")
+        if self.split in named:
+            return [named[self.split]]
+        return [place.format(name) for place in places for name in split_names(self.split)]
 
     def _find_labels(self, named: Mapping[str, str]) -> Path:
-        if self.split in named:
-            tried = [self.root / named[self.split]]
-        else:
-            tried = [self.root / place.format(name) for name in self._names() for place in LABELS]
-        for path in tried:
-            if path.is_file():
-                return path
+        tried = self._places("annotations", named, LABELS)
+        for place in tried:
+            if (self.root / place).is_file():
+                return self.root / place
         remedy = f"Name it: annotations: {{{self.split}: path relative to {self.root}}}"
-        raise MissingSplit(f"split {self.split!r}: no label file at {', '.join(map(str, tried))}. {remedy}")
+        raise MissingSplit(f"split {self.split!r}: {self.root} holds no label file {', '.join(tried)}. {remedy}")
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
         """The json, its three lists known to be there and their entries to be dicts with the keys that are read."""
         try:
             content = json.loads(self.file.read_bytes(), object_hook=_without_outline)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.file}: not a json file: {error}. Export or copy the labels again") from error
         needed = {
             "categories": ("id", "name"),
@@ -89,10 +93,14 @@ class Coco(ImageDataset):
     def _read_categories(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         found: dict[int, str] = {}
         for entry in entries:
-            if not isinstance(entry["id"], int) or entry["id"] in found:
-                self._fatal("bad category id", f"category {entry['name']!r}", entry["id"], "Give each its own number")
+            number, name = entry["id"], entry["name"]
+            if not is_whole(number) or number in found:
+                self._fatal("bad category id", f"category {name!r}", repr(number), "Give each its own whole number")
+            elif not isinstance(name, str | int | float) or not str(name) or str(name) in found.values():
+                remedy = "Give each its own; remove a category that only repeats another one's name"
+                self._fatal("bad category name", f"category {number}", repr(name), remedy)
             else:
-                found[entry["id"]] = str(entry["name"])
+                found[number] = str(name)
         if not found:
             raise ValueError(f"{self.file}: names no category. Add the classes to `categories`")
         return [{"id": k, "name": found[k]} for k in sorted(found)]
@@ -104,14 +112,16 @@ class Coco(ImageDataset):
         for entry in entries:
             size = entry["width"], entry["height"]
             record = f"image {entry['file_name']}"
-            if not isinstance(entry["id"], int) or entry["id"] in seen:
+            if not is_whole(entry["id"]) or entry["id"] in seen:
                 self._fatal("bad image id", record, repr(entry["id"]), "Give each picture its own whole number")
-            elif not all(isinstance(side, int) and side > 0 for side in size):
+            elif not isinstance(entry["file_name"], str) or not entry["file_name"]:
+                self._fatal("bad file name", f"image {entry['id']}", repr(entry["file_name"]), "Give it as a string")
+            elif not all(map(is_side, size)):
                 self._fatal("bad image size", record, size, "Give width and height in whole pixels")
             else:
                 seen.add(entry["id"])
                 whole.append(entry)
-        folder = self._find_pictures(named, str(whole[0]["file_name"]) if whole else "")
+        folder = self._find_pictures(named, whole[0]["file_name"] if whole else "")
         paths = [str(folder / entry["file_name"]) for entry in whole]
         records = [
             Record(entry["id"], path, entry["width"], entry["height"], np.zeros(0, OBJECT))
@@ -121,10 +131,7 @@ class Coco(ImageDataset):
         return records, seen
 
     def _find_pictures(self, named: Mapping[str, str], first: str) -> Path:
-        if self.split in named:
-            tried = [self.root / named[self.split]]
-        else:
-            tried = [self.root / place.format(name) for place in PICTURES for name in self._names()]
+        tried = [self.root / place for place in self._places("images", named, PICTURES)]
         for folder in tried:
             if (folder / first).is_file():
                 return folder
@@ -133,47 +140,68 @@ class Coco(ImageDataset):
     def _read_objects(self, entries: list[dict[str, Any]], known: set[int]) -> None:
         """Check all annotations and hand each picture its own."""
         label_of = {category["id"]: label for label, category in enumerate(self.categories)}
-        record_of = {record.image_id: record for record in self.records}
-        whole = []
-        seen: set[str] = set()
+        index_of = {record.image_id: index for index, record in enumerate(self.records)}
+        rows: list[tuple[Any, ...]] = []
+        origin: list[tuple[int, dict[str, Any]]] = []  # of each row: index of its record, and its annotation
+        seen: set[Any] = set()
         for i, entry in enumerate(entries):
             where = f"annotation {entry.get('id', f'at place {i}')}"
-            image_id, category_id, box = entry["image_id"], entry["category_id"], entry["bbox"]
-            if not isinstance(image_id, int) or image_id not in known:
-                self._fatal("unknown image", where, repr(image_id), "Remove it, or list its picture in `images`")
-            elif not isinstance(category_id, int) or category_id not in label_of:
-                self._fatal("unknown category", where, repr(category_id), "Correct it, or list it in `categories`")
-            elif not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
-                self._fatal("bad bbox", where, box, "Give [x, y, width, height] in pixels")
-            elif image_id in record_of:
-                whole.append(entry)
-            if where in seen:
-                remedy = "All are kept, under new ids; was one file merged into another twice?"
-                self.problems.add(Problem("repeated annotation id", self.file, where, entry["id"], remedy))
-            seen.add(where)
+            image_id, category_id, box = entry["image_id"], entry["category_id"], _numbers(entry["bbox"])
+            crowd, difficult = flag(entry.get("iscrowd")), flag(entry.get("difficult"))
+            if not is_whole(image_id) or image_id not in known:
+                remedy = "Give the id of an entry of `images`, a whole number, or remove it"
+                self._fatal("unknown image", where, repr(image_id), remedy)
+            elif not is_whole(category_id) or category_id not in label_of:
+                remedy = "Give the id of an entry of `categories`, a whole number, or add one"
+                self._fatal("unknown category", where, repr(category_id), remedy)
+            elif len(box) != 4:
+                self._fatal("bad bbox", where, str(entry["bbox"])[:200], "Give [x, y, width, height] in pixels")
+            elif crowd is None or difficult is None:
+                shown = {key: entry.get(key) for key in ("iscrowd", "difficult")}
+                self._fatal("bad flag", where, shown, "Give 0 or 1")
+            elif image_id in index_of:
+                rows.append((box, label_of[category_id], _area(entry), crowd, difficult))
+                origin.append((index_of[image_id], entry))
+            if "id" in entry:
+                number = entry["id"] if is_whole(entry["id"]) else repr(entry["id"])
+                if number in seen:
+                    remedy = "All are kept, under new ids; was one file merged into another twice?"
+                    self.problems.add(Problem("repeated annotation id", self.file, where, number, remedy))
+                seen.add(number)
 
-        records = [record_of[entry["image_id"]] for entry in whole]
-        corners = np.array([entry["bbox"] for entry in whole], np.float64).reshape(-1, 4)
-        corners[:, 2:] += corners[:, :2]
-        sizes = np.array([(record.width, record.height) for record in records]).reshape(-1, 2)
+        objects = np.array(rows, OBJECT)
+        objects["box"][:, 2:] += objects["box"][:, :2]
+        owner = np.array([record for record, _ in origin], np.int64)
 
         def describe(i: int) -> tuple[Path, str, str]:
-            record, entry = records[i], whole[i]
+            record, entry = self.records[owner[i]], origin[i][1]
             name = f"annotation {entry.get('id', '?')} of {Path(record.path).name}"
             return self.file, name, f"x, y, w, h = {entry['bbox']} on {record.width}x{record.height}"
 
-        boxes, keep = valid_boxes(corners, sizes, describe, self.problems)
-        objects: dict[int, list[tuple[Any, ...]]] = {}
-        for i in np.flatnonzero(keep).tolist():
-            entry, (x1, y1, x2, y2) = whole[i], boxes[i].tolist()
-            # COCO's area is that of the outline, and decides between small, medium and large in its AP.
-            area = entry.get("area")
-            area = float(area) if isinstance(area, int | float) and area > 0 else (x2 - x1) * (y2 - y1)
-            flags = bool(entry.get("iscrowd", 0)), bool(entry.get("difficult", 0))
-            row = ((x1, y1, x2, y2), label_of[entry["category_id"]], area, *flags)
-            objects.setdefault(entry["image_id"], []).append(row)
-        for image_id, rows in objects.items():
-            record_of[image_id].objects = np.array(rows, OBJECT)
+        keep = self._place(objects, owner, describe)
+        for i in np.flatnonzero(keep & (objects["area"] == 0)).tolist():
+            file, name, _ = describe(i)
+            value = str(origin[i][1]["area"])[:200]
+            self.problems.add(Problem("area is no positive number", file, name, value, "The box's is taken"))
+
+
+def _area(entry: dict[str, Any]) -> float:
+    """As stated: it is the outline's, and decides between small, medium and large in COCO's AP. NaN where none is, 0
+    where it is no positive number."""
+    if entry.get("area") is None:
+        return math.nan
+    area = _numbers([entry["area"]])
+    return area[0] if area and 0 < area[0] < math.inf else 0.0
+
+
+def _numbers(values: object) -> list[float]:
+    """A list of numbers as floats; an empty one for anything else."""
+    if not isinstance(values, list) or not {int, float}.issuperset(map(type, values)):
+        return []
+    try:
+        return list(map(float, values))
+    except OverflowError:
+        return []
 
 
 def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:

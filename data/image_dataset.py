@@ -26,12 +26,14 @@ from .mosaic import Picture
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .sample import Sample
+from .values import height_width
 
 log = logging.getLogger(__name__)
 
 # float64, so that labels leave `ground_truth` as they came; one array per picture keeps 120k pictures small.
 OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
 CACHES = ("none", "ram", "disk")
+_SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
 _ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
 
 
@@ -87,10 +89,7 @@ class ImageDataset(DetectionDataset):
         cache_dir: str | Path | None = None,
         rectangular: bool = False,
     ):
-        height, width = (size, size) if isinstance(size, int) else tuple(size) if len(size) == 2 else (0, 0)
-        if min(height, width) <= 0:
-            raise ValueError(f"size = {size}: give one number of pixels, or (height, width)")
-        self.split, self.root, self.size = split, Path(root), (height, width)
+        self.split, self.root, self.size = split, Path(root), height_width(size)
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
@@ -169,6 +168,25 @@ class ImageDataset(DetectionDataset):
             sizes.append((boxes[:, 2:] - boxes[:, :2]) * (place.scale_x, place.scale_y))
         return np.concatenate(sizes).astype(np.float32)
 
+    def _place(
+        self, objects: np.ndarray, owner: np.ndarray, describe: Callable[[int], tuple[str | Path, str, object]]
+    ) -> np.ndarray:
+        """Check `objects` [N], each of the record with index `owner` [N], and hand each record its own, in order.
+
+        An area that is not above 0 becomes the box's. Which were kept, bool [N]; the others are in `problems`, as
+        `describe(i)` names them.
+        """
+        sizes = np.array([(record.width, record.height) for record in self.records], np.int64).reshape(-1, 2)[owner]
+        boxes, keep = valid_boxes(objects["box"], sizes, describe, self.problems)
+        stated, areas = objects["area"], (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        rows = np.flatnonzero(keep)[np.argsort(owner[keep], kind="stable")]
+        ends = np.searchsorted(owner[rows], np.arange(len(self.records)), side="right").tolist()
+        checked = objects[rows]
+        checked["box"], checked["area"] = boxes[rows], np.where(stated > 0, stated, areas)[rows]
+        for record, first, end in zip(self.records, [0, *ends], ends, strict=False):
+            record.objects = checked[first:end]
+        return keep
+
     def _present(self, listed: list[str], source: Path) -> list[bool]:
         """Which of the `listed` picture files are there. ValueError unless all are or `allow_missing`."""
         self.expected_images = len(listed)
@@ -176,7 +194,7 @@ class ImageDataset(DetectionDataset):
             raise ValueError(f"{source}: lists no picture. Name a split that has some")
         # One listing of each folder: asking for 120k files one by one takes minutes on a network disk.
         folders = {os.path.dirname(path) for path in listed}
-        files = {os.path.join(f, name) for f in folders if os.path.isdir(f) for name in os.listdir(f)}
+        files = {path for folder in folders for path in _files(folder)}
         present = [path in files for path in listed]
         absent = [path for path, here in zip(listed, present, strict=True) if not here]
         if absent:
@@ -189,6 +207,18 @@ class ImageDataset(DetectionDataset):
         if len(absent) == len(listed) and self._allow_missing:
             raise ValueError(f"{source}: none of its {len(listed)} pictures is there, the first is {listed[0]}")
         return present
+
+
+def _files(folder: str) -> list[str]:
+    """Paths of what is a file in `folder`; a link that leads nowhere is none."""
+    if not os.path.isdir(folder or "."):
+        return []
+    return [os.path.join(folder, entry.name) for entry in os.scandir(folder or ".") if entry.is_file()]
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """What `split` may be called on disk, the likeliest first."""
+    return split, f"{split}2017", *_SPLITS.get(split, ())
 
 
 def valid_boxes(

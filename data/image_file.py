@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 _ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height
+ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2")
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG of several pictures, as phones write them
 
 

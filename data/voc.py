@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ import numpy as np
 
 from .dataset import MissingSplit
 from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
-from .image_file import image_header
+from .image_file import ENDINGS, image_header
 from .problems import Problem
 from .registry import register_dataset
+from .values import class_list, flag, is_side, text_lines
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,7 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+_SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
 
 
 @register_dataset("voc")
@@ -40,17 +43,18 @@ class Voc(ImageDataset):
 
     def __init__(self, split: str, *, class_names: Sequence[str] | None = None, **common: Any):
         super().__init__(split, **common)
-        listed = [(folder, stem) for part in split.split("+") for folder, stem in self._read_list(part)]
-        folders = list(dict.fromkeys(folder for folder, _ in listed))
-        self.class_names = list(class_names) if class_names else self._find_classes(folders)
+        self._unreadable: set[Path] = set()
+        listed = [entry for part in split.split("+") for entry in self._read_list(part)]
+        folders = list(dict.fromkeys(folder for folder, _, _ in listed))
+        given = class_names is not None
+        self.class_names = class_list(class_names, "class_names") if given else self._find_classes(folders)
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
-        pictures = {folder: _pictures(folder) for folder in folders}
-        paths = [pictures[folder].get(stem, str(folder / "JPEGImages" / f"{stem}.jpg")) for folder, stem in listed]
+        paths = [path for _, _, path in listed]
         lists = self.root if "+" in split else self._list_file(split)[1]
         present = self._present(paths, lists)
         self.records = []
         self._from_zero = 0  # boxes whose tool counted pixels from 0
-        for image_id, ((folder, stem), path) in enumerate(zip(listed, paths, strict=True), 1):
+        for image_id, (folder, stem, path) in enumerate(listed, 1):
             if present[image_id - 1]:
                 record = self._read_label(folder / "Annotations" / f"{stem}.xml", image_id, path)
                 self.records += [record] if record else []
@@ -62,18 +66,21 @@ class Voc(ImageDataset):
         folder, _, name = part.strip().rpartition("/")
         return self.root / folder, self.root / folder / "ImageSets" / "Main" / f"{name}.txt"
 
-    def _read_list(self, part: str) -> list[tuple[Path, str]]:
+    def _read_list(self, part: str) -> list[tuple[Path, str, str]]:
+        """(folder, stem, path of the picture) of each line."""
         folder, file = self._list_file(part)
         if not file.is_file():
             found = sorted(path.stem for path in file.parent.glob("*.txt")) if file.parent.is_dir() else []
             remedy = f"There are {', '.join(found)}" if found else "VOC keeps its lists of pictures there"
             raise MissingSplit(f"split {part!r}: no file {file}. {remedy}")
-        # Lists of one class have a second column (1, -1, 0): only the first names the picture.
-        stems = Counter(line.split()[0] for line in file.read_text().splitlines() if line.strip())
+        pictures = _pictures(folder)
+        # Lists of one class have a second column (1, -1, 0), which some name of a picture may end like.
+        lines = text_lines(file)
+        stems = Counter(line if line in pictures else _SECOND_COLUMN.sub("", line) for line in lines)
         for stem, count in stems.items():
             if count > 1:
                 self.problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
-        return [(folder, stem) for stem in stems]
+        return [(folder, s, pictures.get(s, str(folder / "JPEGImages" / f"{s}.jpg"))) for s in stems]
 
     def _find_classes(self, folders: list[Path]) -> list[str]:
         names: set[str] = set()
@@ -81,16 +88,22 @@ class Voc(ImageDataset):
             for file in sorted((folder / "Annotations").glob("*.xml")):
                 root = self._parse(file)
                 names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
+        names.discard("")  # an object without a name, which is refused where it is used
         if names <= set(VOC_CLASSES):
             return list(VOC_CLASSES)
         return sorted(names)
 
     def _parse(self, file: Path) -> ET.Element | None:
         try:
-            return ET.parse(file).getroot()
-        except (ET.ParseError, OSError, ValueError) as error:
+            root = ET.parse(file).getroot()
+            if root.tag != "annotation":
+                raise ValueError(f"its outermost tag is <{root.tag}>, not <annotation>")
+            return root
+        except (ET.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             remedy = "Repair or export it again; for a picture without objects write one without <object>"
-            self._fatal("unreadable label file", file, "", error, remedy)
+            if file not in self._unreadable:
+                self._fatal("unreadable label file", file, "", error, remedy)
+            self._unreadable.add(file)
             return None
 
     def _fatal(self, kind: str, file: Path, record: str, value: object, remedy: str) -> None:
@@ -100,18 +113,24 @@ class Voc(ImageDataset):
         root = self._parse(file)
         if root is None:
             return None
-        width, height = self._size(root, file, path)
+        try:
+            width, height = self._size(root, file, path)
+        except ValueError as error:
+            self._fatal("no size", file, "size", error, "Give the size in the label, or repair the picture")
+            return None
         rows, raw, names = [], [], []
         for i, entry in enumerate(root.findall("object")):
-            name, box = _text(entry, "name"), _corners(entry)
+            name, box, difficult = _text(entry, "name"), _corners(entry), flag(_text(entry, "difficult"))
             if name not in self.class_names:
                 remedy = f"Correct it, or name it in class_names; they are {self.class_names}"
                 self._fatal("unknown class", file, f"object {i}", repr(name), remedy)
             elif box is None:
                 remedy = "It needs xmin, ymin, xmax, ymax in pixels"
                 self._fatal("bad bndbox", file, f"object {i} ({name})", _shown(entry), remedy)
+            elif difficult is None:
+                self._fatal("bad difficult", file, f"object {i} ({name})", _text(entry, "difficult"), "Give 0 or 1")
             else:
-                rows.append((self.class_names.index(name), _text(entry, "difficult") == "1"))
+                rows.append((self.class_names.index(name), difficult))
                 raw.append(box)
                 names.append(f"object {i} ({name})")
 
@@ -139,7 +158,7 @@ class Voc(ImageDataset):
     def _size(self, root: ET.Element, file: Path, path: str) -> tuple[int, int]:
         """(width, height) as labelled; where the label has none, the picture's own."""
         width, height = (_text(root, f"size/{side}") for side in ("width", "height"))
-        if width.isdigit() and height.isdigit() and int(width) and int(height):
+        if width.isdecimal() and height.isdecimal() and is_side(int(width)) and is_side(int(height)):
             return int(width), int(height)
         found, _ = image_header(path)
         value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[0]}x{found[1]} is taken"
@@ -148,9 +167,10 @@ class Voc(ImageDataset):
 
 
 def _pictures(folder: Path) -> dict[str, str]:
-    """{stem: path} of the picture files, which may have any ending."""
+    """{stem: path} of the picture files, which may have any ending; a usual one goes before others, as of notes."""
     pictures = folder / "JPEGImages"
-    names = sorted(os.listdir(pictures)) if pictures.is_dir() else []
+    names = sorted(os.listdir(pictures), reverse=True) if pictures.is_dir() else []
+    names.sort(key=lambda name: name.lower().endswith(ENDINGS))
     return {Path(name).stem: str(pictures / name) for name in names}
 
 

@@ -15,17 +15,16 @@ import numpy as np
 from yaml import YAMLError, safe_load
 
 from .dataset import MissingSplit
-from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
-from .image_file import image_header, upright_size
+from .image_dataset import OBJECT, ImageDataset, Record, split_names
+from .image_file import ENDINGS, image_header, upright_size
 from .problems import Problem
 from .registry import register_dataset
+from .values import class_list, text_lines
 
 log = logging.getLogger(__name__)
 
 YAML = (".yaml", ".yml")
-PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2")
 FOLDERS = ("images/{}", "{}/images")
-ALSO = {"val": ("val", "valid", "validation")}  # names of the split `val` that exporters write
 _STOPS = "Loading it stops a training"
 _LARGEST = 2.0  # a box that ends beyond twice the picture is in pixels, not normalised
 
@@ -60,8 +59,9 @@ class Yolo(ImageDataset):
         super().__init__(split, root=root, **common)
         file = self._find_yaml(yaml)
         content = {} if file is None else _read_yaml(file)
-        self.class_names = list(class_names) if class_names else self._find_names(file, content)
-        if content.get("nc", len(self.class_names)) != len(self.class_names):
+        given = class_names is not None
+        self.class_names = class_list(class_names, "class_names") if given else self._find_names(file, content)
+        if str(content.get("nc") or len(self.class_names)) != str(len(self.class_names)):
             raise ValueError(f"{file}: nc is {content['nc']}, but there are {len(self.class_names)} names. Correct one")
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
         source, listed = self._find_folder() if file is None else self._find_entries(file, content)
@@ -77,8 +77,8 @@ class Yolo(ImageDataset):
 
     def _find_yaml(self, name: str | None) -> Path | None:
         if name is not None:
-            if not (self.root / name).is_file():
-                raise ValueError(f"{self.root / name}: no such file. `yaml` is relative to {self.root}")
+            if not (self.root / str(name)).is_file():
+                raise ValueError(f"{self.root / str(name)}: no such file. `yaml` is relative to {self.root}")
             return self.root / name
         found = sorted(path for path in self.root.iterdir() if path.suffix in YAML)
         if len(found) > 1:
@@ -92,23 +92,20 @@ class Yolo(ImageDataset):
             tried = [self.root / "classes.txt", self.root / "labels" / "classes.txt"]
             for place in tried:
                 if place.is_file():
-                    return [line.strip() for line in place.read_text("utf-8-sig").splitlines() if line.strip()]
+                    return class_list(text_lines(place), str(place))
             remedy = "Give class_names: [first, second], or `names` in the data set's yaml file"
             raise ValueError(
                 f"{file or self.root}: names no class, and there is no {' or '.join(map(str, tried))}. {remedy}"
             )
         if isinstance(names, dict) and set(names) == set(range(len(names))):
             names = [names[k] for k in range(len(names))]
-        if not isinstance(names, list) or not names:
+        if isinstance(names, dict):
             raise ValueError(f"{file}: names = {str(names)[:200]}. Give a list, or one name for each of 0, 1, 2, ...")
-        for k, name in enumerate(names):
-            if isinstance(name, bool) or not isinstance(name, str | int | float) or name in names[:k]:
-                raise ValueError(f"{file}: name {k} is {name!r}. Give each class its own; quote words like no and on")
-        return [str(name) for name in names]
+        return class_list(names, f"{file}: names")
 
     def _find_folder(self) -> tuple[Path, list[str]]:
         """Without a yaml: (folder of the split's pictures, their paths)."""
-        tried = [self.root / place.format(name) for name in ALSO.get(self.split, (self.split,)) for place in FOLDERS]
+        tried = [self.root / place.format(name) for name in split_names(self.split) for place in FOLDERS]
         for folder in tried:
             if folder.is_dir():
                 return folder, _in_folder(folder)
@@ -121,7 +118,7 @@ class Yolo(ImageDataset):
         if not base.is_dir():
             remedy = "Correct it, or remove it where the yaml file lies in the data set's folder"
             raise ValueError(f"{file}: path = {content['path']}: no folder {base}. {remedy}")
-        entry = next((content[name] for name in ALSO.get(self.split, (self.split,)) if content.get(name)), None)
+        entry = next((content[name] for name in split_names(self.split) if content.get(name)), None)
         if entry is None:
             raise MissingSplit(f"split {self.split!r}: {file} names no pictures for it. It holds {_listing(content)}")
         places = []
@@ -162,7 +159,22 @@ class Yolo(ImageDataset):
             )
         elif unlabelled:
             log.warning("%s: %d of %d pictures have no label file: without objects", source, unlabelled, len(pictures))
-        self._place(np.array(rows, np.float64).reshape(-1, 5), origin)
+        owner = np.array([record for record, _ in origin], np.int64)
+
+        def describe(i: int) -> tuple[str, str, str]:
+            record, (x1, y1, x2, y2) = self.records[owner[i]], rows[i][1:]
+            shown = ", ".join(f"{v:g}" for v in ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
+            return (
+                label_file(record.path),
+                f"line {origin[i][1]}",
+                f"x, y, w, h = {shown} of {record.width}x{record.height}",
+            )
+
+        objects = np.zeros(len(rows), OBJECT)
+        table = np.array(rows, np.float64).reshape(-1, 5)
+        scale = np.array([(r.width, r.height, r.width, r.height) for r in self.records]).reshape(-1, 4)[owner]
+        objects["label"], objects["box"], objects["area"] = table[:, 0], table[:, 1:] * scale, np.nan
+        self._place(objects, owner, describe)
 
     def _parse(self, path: str, number: int, line: str) -> tuple[float, ...] | None:
         """(label, x1, y1, x2, y2) of a line; None where a collected problem says what is wrong with it."""
@@ -189,25 +201,6 @@ class Yolo(ImageDataset):
             return label, x - w / 2, y - h / 2, x + w / 2, y + h / 2
         return None
 
-    def _place(self, rows: np.ndarray, origin: list[tuple[int, int]]) -> None:
-        """Check all boxes, rows [N, 5] of label and corners as shares, and hand each record its own."""
-        owner = np.array([record for record, _ in origin], np.int64)
-        sizes = np.array([(record.width, record.height) for record in self.records]).reshape(-1, 2)[owner]
-
-        def describe(i: int) -> tuple[str, str, str]:
-            record = self.records[owner[i]]
-            (x1, y1, x2, y2), size = rows[i, 1:].tolist(), f"{record.width}x{record.height}"
-            shown = ", ".join(f"{v:g}" for v in ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
-            return label_file(record.path), f"line {origin[i][1]}", f"x, y, w, h = {shown} of {size}"
-
-        boxes, keep = valid_boxes(rows[:, 1:] * np.tile(sizes, 2), sizes, describe, self.problems)
-        objects = np.zeros(int(keep.sum()), OBJECT)
-        objects["box"], objects["label"] = boxes[keep], rows[keep, 0]
-        objects["area"] = (boxes[keep, 2:] - boxes[keep, :2]).prod(1)
-        ends = np.searchsorted(owner[keep], np.arange(len(self.records)), side="right").tolist()
-        for record, first, end in zip(self.records, [0, *ends], ends, strict=False):
-            record.objects = objects[first:end]
-
 
 def label_file(picture: str) -> str:
     """Where the label of a picture is: the last folder `images` called `labels`, and .txt."""
@@ -227,6 +220,8 @@ def _read_files(picture: str) -> tuple[tuple[int, int] | ValueError, list[str] |
             return size, file.read().splitlines()
     except FileNotFoundError:
         return size, None
+    except OSError as error:
+        raise ValueError(f"{label_file(picture)}: cannot be read: {error}. Make it a readable text file") from error
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -243,7 +238,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 def _in_folder(folder: Path) -> list[str]:
     """Pictures in `folder` and below, hidden ones left out, and for labels without a picture the one that lacks."""
-    pictures = [path for path in _walk(folder) if path.lower().endswith(PICTURES)]
+    pictures = [path for path in _walk(folder) if path.lower().endswith(ENDINGS)]
     labelled = {label_file(path) for path in pictures}
     top = os.path.abspath(folder)
     labels = os.path.dirname(label_file(os.path.join(top, "a")))
@@ -253,8 +248,14 @@ def _in_folder(folder: Path) -> list[str]:
 
 def _walk(folder: Path) -> Iterable[str]:
     for place, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
         yield from (os.path.join(place, name) for name in names if not name.startswith("."))
+
+
+def _leads_back(place: str, name: str) -> bool:
+    """A link to a folder that it lies in: following it would never end."""
+    link = os.path.join(place, name)
+    return os.path.islink(link) and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(link))
 
 
 def _is_label(path: str) -> bool:
@@ -268,7 +269,7 @@ def _is_label(path: str) -> bool:
 
 def _in_list(file: Path, base: Path) -> list[str]:
     """Pictures that a list names, relative to its folder or to `base`: where the first one is."""
-    lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    lines = text_lines(file)
     places = [place for place in (file.parent, base) if lines and (place / lines[0]).is_file()]
     return [os.path.abspath((places or [file.parent])[0] / line) for line in lines]
 

@@ -1,6 +1,7 @@
 """COCO labels: what is read, what is mapped, and what is refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -88,6 +89,47 @@ def test_bad_boxes_are_counted_and_named(coco_folder, box, kind, kept):
         assert "instances_train.json: annotation 2 of a.png" in str(problem) and "on 40x30" in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [("0", 0), ("1", 1), (True, 1), (None, 0), ("false", 0), ("True", 1), (1, 1), (0.0, 0)]
+)
+def test_flags_are_read_as_they_were_meant(coco_folder, written, read):
+    root = coco_folder(change=lambda c: c["annotations"][0].update(iscrowd=written, difficult=written))
+    (box,) = coco(root).ground_truth()["annotations"]
+    assert (box["iscrowd"], box["difficult"]) == (read, read)
+
+
+@pytest.mark.parametrize("area", [0, -3, "12", float("nan"), float("inf"), 10**400, True])
+def test_areas_that_are_none_are_named(coco_folder, area):
+    problems = Problems()
+    dataset = coco(coco_folder(change=lambda c: c["annotations"][0].update(area=area)), problems=problems)
+    assert [a["area"] for a in dataset.ground_truth()["annotations"]] == [120]
+    assert problems.counts() == {"area is no positive number": 1}
+    assert str(area)[:9] in str(problems.items[0]) and "annotation 1 of a.png" in str(problems.items[0])
+
+
+@pytest.mark.parametrize("area", [None, 7])
+def test_areas_may_be_left_out(coco_folder, area):
+    problems = Problems()
+    dataset = coco(coco_folder(change=lambda c: c["annotations"][0].update(area=area)), problems=problems)
+    assert [a["area"] for a in dataset.ground_truth()["annotations"]] == [area or 120] and not problems.items
+
+
+def test_objects_go_to_their_pictures_in_any_order(coco_folder):
+    images = {"a.png": [(1, [1, 1, 4, 4]), (2, [2, 2, 4, 4])], "b.png": [], "c.png": [(1, [3, 3, 4, 4])]}
+
+    ids = {1: 7, 2: 0, 3: 3}
+
+    def shuffle(content):
+        content["annotations"] = [content["annotations"][k] for k in (2, 1, 0)]
+        for annotation in content["annotations"]:
+            annotation["image_id"] = ids[annotation["image_id"]]
+        for image in content["images"]:
+            image["id"] = ids[image["id"]]
+
+    truth = coco(coco_folder(images=images, change=shuffle)).ground_truth()
+    assert [(a["image_id"], a["bbox"][0]) for a in truth["annotations"]] == [(7, 2), (7, 1), (3, 3)]
+
+
 def test_strict_refuses_what_would_be_dropped(coco_folder):
     root = coco_folder(images={"a.png": [(1, [1, 2, 0, 4])]})
     with pytest.raises(ValueError, match="annotation 1 of a.png: box without size"):
@@ -102,10 +144,24 @@ def test_strict_refuses_what_would_be_dropped(coco_folder):
         (lambda c: c["annotations"][0].update(category_id=9), "annotation 1: unknown category: 9"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 1: bad bbox: \[1, 2, 3\]"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, "4"]), "annotation 1: bad bbox"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "annotation 1: bad bbox: .*Give"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, True]), "annotation 1: bad bbox"),
+        (lambda c: c["annotations"][0].update(image_id="1"), "annotation 1: unknown image: '1'. Give .*whole number"),
+        (lambda c: c["annotations"][0].update(category_id=True), "annotation 1: unknown category: True"),
+        (lambda c: c["annotations"][0].update(iscrowd="maybe"), "annotation 1: bad flag: {'iscrowd': 'maybe'.*0 or 1"),
+        (lambda c: c["annotations"][0].update(difficult=2), "annotation 1: bad flag: .*'difficult': 2"),
         (lambda c: c["annotations"][0].pop("bbox"), r"annotations\[0\]: incomplete entry"),
         (lambda c: c["images"].append(dict(c["images"][0])), "image a.png: bad image id: 1"),
+        (lambda c: c["images"][0].update(file_name=5), "image 1: bad file name: 5. Give it as a string"),
+        (lambda c: c["images"][0].update(file_name=""), "image 1: bad file name: ''"),
+        (lambda c: c["images"][0].update(file_name="."), "listed pictures are missing"),
+        (lambda c: c["images"][0].update(id="1"), "image a.png: bad image id: '1'"),
+        (lambda c: c["images"][0].update(width=10**30), "image a.png: bad image size"),
+        (lambda c: c["images"][0].update(width=True), r"image a.png: bad image size: \(True, 30\)"),
         (lambda c: c["images"][0].update(width=0), r"image a.png: bad image size: \(0, 30\)"),
         (lambda c: c["categories"].append({"id": 1, "name": "cow"}), "category 'cow': bad category id"),
+        (lambda c: c["categories"].append({"id": 3, "name": "cat"}), "category 3: bad category name: 'cat'. Give each"),
+        (lambda c: c["categories"][0].update(name=None), "category 1: bad category name: None"),
         (lambda c: c.pop("annotations"), "has no list 'annotations'"),
         (lambda c: c["categories"].clear(), "names no category"),
         (lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no picture"),
@@ -162,6 +218,37 @@ def test_layouts(coco_folder, tmp_path):
     assert dataset.ground_truth()["images"][0]["file_name"] == "photos/a.png" and dataset[0].x.any()
 
 
+@pytest.mark.parametrize("folder", ["val", "val2017", "valid", "validation"])
+def test_other_names_of_a_split(coco_folder, folder):
+    root = coco_folder(folder)
+    (root / "annotations" / f"instances_{folder}.json").rename(root / folder / "_annotations.coco.json")
+    assert coco(root, "val").ground_truth()["images"][0]["file_name"] == f"{folder}/a.png"
+
+
+@pytest.mark.parametrize("argument", ["annotations", "images"])
+@pytest.mark.parametrize("value", ["train", {"train": 5}, {"train": None}])
+def test_places_are_named_for_each_split(coco_folder, argument, value):
+    with pytest.raises(ValueError, match=f"{argument} = .*give a path for each split"):
+        coco(coco_folder(), **{argument: value})
+
+
+def test_what_is_no_file_is_missing(coco_folder):
+    root = coco_folder(images={"a.png": [], "b.png": [], "c.png": []})
+    for name in ("a.png", "b.png"):
+        (root / "train" / name).unlink()
+    (root / "train" / "a.png").symlink_to("nowhere")
+    (root / "train" / "b.png").mkdir()
+    with pytest.raises(ValueError, match=r"2 of 3 listed pictures are missing: .*a\.png"):
+        coco(root)
+
+
+def test_root_is_the_working_folder(coco_folder, monkeypatch):
+    root = coco_folder()
+    (root / "train" / "a.png").rename(root / "a.png")
+    monkeypatch.chdir(root)
+    assert coco(".")[0].x.any()
+
+
 def test_picture_of_another_size(coco_folder, write_picture):
     root = coco_folder()
     write_picture(root / "train" / "a.png", 30, 40)
@@ -174,9 +261,11 @@ def test_size(coco_folder, size, shape):
     assert create_dataset("coco", "train", root=coco_folder(), size=size)[0].x.shape == (3, *shape)
 
 
-@pytest.mark.parametrize("size", [0, [3], [10, -1]])
+@pytest.mark.parametrize(
+    "size", [0, [3], [10, -1], "abc", "64", ["a", "b"], [None, 3], 64.5, [64.0, 64], True, {"h": 3}]
+)
 def test_bad_size(coco_folder, size):
-    with pytest.raises(ValueError, match="size ="):
+    with pytest.raises(ValueError, match=f"size = {re.escape(repr(size))}: give one number of pixels"):
         create_dataset("coco", "train", root=coco_folder(), size=size)
 
 

@@ -55,6 +55,32 @@ def test_class_names(voc_folder):
         voc(root, class_names=["cat"])
 
 
+@pytest.mark.parametrize("names", ["dog", {0: "dog"}, 5, [], ["dog", "dog"], ["dog", True], ["dog", None], ["dog", ""]])
+def test_bad_class_names(voc_folder, names):
+    root = voc_folder({"train": {"a": [("dog", (1, 1, 9, 9), 0)]}})
+    with pytest.raises(ValueError, match="class_names( =|: name 1 is ).*[Gg]ive"):
+        voc(root, class_names=names)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("true", 1), ("True", 1), ("yes", 1), (" 1 ", 1), ("false", 0), ("", 0), ("Unspecified", 0), ("2", None)],
+)
+def test_difficult_is_read_as_it_was_meant(voc_folder, written, read):
+    root = voc_folder({"train": {"a": [("cell", (1, 1, 9, 9), written)]}})
+    if read is None:
+        with pytest.raises(ValueError, match=r"a\.xml: object 0 \(cell\): bad difficult: 2. Give 0 or 1"):
+            voc(root)
+    else:
+        assert [a["difficult"] for a in voc(root).ground_truth()["annotations"]] == [read]
+
+
+def test_object_without_a_name_makes_no_class(voc_folder):
+    root = voc_folder({"train": {"a": [("cell", (1, 1, 9, 9), 0)], "b": [("", (1, 1, 9, 9), 0)]}})
+    with pytest.raises(ValueError, match=r"b\.xml: object 0: unknown class: ''.*\['cell'\]"):
+        voc(root)
+
+
 def test_own_classes_come_from_all_labels(voc_folder):
     splits = {"train": {"a": [("zebra", (1, 1, 9, 9), 0)]}, "val": {"b": [("cat", (1, 1, 9, 9), 0)]}}
     root = voc_folder(splits)
@@ -74,6 +100,23 @@ def test_missing_and_broken_labels(voc_folder):
     )
     with pytest.raises(ValueError, match=r"b\.xml: object 0 \(cat\): bad bndbox: none"):
         voc(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<html/>", "its outermost tag is <html>, not <annotation>"),
+        ('<?xml version="1.0" encoding="nope"?><annotation/>', "unknown encoding: nope"),
+    ],
+)
+def test_labels_of_another_kind(voc_folder, text, message):
+    root = voc_folder({"train": {"a": [("cell", (1, 1, 9, 9), 0)]}})
+    (root / "Annotations" / "a.xml").write_text(text)
+    with pytest.raises(ValueError, match=rf"a\.xml: unreadable label file: {message}"):
+        voc(root)
+    problems = Problems(collect=True)
+    voc(root, problems=problems)
+    assert problems.counts() == {"unreadable label file": 1}  # once, although classes and boxes are read from it
 
 
 def test_label_without_size_takes_the_pictures(voc_folder):
@@ -104,6 +147,25 @@ def test_lists(voc_folder):
     (main / "none.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"none\.txt: lists no picture"):
         voc(root, "none")
+
+
+def test_names_in_lists(voc_folder):
+    """A mark of order, lines of Windows, spaces in names, and the second column of lists of one class."""
+    stems = ["bl\u00fct", "my photo", "photo 1", "plain"]
+    root = voc_folder({"train": {stem: [] for stem in stems}})
+    file = root / "ImageSets" / "Main" / "train.txt"
+    file.write_bytes("\r\n".join(["bl\u00fct  1", "my photo  -1", "photo 1", "plain"]).encode("utf-8-sig"))
+    assert [Path(record.path).stem for record in voc(root).records] == stems
+    file.write_bytes(b"bl\xfct\n")
+    with pytest.raises(ValueError, match=r"train\.txt: not a text file in UTF-8"):
+        voc(root)
+
+
+def test_notes_beside_pictures(voc_folder):
+    root = voc_folder({"train": {"a": []}})
+    for ending in ("json", "a", "zip"):
+        (root / "JPEGImages" / f"a.{ending}").write_text("no picture")
+    assert voc(root)[0].x.any()
 
 
 def test_joined_lists(voc_folder, tmp_path):

@@ -208,6 +208,44 @@ def test_bad_yaml(yolo_folder, yaml, error, message):
         yolo(root)
 
 
+@pytest.mark.parametrize("nc", ['"2"', "", "2"])
+def test_number_of_classes(yolo_folder, nc):
+    root = yolo_folder({"train": {"a": BOX}}, f"train: images/train\nnames: [cat, dog]\nnc: {nc}")
+    assert yolo(root).class_names == ["cat", "dog"]
+
+
+def test_bad_class_names(yolo_folder):
+    root = yolo_folder({"train": {"a": BOX}})
+    with pytest.raises(ValueError, match=r"class_names = cat. Give a list"):
+        yolo(root, class_names="cat")
+
+
+def test_links_that_lead_back(yolo_folder):
+    root = yolo_folder({"train": {"a": BOX, "b": BOX}})
+    (root / "images" / "train" / "up").symlink_to("..")
+    (root / "images" / "train" / "self").symlink_to(".")
+    (root / "elsewhere").mkdir()
+    (root / "images" / "train" / "a.png").rename(root / "elsewhere" / "c.png")
+    (root / "labels" / "train" / "a.txt").unlink()
+    (root / "images" / "train" / "linked").symlink_to("../../elsewhere")
+    assert names(yolo(root)) == ["images/train/b.png", "images/train/linked/c.png"]
+
+
+@pytest.mark.parametrize("entry", ["images/train/a.png", "list.txt"])
+def test_list_that_is_no_text(yolo_folder, entry):
+    root = yolo_folder({"train": {"a": BOX}}, f"train: {entry}\nnames: [cat, dog]")
+    (root / "list.txt").write_bytes(b"images/bl\xfct.jpg")
+    with pytest.raises(ValueError, match=f"{entry}: not a text file in UTF-8"):
+        yolo(root)
+
+
+def test_label_that_cannot_be_read(yolo_folder):
+    root = yolo_folder({"train": {"a": None}})
+    (root / "labels" / "train" / "a.txt").mkdir()
+    with pytest.raises(ValueError, match=r"labels/train/a\.txt: cannot be read"):
+        yolo(root)
+
+
 def test_no_label_file_at_all(yolo_folder, caplog):
     root = yolo_folder({"train": {"a": None, "b": None}})
     with pytest.raises(ValueError, match="no label files: none of 2 pictures has one; the first .*labels/train/a.txt"):
