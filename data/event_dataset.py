@@ -20,6 +20,7 @@ from .names import did_you_mean, reject_unknown
 from .problems import Problems
 from .representations import build_representation
 from .sample import Placement, Sample
+from .values import height_width
 
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
 SAMPLINGS = ("random", "sequential")
@@ -254,9 +255,7 @@ class EventDataset(DetectionDataset):
                 raise ValueError(f"split {self.split!r}: clips of different sensors ({found}). Set `size`")
             ((height, width),) = sensors
             return (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE), 1
-        if len(size) != 2 or min(size) <= 0:
-            raise ValueError(f"size = {list(size)}: give (height, width) in pixels")
-        height, width = (int(s) for s in size)
+        height, width = height_width(size)
         if self.representation.picture:
             return (height, width), 1
         # One number for all clips: an object keeps its size from clip to clip.

@@ -27,6 +27,7 @@ from .event_windows import WINDOW
 from .events.boxes import check_boxes
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .values import height_width
 
 if TYPE_CHECKING:
     from .events.hdf5 import ArrayFile  # h5py is slow to import
@@ -91,7 +92,7 @@ class Rvt(EventDataset):
         if len(shapes) > 1:
             raise ValueError(f"{folder}: frames of several shapes: {shapes}. Make one data set of each")
         ((channels, height, width),) = shapes
-        size = size or (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+        size = height_width(size) if size is not None else (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
         form = {"name": _FORMS[match[1]], "bins": int(match[2])}
         common: dict[str, Any] = {"num_steps": num_steps, "sampling": sampling, "size": size, "augment": augment}
         common |= {"newest_first": newest_first, "problems": self._problems}

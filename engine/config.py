@@ -160,7 +160,7 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     kwargs = {"root": plain["root"], "allow_missing": plain["allow_missing"], **plain["args"]}
     if plain["size"] is not None:
         size = plain["size"]
-        kwargs["size"] = (size, size) if isinstance(size, int) else tuple(size)
+        kwargs["size"] = (size, size) if isinstance(size, int) else size
     if augment and plain["augment"]:
         kwargs["augment"] = plain["augment"]
     if plain["cache"] != "none":

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data import list_datasets
+from data.values import height_width
 from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.protocols import get_protocol
 from models import create_model, list_models
@@ -53,6 +54,13 @@ def test_overrides_win_and_are_typed():
     assert cfg.train.epochs == 7 and cfg.name == "demo"
     assert model_kwargs(cfg, 2, 2)["neuron"] == {"name": "lif", "tau": 2.0}
     assert dataset_kwargs(cfg)[1]["size"] == (64, 64)
+
+
+@pytest.mark.parametrize("size", ["abc", "320.5", "[a, b]", "[320]", "true", "{a: 1}"])
+def test_bad_sizes_are_refused_as_they_were_given(size):
+    cfg = load_config("configs/demo.yaml", [f"data.size={size}"])
+    with pytest.raises(ValueError, match="size = .*(abc|320|a|True).*: give one number of pixels"):
+        height_width(dataset_kwargs(cfg)[1]["size"])
 
 
 def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
