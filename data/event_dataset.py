@@ -19,8 +19,9 @@ from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
 from .problems import Problems
 from .representations import build_representation
+from .representations.base import check_numbers
 from .sample import Placement, Sample
-from .values import height_width
+from .values import class_list, flag, height_width, is_whole
 
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
 SAMPLINGS = ("random", "sequential")
@@ -63,7 +64,7 @@ class EventDataset(DetectionDataset):
     size:           (height, width) of x; None: the sensor's, filled up at the right and bottom to multiples of 32
     augment:        options of `EventAugment`, such as {"hflip": 0.5}; in sequential sampling drawn once per recording
     newest_first:   the steps in reversed order, which the published SpikeYOLO loader gives by mistake
-    pad:            value of `x` beyond the sensor; None: that of a pixel without events
+    pad:            value of `x` beyond the sensor, one that its type holds; None: that of a pixel without events
     allow_missing:  leave out recordings whose file is absent; their samples still count in `expected_images`
 
     Where the sensor is larger than `size`, coordinates are divided by the smallest whole number that makes it fit and
@@ -89,25 +90,27 @@ class EventDataset(DetectionDataset):
         size: Sequence[int] | None = None,
         augment: dict[str, Any] | None = None,
         newest_first: bool = False,
-        pad: int | None = None,
+        pad: float | None = None,
         problems: Problems | None = None,
     ):
-        self.split, self.class_names, self.num_steps = split, list(class_names), num_steps
+        check_numbers("events", 1, num_steps=num_steps)
+        check_numbers("events", 0.0, window_ms=window_ms)
+        self.split, self.class_names, self.num_steps = split, class_list(class_names, "classes"), num_steps
         self.expected_images = expected_images
         self.problems = Problems() if problems is None else problems
         self._window_us = round(window_ms * 1e3)
-        if not 0 < num_steps <= self._window_us:
+        if num_steps > self._window_us:
             raise ValueError(f"num_steps = {num_steps} does not fit a window of {window_ms} ms")
         self.representation = build_representation(representation, num_steps)
         self.channels, self.scale = self.representation.channels, self.representation.scale
-        self._pad = self.representation.empty if pad is None else pad
-        if pad is not None and not 0 <= pad <= 255:
-            raise ValueError(f"pad = {pad}: give 0 to 255")
+        self._pad = self.representation.empty if pad is None else _checked_pad(pad, self.representation.dtype)
         if sampling not in SAMPLINGS:
             near = did_you_mean(sampling, SAMPLINGS) or "."
             raise ValueError(f"sampling = {sampling!r}{near} There are {', '.join(SAMPLINGS)}")
         self.sequential = sampling == "sequential"
-        self._newest_first = newest_first
+        if (newest := flag(newest_first)) is None:
+            raise ValueError(f"newest_first = {newest_first!r}: give true or false")
+        self._newest_first = newest
         self._augment = _event_augment(augment)
         self._clips = clips
         self._recent: dict[int, None] = {}  # clips with an open map, the latest used last
@@ -295,6 +298,18 @@ def _xyxy(rows: np.ndarray) -> np.ndarray:
     corners[:, 2] += rows["w"]
     corners[:, 3] += rows["h"]
     return corners
+
+
+def _checked_pad(pad: object, dtype: type[np.generic]) -> float:
+    """`pad`. ValueError for a value that `dtype` does not hold."""
+    if issubclass(dtype, np.floating):
+        if (is_whole(pad) or isinstance(pad, float)) and np.isfinite(pad):
+            return pad
+        raise ValueError(f"pad = {pad!r}: give a number")
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    if is_whole(pad) and limits.min <= pad <= limits.max:
+        return pad
+    raise ValueError(f"pad = {pad!r}: give a whole number from {limits.min} to {limits.max}")
 
 
 def _event_augment(options: dict[str, Any] | None) -> EventAugment | None:

@@ -19,6 +19,7 @@ from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .split_folders import split_folders
+from .values import class_list, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -163,17 +164,19 @@ class Gen1(EventDataset):
 
 def _class_numbers(classes: Sequence[str], label_names: Sequence[str] | None) -> np.ndarray:
     """Our class of each id in the label files; -1: left out."""
-    names = list(classes if label_names is None else label_names)
+    classes = class_list(classes, "classes")
+    names = classes if label_names is None else list(label_names)
     for name in classes:
         if name not in names:
             near = did_you_mean(name, names) or "."
             raise ValueError(f"classes: the labels have no class {name!r}{near} They are {', '.join(names)}")
-    return np.array([list(classes).index(name) if name in classes else -1 for name in names])
+    return np.array([classes.index(name) if name in classes else -1 for name in names])
 
 
 def _height_width(sensor: Sequence[int] | None) -> tuple[int, int] | None:
     if sensor is None:
         return None
-    if len(sensor) != 2 or not all(isinstance(n, int) and 0 < n <= 1 << 14 for n in sensor):
-        raise ValueError(f"sensor = {list(sensor)}: give (height, width) in pixels")
+    pair = isinstance(sensor, Sequence) and len(sensor) == 2
+    if not pair or not all(is_whole(n) and 0 < n <= 1 << 14 for n in sensor):
+        raise ValueError(f"sensor = {sensor!r}: give (height, width) in pixels")
     return sensor[0], sensor[1]

@@ -21,6 +21,7 @@ from .events.boxes import BOX_DTYPE
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .values import class_list
 
 SENSOR = 180, 240  # height, width of the part of the ATIS that shows the screen
 NOMINAL_US = 300_000  # label time in the ground truth: recordings are that long, but for some ms
@@ -60,7 +61,7 @@ class NCaltech101(EventDataset):
         self.root, self._whole = Path(root), window_ms is None
         problems = Problems() if problems is None else problems
         found = self._class_folders()
-        names = [name for name in found if name != BACKGROUND] if classes is None else list(classes)
+        names = [name for name in found if name != BACKGROUND] if classes is None else class_list(classes, "classes")
         for name in names:
             if name not in found or name == BACKGROUND:
                 raise ValueError(f"classes: {self.root} has no class {name!r}{did_you_mean(name, found) or '.'}")

@@ -27,7 +27,7 @@ from .event_windows import WINDOW
 from .events.boxes import check_boxes
 from .problems import Problem, Problems
 from .registry import register_dataset
-from .values import height_width
+from .values import class_list, height_width
 
 if TYPE_CHECKING:
     from .events.hdf5 import ArrayFile  # h5py is slow to import
@@ -69,6 +69,7 @@ class Rvt(EventDataset):
         allow_missing: bool = False,
         problems: Problems | None = None,
     ):
+        classes = class_list(classes, "classes")
         self._problems = Problems() if problems is None else problems
         self._allow_missing, self._num_classes, self._expected = allow_missing, len(classes), 0
         for name in _OF_EVENTS:

@@ -140,6 +140,12 @@ def test_pad_fills_what_is_beyond_the_sensor(turning):
     assert (build(turning, representation="last_event", size=(320, 320))[0].x[:, :, :33] == 127).all()
 
 
+def test_pad_may_be_what_the_type_of_the_frames_holds(turning):
+    for form, pad in (("voxel_grid", -0.5), ("mixed_density", -3)):
+        x = build(turning, representation=form, pad=pad)[0].x
+        assert (x[..., 240:, :] == pad).all() and (x[..., :240, 304:] == pad).all() and (x[..., 0, 0] == 0).all()
+
+
 def test_last_event_frames_are_mirrored_with_their_boxes(turning):
     sample = build(turning, representation="last_event", size=(240, 304), augment={"hflip": 1.0, "translate": 0.0})[0]
     assert sample.boxes.tolist() == [[196, 60, 204, 66]] and (sample.x[:, 0, 62, 200] != 127).all()
@@ -386,7 +392,17 @@ def test_an_unknown_class_names_the_file(root):
         ({"window_ms": 0.002}, "does not fit a window"),
         ({"representation": {"name": "counts", "clip": 300}}, "clip = 300"),
         ({"representation": "count"}, "representation 'count', did you mean 'counts'"),
-        ({"pad": 256}, "pad = 256"),
+        ({"num_steps": 2.5}, "num_steps = 2.5: give a whole number"),
+        ({"window_ms": "long"}, "window_ms = 'long': give a number"),
+        ({"newest_first": "maybe"}, "newest_first = 'maybe': give true or false"),
+        ({"classes": "car"}, "classes = car. Give a list"),
+        ({"classes": ["car", "car"]}, "classes: name 1 is 'car'"),
+        ({"sensor": 240}, "sensor = 240: give"),
+        ({"pad": 256}, "pad = 256: give a whole number from 0 to 255"),
+        ({"pad": 0.5}, "pad = 0.5: give a whole number"),
+        ({"pad": "gray"}, "pad = 'gray'"),
+        ({"pad": 200, "representation": "mixed_density"}, "pad = 200: give a whole number from -128 to 127"),
+        ({"pad": float("nan"), "representation": "voxel_grid"}, "pad = nan: give a number"),
         ({"size": (0, 320)}, "size ="),
         ({"size": (1, 2, 3)}, "size ="),
         ({"augment": {"hflp": 0.5}}, "'hflp', did you mean 'hflip'"),
