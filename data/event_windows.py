@@ -25,16 +25,15 @@ def sequential_windows(clip: int, times: np.ndarray, window_us: int, first_id: i
     nearest to `window_us`. So no label is moved and no event is seen twice, and a piece is as long as `window_us`
     wherever labels come at its multiples.
     """
-    windows = []
-    before = min(0, int(times[0]) - 1)
-    for k, time in enumerate(np.asarray(times).tolist()):
-        count = max(1, round((time - before) / window_us))
-        edges = before + (time - before) * np.arange(count + 1) // count
-        piece = np.zeros(count, WINDOW)
-        piece["t0"], piece["t1"] = edges[:-1], edges[1:]
-        piece["image_id"][-1] = first_id + k
-        windows.append(piece)
-        before = time
-    out = np.concatenate(windows)
+    times = np.asarray(times, np.int64)
+    before = np.concatenate([[min(0, int(times[0]) - 1)], times[:-1]])
+    span = times - before
+    count = np.maximum(np.rint(span / window_us).astype(np.int64), 1)  # pieces up to each label
+    last = np.cumsum(count) - 1  # the piece that ends at each label
+    before, span, number = (np.repeat(a, count) for a in (before, span, count))
+    piece = np.arange(len(number)) - np.repeat(last + 1 - count, count)  # 0, 1, ... up to each label
+    out = np.zeros(len(number), WINDOW)
     out["clip"], out["start"][0] = clip, True
+    out["t0"], out["t1"] = before + span * piece // number, before + span * (piece + 1) // number
+    out["image_id"][last] = first_id + np.arange(len(times))
     return out
