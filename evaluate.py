@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (out / "pictures").mkdir(exist_ok=True)
     for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
-        write_png(picture, str(out / "pictures" / f"{split}_{i}.png"))
+        write_png(picture, str(out / "pictures" / f"{split.replace('/', '_')}_{i}.png"))
     if args.plots:
         plot(evaluator, out)
     print(table(metrics, out))

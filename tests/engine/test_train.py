@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -164,6 +165,15 @@ def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys
     assert (out / "precision_recall.png").exists() and (out / "confusion.png").exists()
     printed = capsys.readouterr().out
     assert "AP50" in printed and str(out) in printed and written["rule"] in printed
+
+
+def test_pictures_of_a_split_in_a_folder_below(tiny, scenes, tmp_path):
+    """As VOC2007/test is one."""
+    shutil.copytree(scenes, tmp_path / "data" / "year")
+    splits = [f"data.{name}_split=year/{name}" for name in ("train", "val", "test")]
+    run = train.main([tiny, f"data.root={tmp_path / 'data'}", *splits, "train.epochs=1"])
+    evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "1"])
+    assert [path.name for path in (run / "pictures").iterdir()] == ["year_test_0.png"]
 
 
 def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
