@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from .event_windows import WINDOW, label_windows, sequential_windows
 from .events import EventReader, Events, audit_events
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
-from .problems import Problems
+from .problems import Problem, Problems
 from .representations import build_representation
 from .representations.base import check_numbers
 from .sample import Placement, Sample
@@ -262,7 +263,13 @@ class EventDataset(DetectionDataset):
         if self.representation.picture:
             return (height, width), 1
         # One number for all clips: an object keeps its size from clip to clip.
-        return (height, width), max(max(-(-h // height), -(-w // width)) for h, w in sensors)
+        factor = max(max(-(-h // height), -(-w // width)) for h, w in sensors)
+        if len(sensors) > 1:
+            counts = Counter(f"{w}x{h}" for h, w in (clip.sensor for clip in self._clips))
+            what = ", ".join(f"{count} of {sensor}" for sensor, count in counts.items())
+            remedy = f"All coordinates are divided by {factor}; leave recordings of another sensor out"
+            self.problems.add(Problem("recordings of several sensors", f"split {self.split!r}", "", what, remedy))
+        return (height, width), factor
 
     def _reader(self, number: int) -> Recording:
         """The reader of a clip; the map of the one longest unused is given back."""

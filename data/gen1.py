@@ -6,24 +6,25 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .dataset import MissingSplit
 from .event_dataset import Clip, EventDataset
-from .events import EventReader, LazyReader, audit_events, open_dat, open_events, read_boxes
+from .events import DatReader, EventReader, LazyReader, audit_events, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
-from .split_folders import split_folders
+from .split_folders import missing_folder, split_folders
 from .values import class_list, is_whole
 
 log = logging.getLogger(__name__)
 
 LABELS = "_bbox.npy"
+CLOSE_US = 1000  # labels of 1 Hz or more lie no farther apart where their times are ms
 RECORDINGS = ("_td.dat", "_td.dat.h5", "_td.h5", "_td.hdf5", "_td.raw", "_td.npz")  # the first one there is read
 
 
@@ -80,12 +81,37 @@ class Gen1(EventDataset):
         return list(self._files)
 
     def audit(self, recording: Path, problems: Problems) -> None:
-        audit_events(recording, problems, self._sensors.get(recording.parent))
+        last = audit_events(recording, problems, self._sensors.get(recording.parent))
+        clip = next((clip for clip in self._clips if clip.reader.path == recording), None)
+        if clip and last is not None and not isinstance(clip.reader, DatReader):
+            self._report_late(clip, super()._cut_clip(0, clip, 1), last, problems)
+
+    def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
+        windows = super()._cut_clip(number, clip, first_id)
+        if isinstance(clip.reader, DatReader) and len(clip.reader):  # the others are not opened yet
+            last = None
+            # ValueError: of a damaged recording, which says so when it is read.
+            with suppress(ValueError):
+                last = None if clip.reader.ends_after(int(windows["t0"].max())) else clip.reader.t_last
+            clip.reader.close()
+            if last is not None:
+                self._report_late(clip, windows, last, self._problems)
+        return windows
+
+    @staticmethod
+    def _report_late(clip: Clip, windows: np.ndarray, last_us: int, problems: Problems) -> None:
+        """Add the label times whose window begins after the last event, a line for all."""
+        late = windows["t1"][(windows["t0"] >= last_us) & (windows["image_id"] > 0)]
+        if len(late):
+            what = f"the last event is at {last_us} us; {len(late)} of {len(clip.times)} samples begin after it"
+            remedy = "They are kept and see no events: copy the recording again, or correct the label times"
+            record = f"label time {late[0]} us"
+            problems.add(Problem("labels after the recording", clip.reader.path, record, what, remedy))
 
     def _read_folder(self, folder: Path) -> list[Clip]:
         """The clips of a folder, in natural order of their names."""
         if not folder.is_dir():
-            raise MissingSplit(f"{folder}: no such folder. `root` holds a folder per split: train, val, test")
+            raise missing_folder(folder)
         names = {path.name for path in folder.iterdir()}
         endings = (LABELS, *RECORDINGS)
         stems = {name.removesuffix(ending) for name in names for ending in endings if name.endswith(ending)}
@@ -118,6 +144,10 @@ class Gen1(EventDataset):
         before = len(self._problems.items)
         boxes = read_boxes(labels, width, height, len(self._names), self._problems)
         negative = len(boxes) == 0 and len(self._problems.items) == before
+        steps = np.diff(np.unique(boxes["t"]))
+        if len(steps) and (spacing := np.median(steps)) <= CLOSE_US:
+            remedy = "They are read as us: if they are ms, multiply them by 1000"
+            self._problems.add(Problem("label times close together", labels, "", f"{spacing:g} us apart", remedy))
         boxes = self._labels(boxes, width, height)
         times = np.unique(boxes["t"])
         self._expected += 1 if negative else len(times)

@@ -20,13 +20,13 @@ from zlib import error as ZlibError
 
 import numpy as np
 
-from .dataset import MissingSplit
 from .event_augment import Change
 from .event_dataset import STRIDE, Clip, EventDataset
 from .event_windows import WINDOW
 from .events.boxes import check_boxes
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .split_folders import missing_folder
 from .values import class_list, height_width
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Rvt(EventDataset):
                 raise ValueError(f"augment: {name} changes events, and these are frames already. Leave it out")
         folder = Path(root) / split
         if not folder.is_dir():
-            raise MissingSplit(f"{folder}: no such folder. `root` holds a folder per split: train, val, test")
+            raise missing_folder(folder)
         sequences = sorted(path for path in folder.iterdir() if path.is_dir())
         representation = representation or _only_folder(folder, sequences)
         match = _FOLDER.fullmatch(representation)

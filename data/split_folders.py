@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from .dataset import MissingSplit
 from .names import did_you_mean
 
 # Which folders make a split; a split or a name that is not here is read from the folder of its name.
@@ -30,3 +32,11 @@ def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
     if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
         raise ValueError(f"splits: {split!r} = {folders}: give the name of a folder, or a list of names")
     return list(dict.fromkeys(folder.strip() for folder in folders))
+
+
+def missing_folder(folder: Path) -> MissingSplit:
+    """For a folder of a split that is not there; names a `root` near by that has it."""
+    root, split = folder.parent, folder.name
+    near = [root.parent, *(sorted(root.iterdir()) if root.is_dir() else [])]
+    found = next((f", did you mean root = {path}?" for path in near if (path / split).is_dir()), ".")
+    return MissingSplit(f"{folder}: no such folder{found} `root` holds a folder per split: train, val, test")

@@ -15,19 +15,25 @@ _CHUNK = 1 << 16  # records read at once: what is done with them stays in the pr
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
 
 
-def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> None:
+def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> int | None:
     """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
-    would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there."""
+    would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there.
+
+    Returns the time of the last event [us]; None where there is none, or the file cannot be read.
+    """
     try:
         if is_dat(path):
-            audit_dat(path, problems)
-        else:
-            open_events(path, sensor_size, problems).close()  # which reads all of it
+            found = audit_dat(path, problems)
+            return found["last_us"] if found["events"] else None
+        reader = open_events(path, sensor_size, problems)  # which reads all of it
+        reader.close()
+        return reader.t_last if len(reader) else None
     except ValueError as error:
         if not problems.collect:
             raise
         what = str(error).removeprefix(f"{path}: ")
         problems.add(Problem("unreadable recording", path, "", what, "It cannot be trained on", fatal=True))
+        return None
 
 
 def audit_dat(path: str | Path, problems: Problems) -> dict[str, int]:

@@ -68,6 +68,13 @@ class DatReader(EventReader):
             return 0
         return int(self._read_times(self._search(self._marks()[1][-1] - JITTER_US - 1), self._count)[0][-1])
 
+    def ends_after(self, t_us: int) -> bool:
+        """Whether an event comes after `t_us`, by the last record alone where that tells."""
+        if not self._count:
+            return False
+        (last,) = _TIME.unpack_from(self._open(), self._header.offset + RECORD * (self._count - 1))
+        return last > t_us or self.last_us > t_us  # as recorded, it is at most too early: the clock may have wrapped
+
     @property
     def sensor_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""

@@ -424,7 +424,9 @@ def test_clips_of_different_sensors_need_a_size(root):
     clip(root / "train", "large", [500_000], width=608, height=480)
     with pytest.raises(ValueError, match="different sensors.*304x240.*608x480.*Set `size`"):
         build(root)
-    data = build(root, size=(240, 320))
+    problems = Problems()
+    data = build(root, size=(240, 320), problems=problems)
+    assert "2 of 304x240, 1 of 608x480. All coordinates are divided by 2" in problems.summary()
     assert [s.placement.scale_x for s in (data[0], data[4])] == [0.5, 0.5]
     assert data[4].original_size == (480, 608) and data[0].original_size == (240, 304)
 
@@ -469,6 +471,54 @@ def test_windows_join_without_gap_or_overlap(tmp_path):
     clip(tmp_path / "train", "a", labels)
     data = build(tmp_path, window_ms=50, num_steps=3)
     assert sum(int(data[i].x.sum()) for i in range(len(data))) == len(open_dat(tmp_path / "train" / "a_td.dat"))
+
+
+def test_label_times_without_a_recording_are_counted(root):
+    """Labels at 0.25, 0.5, 0.75 s of a recording cut after 0.3 s: the last window of 0.25 s begins after it."""
+    clip(root / "train", "short", [249_999, 499_999, 749_999], last_us=300_000)
+    problems = Problems()
+    data = build(root, problems=problems)
+    assert len(data) == data.expected_images == 7
+    said = "short_td.dat: label time 749999 us: labels after the recording: the last event is at 300000 us; 1 of 3 "
+    assert problems.counts() == {"labels after the recording": 1} and said in problems.summary()
+    problems = Problems()
+    build(root, problems=problems, window_ms=100, sampling="sequential")
+    assert "2 of 3 samples begin after it" in problems.summary()
+    with pytest.raises(ValueError, match="labels after the recording.*strict"):
+        build(root, problems=Problems(strict=True))
+    assert check_dataset("gen1", ["train"], root=root).problems.counts()["labels after the recording"] == 1
+
+
+def test_the_check_counts_label_times_after_recordings_of_other_formats(root):
+    columns = np.arange(1000, 300_001, 1000), *np.ones((3, 300), int)
+    WRITERS["a.npz"](root / "train" / "short_td.npz", *columns)
+    clip(root / "train", "short", [249_999, 499_999, 749_999], events=False)
+    assert build(root).problems.counts() == {}  # it is not opened yet
+    report = check_dataset("gen1", ["train"], root=root)
+    assert report.problems.counts()["labels after the recording"] == 1 and not report.fatal
+
+
+def test_the_end_of_a_recording_is_known_past_a_wrap_of_its_clock(tmp_path):
+    t = np.array([0, 2**31, 2**32 - 1, 2**32 + 5_000_000])
+    write_dat(tmp_path / "a_td.dat", t, 0 * t, 0 * t, 0 * t, 304, 240)
+    reader = open_dat(tmp_path / "a_td.dat")
+    assert reader.ends_after(4_999_999) and reader.ends_after(5_000_000) and reader.ends_after(2**32 + 4_999_999)
+    assert not reader.ends_after(2**32 + 5_000_000)
+
+
+def test_label_times_in_milliseconds_are_suspected(root):
+    clip(root / "train", "ms", [249, 499, 749])
+    problems = Problems()
+    build(root, problems=problems)
+    assert "ms_bbox.npy: label times close together: 250 us apart" in problems.summary()
+
+
+def test_a_root_too_high_or_too_low_is_answered_with_the_right_one(tmp_path):
+    root = tmp_path / "gen1"
+    clip(root / "train", "a", [500_000])
+    for wrong in (root.parent, root / "train"):
+        with pytest.raises(ValueError, match=f"no such folder, did you mean root = {root}[?]"):
+            build(wrong)
 
 
 def test_a_cut_recording_is_reported_and_strict_refuses_it(root):
