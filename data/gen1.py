@@ -66,10 +66,13 @@ class Gen1(EventDataset):
         self._sensor, self._allow_missing = _height_width(sensor), allow_missing
         self._expected, self.left_out = 0, Counter[str]()
         self._files: list[Path] = []
+        self._broken: ValueError | None = None  # what is wrong with the first recording that could not be opened
         self._sensors: dict[Path, tuple[int, int]] = {}  # of a folder's recordings, where these are opened late
         clips = []
         for folder in split_folders(splits, split):
             clips += self._read_folder(Path(root) / folder)
+        if self._broken and not clips:
+            raise self._broken  # rather than that there is no label
         if self.left_out:
             counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
             log.info("%s: split %r: labels left out: %s", root, split, counts)
@@ -186,9 +189,10 @@ class Gen1(EventDataset):
                 if (sensor := reader.sensor_size) is None:
                     raise ValueError(f"{recording}: names no sensor size. Give it as `sensor`: (height, width)")
             return LazyReader(recording, sensor)
-        except ValueError:
+        except ValueError as error:
             if not self._problems.collect:
                 raise
+            self._broken = self._broken or error
             return None  # `data.check` says what is wrong with each of `recordings`
 
 

@@ -498,6 +498,14 @@ def test_the_check_counts_label_times_after_recordings_of_other_formats(root):
     assert report.problems.counts()["labels after the recording"] == 1 and not report.fatal
 
 
+def test_the_check_says_why_no_recording_can_be_opened(root):
+    for path in (root / "train").glob("*_td.dat"):
+        path.rename(path.with_name(path.name.replace(".dat", ".npz")))
+        path.with_name(path.name.replace(".dat", ".npz")).write_bytes(b"PK\x03\x04 and no more")
+    (problem,) = check_dataset("gen1", ["train"], root=root).fatal
+    assert "drive_9_td.npz: not a readable .npz" in str(problem)
+
+
 def test_the_end_of_a_recording_is_known_past_a_wrap_of_its_clock(tmp_path):
     t = np.array([0, 2**31, 2**32 - 1, 2**32 + 5_000_000])
     write_dat(tmp_path / "a_td.dat", t, 0 * t, 0 * t, 0 * t, 304, 240)
