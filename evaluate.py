@@ -94,6 +94,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise ValueError(
             f"{args.checkpoint} was trained on the classes {content['class_names']}, {split} has {dataset.class_names}"
         )
+    trained = content["model_kwargs"].get("in_channels", dataset.channels)
+    if trained != dataset.channels:
+        raise ValueError(
+            f"{args.checkpoint} was trained on {trained} channels, {split} has {dataset.channels}: "
+            "leave the representation as it was"
+        )
     if dataset.problems.items:
         print(f"{split}: {dataset.problems.summary()}")
 

@@ -175,15 +175,12 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
 def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[str, Any]:
     """Arguments of `create_model`, plain values: they are kept in the checkpoint, to rebuild the model from."""
     plain = config_to_plain(cfg.model)
-    return {
-        "name": plain["name"],
-        "num_classes": num_classes,
-        "T": plain["T"],
-        "neuron": plain["neuron"],
-        "head": plain["head"],
-        "in_channels": in_channels,
-        **plain["args"],
-    }
+    args = plain.pop("args")
+    fixed = {**plain, "num_classes": num_classes, "in_channels": in_channels}
+    for name in fixed.keys() & args.keys():
+        where = f"model.{name}" if name in plain else "the data set, which says so by itself"
+        raise ValueError(f"model.args: {name} = {args[name]!r} is not set here but by {where}: leave it out")
+    return {**fixed, **args}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -56,6 +56,13 @@ def test_overrides_win_and_are_typed():
     assert dataset_kwargs(cfg)[1]["size"] == (64, 64)
 
 
+@pytest.mark.parametrize(("name", "where"), [("in_channels", "the data set"), ("T", "model.T")])
+def test_what_is_set_elsewhere_is_no_argument_of_the_model(name, where):
+    cfg = load_config("configs/demo.yaml", [f"model.args={{{name}: 2}}"])
+    with pytest.raises(ValueError, match=f"model.args: {name} = 2 is not set here but by {where}"):
+        model_kwargs(cfg, 2, 20)
+
+
 @pytest.mark.parametrize("size", ["abc", "320.5", "[a, b]", "[320]", "true", "{a: 1}"])
 def test_bad_sizes_are_refused_as_they_were_given(size):
     cfg = load_config("configs/demo.yaml", [f"data.size={size}"])

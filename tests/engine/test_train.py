@@ -154,6 +154,8 @@ def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys
     out = tmp_path / "scores"
     with pytest.raises(ValueError, match="model.neuron=relu.*the checkpoint decides"):
         evaluate.main([str(run / "checkpoint_last.pt"), "model.neuron=relu"])
+    with pytest.raises(ValueError, match="trained on 2 channels, test has 5"):
+        evaluate.main([str(run / "checkpoint_last.pt"), "data.args.representation=voxel_grid"])
     metrics = evaluate.main([str(run / "checkpoint_last.pt"), "--out", str(out), "--spikes", "--plots"])
     written = json.loads((out / "metrics.json").read_text())
     assert written == metrics
