@@ -145,6 +145,7 @@ def _content(path: Path) -> Any:
 
 if __name__ == "__main__":
     import argparse
+    import logging
     import sys
 
     from engine.config import dataset_kwargs, load_config
@@ -154,6 +155,7 @@ if __name__ == "__main__":
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--fast", action="store_true", help="labels only")
     args = parser.parse_intermixed_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         cfg = load_config(args.config, args.overrides)
         names = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]

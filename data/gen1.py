@@ -75,6 +75,9 @@ class Gen1(EventDataset):
             raise self._broken  # rather than that there is no label
         if self.left_out:
             counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
+            if not any(len(clip.times) for clip in clips):
+                remedy = "Look at `labels` and `classes`"
+                raise ValueError(f"split {split!r}: no label time is kept. Labels left out: {counts}. {remedy}")
             log.info("%s: split %r: labels left out: %s", root, split, counts)
         super().__init__(split, clips, classes, self._expected, problems=self._problems, **events)
 
