@@ -117,7 +117,10 @@ class EventDataset(DetectionDataset):
         self._recent: dict[int, None] = {}  # clips with an open map, the latest used last
         self._windows = self._cut()
         if not len(self._windows):
-            raise ValueError(f"split {split!r}: no label time in {len(clips)} recordings. Look at the label files")
+            what = (
+                f"no label time in {len(clips)} recordings. Look at the label files" if clips else "no recording there"
+            )
+            raise ValueError(f"split {split!r}: {what}")
         self.size, self._factor = self._fit(size)
 
     def __len__(self) -> int:

@@ -68,18 +68,21 @@ class Gen1(EventDataset):
         self._files: list[Path] = []
         self._broken: ValueError | None = None  # what is wrong with the first recording that could not be opened
         self._sensors: dict[Path, tuple[int, int]] = {}  # of a folder's recordings, where these are opened late
-        clips = []
+        clips: dict[str, Clip] = {}
         for folder in split_folders(splits, split):
-            clips += self._read_folder(Path(root) / folder)
+            for clip in self._read_folder(Path(root) / folder):
+                if clip.name in clips:  # folders that are joined may hold clips of one name
+                    clip.name = f"{folder}/{clip.name}"
+                clips[clip.name] = clip
         if self._broken and not clips:
             raise self._broken  # rather than that there is no label
         if self.left_out:
             counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
-            if not any(len(clip.times) for clip in clips):
+            if not any(len(clip.times) for clip in clips.values()):
                 remedy = "Look at `labels` and `classes`"
                 raise ValueError(f"split {split!r}: no label time is kept. Labels left out: {counts}. {remedy}")
             log.info("%s: split %r: labels left out: %s", root, split, counts)
-        super().__init__(split, clips, classes, self._expected, problems=self._problems, **events)
+        super().__init__(split, list(clips.values()), classes, self._expected, problems=self._problems, **events)
 
     @property
     def recordings(self) -> list[Path]:

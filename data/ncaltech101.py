@@ -21,6 +21,7 @@ from .events.boxes import BOX_DTYPE
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .representations.base import check_numbers
 from .values import class_list
 
 SENSOR = 180, 240  # height, width of the part of the ATIS that shows the screen
@@ -66,6 +67,8 @@ class NCaltech101(EventDataset):
             if name not in found or name == BACKGROUND:
                 raise ValueError(f"classes: {self.root} has no class {name!r}{did_you_mean(name, found) or '.'}")
         stems = {name: self._stems(name) for name in [*names, *([BACKGROUND] if background else [])]}
+        length = NOMINAL_US / 1e3 if window_ms is None else window_ms
+        check_numbers("ncaltech101", 0.0, window_ms=length)
         clips, expected = [], 0
         for name, stem in _choose(stems, split, splits or SPLITS, split_seed, self.root, found):
             recording = self.root / "Caltech101" / name / f"image_{stem}.bin"
@@ -80,12 +83,11 @@ class NCaltech101(EventDataset):
             expected += 1
             if recording.is_file():
                 times = np.array([NOMINAL_US])
-                span = 0, NOMINAL_US if window_ms is None else round(window_ms * 1e3)
+                span = 0, round(length * 1e3)
                 reader = LazyReader(recording, SENSOR)
                 clips.append(Clip(f"{name}/{stem}", f"{name}/{recording.name}", reader, SENSOR, boxes, times, span))
         if not clips:
             raise ValueError(f"split {split!r}: no recording below {self.root / 'Caltech101'}. Look at `splits`")
-        length = NOMINAL_US / 1e3 if window_ms is None else window_ms
         super().__init__(split, clips, names, expected, window_ms=length, problems=problems, **events)
 
     def _frames(self, number: int, t0_us: int, t1_us: int, change: Change | None) -> np.ndarray:

@@ -234,7 +234,7 @@ def _tile(stops: np.ndarray, ids: np.ndarray, steps: int, name: str) -> tuple[np
         k = int(odd.argmax())
         raise ValueError(
             f"{name}: {gaps[k]} frames lie between label times {k + 1} and {k + 2}, which num_steps = {steps} does not "
-            f"divide. Sequential sampling needs that: set num_steps to {int(np.gcd.reduce(gaps))} or a part of it"
+            f"divide. Sequential sampling needs that: set num_steps to {int(np.gcd.reduce(gaps))} or a divisor of it"
         )
     ends = np.arange(int(stops[-1]), 0, -steps)[::-1]
     starts = np.maximum(ends - steps, 0)

@@ -12,6 +12,7 @@ from data.check import check_dataset
 from data.events import lazy, open_dat, open_events, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 from engine.config import dataset_kwargs, load_config
+from engine.protocols import get_protocol
 
 DOT = (100, 60, 8, 6)  # x, y, w, h of the box around the one pixel that fires
 
@@ -497,6 +498,14 @@ def test_the_check_counts_label_times_after_recordings_of_other_formats(root):
     assert build(root).problems.counts() == {}  # it is not opened yet
     report = check_dataset("gen1", ["train"], root=root)
     assert report.problems.counts()["labels after the recording"] == 1 and not report.fatal
+
+
+def test_joined_folders_may_hold_clips_of_one_name(root):
+    clip(root / "val", "drive_9", [749_999])
+    data = create_dataset("gen1", "train+val", root=root)
+    truth = data.ground_truth()
+    assert [i["clip"] for i in truth["images"]] == ["drive_9", "drive_9", "drive_10", "drive_10", "val/drive_9"]
+    assert get_protocol("toolbox").score(truth, [])["AP"] == 0
 
 
 def test_the_check_says_why_no_recording_can_be_opened(root):

@@ -122,6 +122,8 @@ def test_list_files(root):
         ({"splits": {"train": 0.0}}, "no recording below"),
         ({"classes": ["wrensh"]}, "no class 'wrensh', did you mean 'wrench'"),
         ({"classes": ["BACKGROUND_Google"]}, "no class 'BACKGROUND_Google'"),
+        ({"window_ms": "long"}, "window_ms = 'long'"),
+        ({"classes": "anchor"}, "classes = anchor. Give a list"),
     ],
 )
 def test_bad_options_are_named(root, options, says):

@@ -74,7 +74,7 @@ def test_sequential_windows_tile_the_frames(root):
 
 def test_sequential_windows_need_steps_that_divide_the_frames(root):
     with pytest.raises(
-        ValueError, match="train/a: 5 frames lie between label times 1 and 2.*num_steps = 4.*to 5 or a part"
+        ValueError, match="train/a: 5 frames lie between label times 1 and 2.*num_steps = 4.*to 5 or a divisor"
     ):
         build(root, sampling="sequential", num_steps=4)
 
