@@ -35,11 +35,12 @@ from ._published_events import Toolbox, last_event_frames, rvt_decode, rvt_histo
 from .neurons import machine
 
 HEIGHT, WIDTH = 240, 304
-LABEL_US = 250_000
+WINDOW_US = 250_000
+LABEL_US = 25_000  # between two labels: an epoch is long enough not to time its beginning
 
 
 def write_recording(folder: Path, events: int, seconds: int, seed: int) -> Path:
-    """`folder`/train with one recording of `events`, evenly drawn, and a label every 250 ms, if it is not there."""
+    """`folder`/train with one recording of `events`, evenly drawn, and a label every 25 ms, if it is not there."""
     path = folder / "train" / f"bench_{events}_{seconds}_{seed}_td.dat"
     if path.is_file() and (header := read_header(path, Problems())) and header.events == events:
         return path
@@ -51,8 +52,9 @@ def write_recording(folder: Path, events: int, seconds: int, seed: int) -> Path:
             t = np.sort(rng.integers(second * 1_000_000, (second + 1) * 1_000_000, n))
             x, y, p = (rng.integers(0, size, n) for size in (WIDTH, HEIGHT, 2))
             writer.write(Events(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8)))
-    boxes = np.zeros(seconds * 1_000_000 // LABEL_US - 1, BOX_DTYPE)
-    boxes["t"] = (np.arange(len(boxes)) + 1) * LABEL_US
+    times = np.arange(WINDOW_US, seconds * 1_000_000, LABEL_US)
+    boxes = np.zeros(len(times), BOX_DTYPE)
+    boxes["t"] = times
     for name, value in {"x": 100, "y": 80, "w": 60, "h": 50}.items():
         boxes[name] = value
     write_boxes(path.parent / path.name.replace("_td.dat", "_bbox.npy"), boxes)
@@ -179,8 +181,8 @@ def read_everywhere(path: Path, windows: int, seed: int) -> None:
     """In a process of its own: the memory it has before and after reading windows all over the file."""
     reader, form = open_dat(path), build_representation("counts", 5)
     before = _memory()
-    for t1 in np.random.default_rng(seed).integers(LABEL_US, reader.t_last, windows).tolist():
-        form(reader.read(t1 - LABEL_US, t1), t1 - LABEL_US, t1, HEIGHT, WIDTH)
+    for t1 in np.random.default_rng(seed).integers(WINDOW_US, reader.t_last, windows).tolist():
+        form(reader.read(t1 - WINDOW_US, t1), t1 - WINDOW_US, t1, HEIGHT, WIDTH)
     after = _memory()
     size = path.stat().st_size / 2**20
     print(
@@ -213,7 +215,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         path = write_recording(folder, args.events, args.seconds, args.seed)
-        ends = np.random.default_rng(args.seed).integers(LABEL_US, args.seconds * 1_000_000, args.windows).tolist()
+        ends = np.random.default_rng(args.seed).integers(WINDOW_US, args.seconds * 1_000_000, args.windows).tolist()
         print(
             f"{args.events} events, {args.seconds} s, {args.windows} windows, seed {args.seed}, {machine(CPU)}, "
             f"{os.cpu_count()} cores, numpy {np.__version__}, torch {torch.__version__}, 1 thread"
