@@ -115,7 +115,7 @@ _VANISHING = (
     "17-04-11_15-13-23_122500000_182500000",
 )
 
-# What published code does to the labels; docs/data.md says where it was found and what is left to differ.
+# What published code does to the labels; docs/events.md says where it was found and what is left to differ.
 LABEL_RULES = {
     "all": LabelRules(),
     "rvt": LabelRules(
