@@ -74,6 +74,11 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
     get_protocol(cfg.eval.protocol).score(val_set.ground_truth(), [])  # a protocol that does not fit fails here
     if val_set.class_names != train_set.class_names:
         raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
+    if train_set.num_steps not in (None, cfg.model.T):
+        raise ValueError(
+            f"the events come in {train_set.num_steps} steps, the model has T = {cfg.model.T}. Set "
+            "data.args.num_steps=${model.T}"
+        )
     loader = train_loader(
         train_set,
         cfg.train.batch_size,

@@ -109,6 +109,8 @@ class EventDataset(DetectionDataset):
             near = did_you_mean(sampling, SAMPLINGS) or "."
             raise ValueError(f"sampling = {sampling!r}{near} There are {', '.join(SAMPLINGS)}")
         self.sequential = sampling == "sequential"
+        if self.sequential and newest_first:
+            raise ValueError("newest_first turns the steps of a window round, and sequential sampling joins windows")
         if (newest := flag(newest_first)) is None:
             raise ValueError(f"newest_first = {newest_first!r}: give true or false")
         self._newest_first = newest

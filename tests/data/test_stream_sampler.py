@@ -61,6 +61,11 @@ def test_labels_and_ids_are_those_of_random_sampling(root):
     assert all(len(one[i].boxes) == one[i].labelled for i in range(len(one)))
 
 
+def test_windows_that_join_are_not_turned_round(root):
+    with pytest.raises(ValueError, match="newest_first.*sequential"):
+        build(root, newest_first=True)
+
+
 def test_label_times_nearer_than_the_steps_are_named(tmp_path, root):
     rows = np.array([(when, 4, 4, 20, 20, 0, 0, 1.0) for when in (1000, 1001)], BOX_DTYPE)
     write_boxes(root / "train" / "a_bbox.npy", rows)

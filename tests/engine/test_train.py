@@ -115,6 +115,7 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
         ("train.log_every=0", "train.log_every = 0: give at least 1"),
         ("model.T=0", "model.T = 0: give at least 1"),
         ("train.batch_size=999", "do not fill one batch of 999"),
+        ("data.args.num_steps=3", "events come in 3 steps, the model has T = 2. Set data.args.num_steps="),
     ):
         with pytest.raises(ValueError, match=message):
             train.main([tiny, override])
