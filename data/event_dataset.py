@@ -109,20 +109,18 @@ class EventDataset(DetectionDataset):
             near = did_you_mean(sampling, SAMPLINGS) or "."
             raise ValueError(f"sampling = {sampling!r}{near} There are {', '.join(SAMPLINGS)}")
         self.sequential = sampling == "sequential"
-        if self.sequential and newest_first:
-            raise ValueError("newest_first turns the steps of a window round, and sequential sampling joins windows")
         if (newest := flag(newest_first)) is None:
             raise ValueError(f"newest_first = {newest_first!r}: give true or false")
+        if newest and self.sequential:
+            raise ValueError("newest_first turns the steps of a window round, and sequential sampling joins windows")
         self._newest_first = newest
         self._augment = _event_augment(augment)
         self._clips = clips
         self._recent: dict[int, None] = {}  # clips with an open map, the latest used last
         self._windows = self._cut()
         if not len(self._windows):
-            what = (
-                f"no label time in {len(clips)} recordings. Look at the label files" if clips else "no recording there"
-            )
-            raise ValueError(f"split {split!r}: {what}")
+            what = f"label time in {len(clips)} recordings. Look at the label files" if clips else "recording there"
+            raise ValueError(f"split {split!r}: no {what}")
         self.size, self._factor = self._fit(size)
 
     def __len__(self) -> int:
