@@ -16,6 +16,7 @@ from .cutout import cutout as cut_holes
 from .mosaic import Picture, mirror, mixup, mosaic
 from .names import reject_unknown
 from .sample import Placement
+from .values import is_whole
 
 GRAY = 114  # of the border, as in YOLO
 STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular samples are
@@ -63,12 +64,15 @@ class ImageAugment:
         options |= {"mosaic": mosaic, "mixup": mixup}
         options |= {"cutout": cutout, "cutout_size": cutout_size, "max_hidden": max_hidden}
         for name, number in options.items():
-            if not isinstance(number, int | float) or not 0 <= number <= 1 or (name == "scale" and number == 1):
-                raise ValueError(f"image augmentation {name} = {number}: give a number from 0 to 1")
+            if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number <= 1:
+                raise ValueError(f"image augmentation {name} = {number!r}: give a number from 0 to 1")
+        if scale == 1:
+            raise ValueError(f"image augmentation scale = {scale}: give a number below 1, which would leave no picture")
         for name, number, least in (("plain_epochs", plain_epochs, 0), ("cutout_holes", cutout_holes, 1)):
-            if not isinstance(number, int) or number < least:
+            if not is_whole(number) or number < least:
                 raise ValueError(f"image augmentation {name} = {number}: give {least} or more, a whole number")
 
+        min_visibility = min(min_visibility, 0.999)  # 1 keeps what is whole but for rounding
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
         import albumentations as A
         import cv2

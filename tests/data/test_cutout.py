@@ -114,7 +114,7 @@ def test_samples_of_a_data_set_repeat(coco_folder):
     [
         ({"cutuot": 0.5}, "no argument 'cutuot', did you mean 'cutout'"),
         ({"cutout": 1.5}, "cutout = 1.5: give a number from 0 to 1"),
-        ({"cutout": "often"}, "cutout = often: give a number from 0 to 1"),
+        ({"cutout": "often"}, "cutout = 'often': give a number from 0 to 1"),
         ({"cutout": None}, "cutout = None: give a number from 0 to 1"),
         ({"cutout_size": -0.1}, "cutout_size = -0.1: give"),
         ({"cutout_holes": 0}, "cutout_holes = 0: give 1 or more, a whole number"),

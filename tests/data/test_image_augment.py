@@ -106,6 +106,21 @@ def test_what_leaves_the_canvas_is_clipped_or_dropped():
     assert 0 < kept < 2500
 
 
+@pytest.mark.parametrize("options", [{}, {"hflip": 1.0, "vflip": 1.0}, {"scale": 0.3}, {"mosaic": 1.0}])
+def test_whole_boxes_stay_whatever_has_to_be_visible(options):
+    """At 1 only what is cut goes; a box that ends where the picture does is whole."""
+    one, most = (ImageAugment((97, 128), min_visibility=share, **options) for share in (1, 0.99))
+    kept = 0
+    for k in range(30):
+        width, height = RNG(k).integers(30, 400, 2)
+        boxes = np.array([[0, 0, width, height], [0, 0, width / 3, height / 3], [width / 3, height / 3, width, height]])
+        picture = np.zeros((height, width, 3), np.uint8), boxes, np.arange(3)
+        found, expected = (augment.sample(lambda _, p=picture: p, 0, 1, RNG(k))[1:3] for augment in (one, most))
+        assert found[1].tolist() == expected[1].tolist() and (found[0] == expected[0]).all()
+        kept += len(found[1])
+    assert kept == 90 or (options.keys() & {"scale", "mosaic"} and kept > 20)
+
+
 @pytest.mark.parametrize("options", [{}, ALL])
 def test_no_boxes_keep_their_shape(options):
     augment = ImageAugment((64, 64), **options)
@@ -169,7 +184,11 @@ def test_colours():
         ({"hfilp": 1}, "no argument 'hfilp', did you mean 'hflip'"),
         ({"size": 4}, "no argument 'size'"),
         ({"hflip": 1.5}, "hflip = 1.5: give a number from 0 to 1"),
-        ({"scale": 1}, "scale = 1: give"),
+        ({"hflip": True}, "hflip = True: give a number"),
+        ({"hflip": "0.5"}, "hflip = '0.5': give a number"),
+        ({"hsv": [True, 0, 0]}, "hue = True: give a number"),
+        ({"plain_epochs": True}, "plain_epochs = True: give 0 or more, a whole number"),
+        ({"scale": 1}, "scale = 1: give a number below 1"),
         ({"hsv": [0.1, 0.2]}, "hsv = .*three numbers"),
         ({"hsv": [0.1, -0.2, 0]}, "saturation = -0.2"),
         ({"translate": float("nan")}, "translate = nan"),
