@@ -15,7 +15,7 @@ import torch
 from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
-from .events import EventReader, Events, audit_events
+from .events import EventReader, Events, Tally, audit_events
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
 from .problems import Problem, Problems
@@ -131,9 +131,12 @@ class EventDataset(DetectionDataset):
         """Files of the clips."""
         return [clip.reader.path for clip in self._clips]
 
-    def audit(self, recording: Path, problems: Problems) -> None:
-        """Read all of one of `recordings` and add what is wrong with it to `problems`."""
-        audit_events(recording, problems)
+    def audit(self, recording: Path, problems: Problems) -> Tally | None:
+        """Read all of one of `recordings` and add what is wrong with it to `problems`.
+
+        Returns what it holds; None where that would stop a training, or where it holds frames in place of events.
+        """
+        return audit_events(recording, problems)
 
     @property
     def sequences(self) -> list[range] | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .event_dataset import Clip, EventDataset
-from .events import DatReader, EventReader, LazyReader, audit_events, open_dat, open_events, read_boxes
+from .events import DatReader, EventReader, LazyReader, Tally, audit_events, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
@@ -89,11 +89,12 @@ class Gen1(EventDataset):
         """Files of the clips, those that could not be opened among them."""
         return list(self._files)
 
-    def audit(self, recording: Path, problems: Problems) -> None:
-        last = audit_events(recording, problems, self._sensors.get(recording.parent))
+    def audit(self, recording: Path, problems: Problems) -> Tally | None:
+        tally = audit_events(recording, problems, self._sensors.get(recording.parent))
         clip = next((clip for clip in self._clips if clip.reader.path == recording), None)
-        if clip and last is not None and not isinstance(clip.reader, DatReader):
-            self._report_late(clip, super()._cut_clip(0, clip, 1), last, problems)
+        if clip and tally and tally.events and not isinstance(clip.reader, DatReader):
+            self._report_late(clip, super()._cut_clip(0, clip, 1), tally.last_us, problems)
+        return tally
 
     def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
         windows = super()._cut_clip(number, clip, first_id)

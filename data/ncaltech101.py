@@ -16,7 +16,7 @@ import numpy as np
 from .dataset import MissingSplit
 from .event_augment import Change
 from .event_dataset import Clip, EventDataset
-from .events import LazyReader, audit_events
+from .events import LazyReader, Tally, audit_events
 from .events.boxes import BOX_DTYPE
 from .names import did_you_mean
 from .problems import Problem, Problems
@@ -98,8 +98,8 @@ class NCaltech101(EventDataset):
         t1_us = max(reader.t_last, t0_us + self.num_steps) if self._whole else t0_us + t1_us
         return super()._frames(number, t0_us, t1_us, change)
 
-    def audit(self, recording: Path, problems: Problems) -> None:
-        audit_events(recording, problems, SENSOR)
+    def audit(self, recording: Path, problems: Problems) -> Tally | None:
+        return audit_events(recording, problems, SENSOR)
 
     def _class_folders(self) -> list[str]:
         folder = self.root / "Caltech101"

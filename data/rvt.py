@@ -23,6 +23,7 @@ import numpy as np
 from .event_augment import Change
 from .event_dataset import STRIDE, Clip, EventDataset
 from .event_windows import WINDOW
+from .events import Tally
 from .events.boxes import check_boxes
 from .problems import Problem, Problems
 from .registry import register_dataset
@@ -103,7 +104,7 @@ class Rvt(EventDataset):
         if self._factor != clips[0].sensor[1] // width:
             raise ValueError(f"size = {list(size)}: the frames are {height} x {width}, which has to fit")
 
-    def audit(self, recording: Path, problems: Problems) -> None:
+    def audit(self, recording: Path, problems: Problems) -> Tally | None:
         frames = next(self._array(clip) for clip in self._clips if clip.reader.path == recording)
         try:
             for start in range(0, frames.shape[0], 64):
@@ -112,6 +113,7 @@ class Rvt(EventDataset):
             remedy = "It cannot be trained on"
             problems.add(Problem("unreadable recording", recording, "", error, remedy, fatal=True))
         frames.close()
+        return None
 
     def _frames(self, number: int, t0_us: int, t1_us: int, change: Change | None) -> np.ndarray:
         ends, frames = self._ends[number], self._array(self._clips[number])

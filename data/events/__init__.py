@@ -1,6 +1,6 @@
 """Event recordings: readers of their formats behind one interface, and box labels."""
 
-from .audit import audit_dat, audit_events
+from .audit import Tally, audit_dat, audit_events
 from .boxes import read_boxes, write_boxes
 from .dat import DatReader, open_dat
 from .dat_writer import DatWriter, write_dat
@@ -14,6 +14,7 @@ __all__ = [
     "EventReader",
     "Events",
     "LazyReader",
+    "Tally",
     "audit_dat",
     "audit_events",
     "open_dat",

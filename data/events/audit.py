@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..problems import Problem, Problems
+from .blocks import BlockReader
 from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
 from .dat_header import read_header
 from .reader import is_dat, open_events
@@ -15,19 +17,37 @@ _CHUNK = 1 << 16  # records read at once: what is done with them stays in the pr
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
 
 
-def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> int | None:
+@dataclass(frozen=True)
+class Tally:
+    """What one recording holds: its events, those of them that are ON, and the times [us] of the first and the last
+    one, 0 where there is none."""
+
+    events: int
+    first_us: int
+    last_us: int
+    on: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.last_us - self.first_us) / 1e6
+
+
+def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> Tally | None:
     """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
     would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there.
 
-    Returns the time of the last event [us]; None where there is none, or the file cannot be read.
+    Returns its `Tally`; None for a recording that would stop a training.
     """
+    before = len(problems.items)
     try:
         if is_dat(path):
             found = audit_dat(path, problems)
-            return found["last_us"] if found["events"] else None
+            fatal = any(problem.fatal for problem in problems.items[before:])
+            return None if fatal else Tally(*(found[name] for name in ("events", "first_us", "last_us", "on")))
         reader = open_events(path, sensor_size, problems)  # which reads all of it
         reader.close()
-        return reader.t_last if len(reader) else None
+        assert isinstance(reader, BlockReader)
+        return Tally(len(reader), reader.t_first, reader.t_last, reader.on)
     except ValueError as error:
         if not problems.collect:
             raise

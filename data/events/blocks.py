@@ -23,14 +23,14 @@ class BlockReader(EventReader):
 
     A format gives `_connect()`, which opens its memory map, and `_decode(start, stop, state)`. Its constructor calls
     `_build_index`, which raises ValueError where time runs backwards by more than jitter, or more than 1 % is clamped
-    or unusable. What is less goes to `problems`.
+    or unusable. What is less goes to `problems`. `on` counts the ON events of the file.
     """
 
     BLOCK = 1 << 14
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
         self.path = Path(path)
-        self.dropped = self.clamped = 0
+        self.dropped = self.clamped = self.on = 0
         self._sensor_size = None if sensor_size is None else (int(sensor_size[0]), int(sensor_size[1]))
         self._size = self.path.stat().st_size
         self._handle: Any = None
@@ -139,6 +139,7 @@ class BlockReader(EventReader):
                 self._t_first = int(t[0]) if latest is None else self._t_first
                 latest = int(t[-1])
             self._count += len(t)
+            self.on += int(np.count_nonzero(events.p))
             first.append(int(t[0]) if len(t) else latest)
             last.append(latest)
         # Blocks before the first event hold nothing: any time up to the first event's keeps the lists sorted.
