@@ -18,6 +18,7 @@ from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
 from .event_dataset import EventDataset
+from .events import Tally
 from .image_dataset import ImageDataset, Record, read_record
 from .image_file import image_header
 from .problems import Problem, Problems
@@ -58,6 +59,7 @@ def check_dataset(
     problems = report.problems
     classes: dict[str, list[str]] = {}
     files: dict[str, list[Path]] = {}
+    unreadable: dict[str, list[str]] = {}  # splits by what is wrong with them: bad options are so with all
     for split in dict.fromkeys(splits):
         try:
             dataset = create_dataset(name, split, problems=problems, **kwargs)
@@ -65,13 +67,16 @@ def check_dataset(
             if isinstance(error, MissingSplit) and split in optional:
                 report.absent.append(split)
             else:
-                remedy = "Nothing else of this split was looked at"
-                problems.add(Problem("unreadable split", f"split {split!r}", "", error, remedy, fatal=True))
+                unreadable.setdefault(_without_split(str(error), split), []).append(split)
             continue
         report.splits[split] = count_split(dataset, problems)
         classes[split], files[split] = dataset.class_names, _files(dataset)
         if not fast:
-            _read_files(dataset, files[split], problems)
+            report.splits[split].recordings = _read_files(dataset, files[split], problems)
+    for what, names in unreadable.items():
+        where = f"split{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
+        remedy = "Nothing else there was looked at"
+        problems.add(Problem("unreadable split", where, "", what, remedy, fatal=True))
     if (training := next(iter(splits), "")) in report.splits:
         report_unlearnt(report.splits, training, problems)
     _compare_files(files, problems, fast)
@@ -87,16 +92,22 @@ def _files(dataset: DetectionDataset) -> list[Path]:
     return list(dict.fromkeys(dataset.recordings)) if isinstance(dataset, EventDataset) else []
 
 
-def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems) -> None:
-    """Decode every picture, or read every event."""
+def _without_split(message: str, split: str) -> str:
+    """`message` without the split that it begins with: "split 'val': no recording there"."""
+    rest = message.removeprefix(f"split {split!r}")
+    return message if rest == message else rest.lstrip(".,: ")
+
+
+def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems) -> list[Tally]:
+    """Decode every picture, or read every event. Returns what the recordings of events hold."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for problem in pool.map(_look_at, dataset.records):
                 if problem:
                     problems.add(problem)
     elif isinstance(dataset, EventDataset):
-        for file in files:
-            dataset.audit(file, problems)
+        return [tally for file in files if (tally := dataset.audit(file, problems))]
+    return []
 
 
 def _look_at(record: Record) -> Problem | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .dataset import DetectionDataset
+from .events import Tally
 from .problems import Problem, Problems
 
 SMALL = 8  # pixels; the finest grid of the detectors
@@ -32,6 +33,7 @@ class SplitReport:
     boxes_per_image: np.ndarray  # [images]
     picture_sizes: Counter[tuple[int, int]]  # (width, height)
     classes: dict[str, ClassReport]
+    recordings: list[Tally] = field(default_factory=list)  # those of events that were read whole
 
     @property
     def negatives(self) -> int:
@@ -96,7 +98,7 @@ def report_unlearnt(splits: dict[str, SplitReport], training: str, problems: Pro
 
 
 def split_table(splits: dict[str, SplitReport]) -> str:
-    """Pictures: a column for each split."""
+    """Pictures, and events where recordings were read: a column for each split."""
     reports = splits.values()
     rows = [
         ["", *splits],
@@ -106,6 +108,8 @@ def split_table(splits: dict[str, SplitReport]) -> str:
         ["boxes in one image, median / max", *(_median_and_max(r.boxes_per_image) for r in reports)],
         ["picture sizes", *(_sizes(r.picture_sizes) for r in reports)],
     ]
+    if any(r.recordings for r in reports):
+        rows += [[title, *cells] for title, *cells in zip(_EVENT_ROWS, *map(_event_cells, reports), strict=True)]
     return "\n".join(_aligned(rows))
 
 
@@ -130,6 +134,31 @@ def class_table(splits: dict[str, SplitReport]) -> str:
     lines = [" | ".join(parts) for parts in zip(titles, *blocks, strict=True)]
     note = f"min, median, max, <{SMALL}: the shorter side of the boxes to learn, in pixels of the network's input"
     return "\n".join([head.rstrip(), *(line.rstrip() for line in lines), note])
+
+
+_EVENT_ROWS = (
+    "recordings",
+    "  duration",
+    "  events [M]",
+    "  ON events",
+    "  rate [M/s]",
+    "  of one, min / median / max",
+)
+
+
+def _event_cells(report: SplitReport) -> list[str]:
+    """A cell for each of `_EVENT_ROWS`."""
+    tallies = report.recordings
+    seconds, events, on = (sum(getattr(tally, name) for tally in tallies) for name in ("seconds", "events", "on"))
+    rates = [tally.events / tally.seconds for tally in tallies if tally.seconds]
+    return [
+        str(len(tallies)),
+        f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s",
+        _millions(events),
+        f"{100 * on / events:.1f} %" if events else "-",
+        _millions(events / seconds) if seconds else "-",
+        " / ".join(_millions(f(rates)) for f in (np.min, np.median, np.max)) if rates else "-",
+    ]
 
 
 def _total(report: SplitReport) -> ClassReport:
@@ -159,6 +188,10 @@ def _aligned(rows: Sequence[Sequence[str]], gap: str = "  ", left: bool = True) 
 
 def _pixels(side: float) -> str:
     return f"{side:.1f}" if side < 9.95 else f"{side:.0f}"
+
+
+def _millions(count: float) -> str:
+    return f"{count / 1e6:.0f}" if count >= 1e8 else f"{count / 1e6:.3g}"
 
 
 def _median_and_max(counts: np.ndarray) -> str:

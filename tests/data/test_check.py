@@ -138,6 +138,25 @@ def test_absent_splits(coco_folder):
     assert kinds(report) == {"unreadable split": 1} and report.fatal and "split 'val'" in str(report)
 
 
+def test_bad_options_are_said_once_for_all_splits(events):
+    root, _ = events
+    (root / "val").symlink_to(root / "train")
+    (problem,) = check_dataset("gen1", ["train", "val"], root=root, pad=300).fatal
+    said = "splits 'train', 'val': unreadable split: pad = 300: give a whole number from 0 to 255. Nothing else"
+    assert str(problem).startswith(said)
+    (problem,) = check_dataset("gen1", ["train", "val"], root=root, labels={"from_ms": 5000}).fatal
+    assert str(problem).startswith("splits 'train', 'val': unreadable split: no label time is kept. Labels left out: 2")
+    first, second = check_dataset("gen1", ["trian", "tset"], root=root).fatal  # each has its folder
+    assert str(first).startswith("split 'trian': unreadable split: ") and "tset: no such folder" in str(second)
+
+
+def test_the_split_is_named_once(voc_folder, coco_folder):
+    (problem,) = check_dataset("voc", ["vall"], root=voc_folder({"val": {"a": []}})).fatal
+    assert str(problem).startswith("split 'vall': unreadable split: no file ")
+    (problem,) = check_dataset("coco", ["vall"], root=coco_folder()).fatal
+    assert str(problem).count("split 'vall'") == 1
+
+
 def test_misspelt_augmentation(coco_folder):
     report = check_dataset("coco", ["train"], root=coco_folder(), augment={"hflop": 1})
     assert report.fatal and "did you mean 'hflip'" in str(report)
@@ -178,6 +197,30 @@ def test_events_are_all_read(events):
     report = check_dataset("gen1", ["train"], root=root)
     assert kinds(report, fatal=True) == {"time runs backwards": 1} and "two_td.dat: record 599" in str(report)
     assert not check_dataset("gen1", ["train"], fast=True, root=root).fatal
+
+
+def test_what_recordings_hold(events):
+    root, spoil = events
+    (root / "val").mkdir()
+    t = np.array([0, 200_000_000])
+    write_dat(root / "val" / "dark_td.dat", t, 0 * t, 0 * t, 0 * t, 64, 48)
+    t = np.arange(0, 10_001, 2)
+    write_dat(root / "val" / "burst_td.dat", t, 0 * t, 0 * t, 0 * t + 1, 64, 48)
+    write_dat(root / "val" / "none_td.dat", t[:0], t[:0], t[:0], t[:0], 64, 48)
+    for name in ("dark", "burst", "none"):
+        write_boxes(root / "val" / f"{name}_bbox.npy", np.array([(5000, 5, 5, 20, 20, 0, 1, 1)], BOX_DTYPE))
+    report = check_dataset("gen1", ["train", "val"], root=root)
+    assert str(report).splitlines()[6:12] == [
+        "recordings                                            2                   3",
+        "  duration                                        1.2 s             3.3 min",
+        "  events [M]                                     0.0012               0.005",
+        "  ON events                                      50.0 %             100.0 %",
+        "  rate [M/s]                                      0.001             2.5e-05",
+        "  of one, min / median / max      0.001 / 0.001 / 0.001  1e-08 / 0.25 / 0.5",
+    ]
+    assert "rate [M/s]" not in str(check_dataset("gen1", ["train", "val"], root=root, fast=True))
+    spoil()
+    assert len(check_dataset("gen1", ["train"], root=root).splits["train"].recordings) == 1  # of what can be trained on
 
 
 def test_command(coco_folder, tmp_path):

@@ -207,6 +207,8 @@ def test_the_check_reads_every_recording(root):
     path.write_bytes(path.read_bytes()[:-2])
     report = check_dataset("ncaltech101", SPLITS, root=root)
     assert not report.fatal and "truncated" in str(report)
+    tallies = [tally for split in report.splits.values() for tally in split.recordings]
+    assert len(tallies) == sum(split.images for split in report.splits.values()) and all(t.on > 0 for t in tallies)
     t = np.arange(1000, 100_001, 1000)
     write_bin(path, t, np.full(len(t), 250), np.full(len(t), 50), np.ones(len(t), int))
     assert [p.kind for p in check_dataset("ncaltech101", SPLITS, root=root).fatal] == ["unreadable recording"]
