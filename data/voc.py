@@ -74,13 +74,12 @@ class Voc(ImageDataset):
             remedy = f"There are {', '.join(found)}" if found else "VOC keeps its lists of pictures there"
             raise MissingSplit(f"split {part!r}: no file {file}. {remedy}")
         pictures = _pictures(folder)
-        # Lists of one class have a second column (1, -1, 0), which some name of a picture may end like.
-        lines = text_lines(file)
-        stems = Counter(line if line in pictures else _SECOND_COLUMN.sub("", line) for line in lines)
-        for stem, count in stems.items():
+        named = [_named(line, folder, pictures) for line in text_lines(file)]
+        counts, paths = Counter(stem for stem, _ in named), dict(reversed(named))
+        for stem, count in counts.items():
             if count > 1:
                 self.problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
-        return [(folder, s, pictures.get(s, str(folder / "JPEGImages" / f"{s}.jpg"))) for s in stems]
+        return [(folder, stem, paths[stem]) for stem in counts]
 
     def _find_classes(self, folders: list[Path]) -> list[str]:
         names: set[str] = set()
@@ -172,6 +171,16 @@ def _pictures(folder: Path) -> dict[str, str]:
     names = sorted(os.listdir(pictures), reverse=True) if pictures.is_dir() else []
     names.sort(key=lambda name: name.lower().endswith(ENDINGS))
     return {Path(name).stem: str(pictures / name) for name in names}
+
+
+def _named(line: str, folder: Path, pictures: dict[str, str]) -> tuple[str, str]:
+    """(stem, path) of the picture that a line names: by its stem, or with its ending, as some exporters write."""
+    # Lists of one class have a second column (1, -1, 0), which some name of a picture may end like.
+    name = line if line in pictures else _SECOND_COLUMN.sub("", line)
+    stem, ending = os.path.splitext(name)
+    if name not in pictures and ending.lower() in ENDINGS:
+        return stem, str(folder / "JPEGImages" / name)
+    return name, pictures.get(name, str(folder / "JPEGImages" / f"{name}.jpg"))
 
 
 def _text(entry: ET.Element, tag: str) -> str:

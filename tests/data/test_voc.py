@@ -161,6 +161,21 @@ def test_names_in_lists(voc_folder):
         voc(root)
 
 
+def test_lists_with_endings(voc_folder):
+    root = voc_folder({"train": {"a": [], "b.jpg": [], "photo 1": []}})
+    (root / "JPEGImages" / "a.jpg").write_bytes((root / "JPEGImages" / "a.png").read_bytes())
+    file = root / "ImageSets" / "Main" / "train.txt"
+    problems = Problems()
+    for text in ("a.png\nb.jpg\nphoto 1.png", "a.png  1\nb.jpg  -1\nphoto 1.png  0", "a.png\na\nb.jpg\nphoto 1.png\n"):
+        file.write_text(text)
+        dataset = voc(root, problems=problems)
+        assert [Path(record.path).name for record in dataset.records] == ["a.png", "b.jpg.png", "photo 1.png"]
+    assert [f"{p.kind}: {p.record}" for p in problems.items] == ["picture listed again: a"]
+    file.write_text("c.jpg\nb.jpg.JPG\n")
+    with pytest.raises(ValueError, match=r"2 of 2 listed pictures are missing: \S*/c\.jpg, \S*/b\.jpg\.JPG\."):
+        voc(root)
+
+
 def test_notes_beside_pictures(voc_folder):
     root = voc_folder({"train": {"a": []}})
     for ending in ("json", "a", "zip"):
