@@ -104,13 +104,15 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
         model.to(memory_format=torch.channels_last)
 
     steps = -(-len(loader) // cfg.train.accumulate)
-    # Made only now, so that a mistake in config or data leaves no empty folder behind.
+    ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
+    optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
+    # Made only now, so that a mistake in config or data leaves no empty folder behind, and an earlier run in its place.
     made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if main_rank and resume is None else ""
     folder = resume or Path(distributed.broadcast(made))
     trainer = Trainer(
         model=model,
-        ema=build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp),
-        optimizer=build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay),
+        ema=ema,
+        optimizer=optimizer,
         schedule=Schedule(
             cfg.optim.lr,
             cfg.optim.final_lr_factor,

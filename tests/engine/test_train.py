@@ -93,7 +93,8 @@ def test_resume_can_be_told_to_go_on_longer(run, tiny):
 
 
 def test_resume_refuses_to_be_another_run(run, tiny):
-    for override, what in (("model.T=3", "model"), ("optim.name=sgd", "optim.name"), ("train.batch_size=2", "steps")):
+    others = ("model.neuron=relu", "model"), ("optim.name=sgd", "optim.name"), ("train.batch_size=2", "steps")
+    for override, what in others:
         with pytest.raises(ValueError, match=f"resumes as what it was, but its .*{what}"):
             train.main([tiny, override, "train.epochs=4", "--resume", str(run)])
     with pytest.raises(ValueError, match="checkpoint_best.pt: a run resumes from its checkpoint_last.pt"):
@@ -120,6 +121,16 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
         with pytest.raises(ValueError, match=message):
             train.main([tiny, override])
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_earlier_run_goes_only_when_the_new_one_begins(run, tiny):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    for override in ("model.name=ems_resnet11", "data.augment={hflip: 2}", "optim.lr=-1"):
+        with pytest.raises(ValueError):
+            train.main([tiny, "overwrite=true", override])
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+        assert list(run.parent.iterdir()) == [run]
+    assert train.main([tiny, "overwrite=true", "train.epochs=1"]) == run and len(losses(run)) == 1
 
 
 def test_validation_is_never_augmented(tiny, scenes):
