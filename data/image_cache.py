@@ -25,6 +25,7 @@ import torchvision
 
 VERSION = 1  # of what decoding gives: raise it when the same file would become other pixels
 _MARK = 8  # bytes
+_OPEN: weakref.WeakSet[PictureCache] = weakref.WeakSet()  # of this process, which fill up while it runs
 
 
 class PictureCache:
@@ -68,6 +69,10 @@ class PictureCache:
             written = os.pwrite(self._file, data, start)
             data, start = data[written:], start + written
 
+    def to_come(self) -> int:
+        """Bytes of pictures that the file has no room taken for yet."""
+        return max(0, int(self._starts[-1]) - os.fstat(self._file).st_blocks * 512)
+
     def __getstate__(self) -> dict[str, Any]:
         spawning = self._path is None and context.get_spawning_popen() is not None
         return {**vars(self), "_file": reduction.DupFd(self._file) if spawning else None}
@@ -82,13 +87,15 @@ class PictureCache:
 
 def memory_cache(shapes: Sequence[tuple[int, int]]) -> PictureCache:
     """A cache in memory. ValueError where there is not room for all pictures."""
-    needed, free = _bytes(shapes), free_memory()
+    cache = PictureCache(shapes, None)
+    needed, free = cache.to_come(), free_memory() - _promised(cache)
     if needed > free:
         raise ValueError(
-            f"data.cache=ram: {len(shapes)} decoded pictures take {_gib(needed)}, {_gib(free)} of memory are free. "
-            "Set data.cache=disk, or none"
+            f"data.cache=ram: {len(shapes)} decoded pictures take {_gib(needed)}, {_gib(max(free, 0))} of memory are "
+            "free beside the other caches. Set data.cache=disk, or none"
         )
-    return PictureCache(shapes, None)
+    _OPEN.add(cache)
+    return cache
 
 
 def disk_cache(
@@ -118,13 +125,25 @@ def disk_cache(
         raise ValueError(
             f"data.cache=disk: {folder} cannot be written: {error}. Name another folder: data.cache_dir=/path"
         ) from error
-    needed, free = _bytes(shapes) - file.stat().st_blocks * 512, shutil.disk_usage(folder).free
+    needed, free = cache.to_come(), shutil.disk_usage(folder).free - _promised(cache)
     if needed > free:
         raise ValueError(
-            f"data.cache=disk: {len(shapes)} decoded pictures take another {_gib(needed)}, {folder} has {_gib(free)} "
-            "free. Make room, name a folder on another disk with data.cache_dir=/path, or set data.cache=none"
+            f"data.cache=disk: {len(shapes)} decoded pictures take another {_gib(needed)}, {folder} has "
+            f"{_gib(max(free, 0))} free beside the other caches. Make room, name a folder on another disk with "
+            "data.cache_dir=/path, or set data.cache=none"
         )
+    _OPEN.add(cache)
     return cache
+
+
+def _promised(cache: PictureCache) -> int:
+    """Bytes that the other open caches of this process will yet take where `cache` is."""
+    place, others = os.fstat(cache._file), {}
+    for other in _OPEN:
+        found = os.fstat(other._file)
+        if found.st_dev == place.st_dev and found.st_ino != place.st_ino:
+            others[found.st_ino] = other.to_come()  # a file may be open twice
+    return sum(others.values())
 
 
 def _replace_manifest(path: Path, content: dict[str, Any]) -> None:

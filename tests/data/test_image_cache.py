@@ -201,6 +201,24 @@ def test_too_little_memory_or_disk_is_said_before_the_start(make, monkeypatch, t
         eval_loader(make("disk"), 2)
 
 
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_the_caches_of_all_splits_need_room_together(make, monkeypatch, tmp_path, kind):
+    """None is filled when the next one is opened."""
+    gc.collect()
+    size = 6 * (3 * 40 * 30 + 8)
+    monkeypatch.setattr(image_cache, "free_memory", lambda: 1.5 * size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 1.5 * size))
+    first, twin = make(kind), make(kind)
+    first.open_cache()
+    if kind == "disk":
+        twin.open_cache()  # the same file
+    other = make(kind, **({"cache_dir": tmp_path / "other"} if kind == "disk" else {}))
+    with pytest.raises(ValueError, match=f"cache={kind}: 6 decoded .* free beside the other caches"):
+        other.open_cache()
+    samples(first)  # now its room is taken, and what is free is less by it
+    other.open_cache()
+
+
 def test_a_filled_cache_needs_no_more_room(make, monkeypatch):
     samples(make("disk"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
