@@ -30,12 +30,15 @@ def test_learns_four_samples_by_heart(four, name, neuron, width):
     assert sum(len(t["labels"]) for t in batch.targets) >= 4
     model = create_model(name, num_classes=2, T=2, neuron=neuron, in_channels=2, width=width).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    # Without the last 50 steps, whether it is done yet depends on the rounding of one torch or another.
+    decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (150 - step) / 50))
     x, targets = batch.to("cpu")
-    for _ in range(120):
+    for _ in range(150):
         optimizer.zero_grad()
         sum(model(x, targets).values()).backward()
         optimizer.step()
+        decay.step()
     evaluator = Evaluator(four.ground_truth())
     evaluate_epoch(model, [batch], evaluator, torch.device("cpu"))
     scores = evaluator.score("coco")
-    assert scores["AP50"] > 0.9 and scores["AP"] > 0.5, scores
+    assert scores["AP50"] > 0.9 and scores["AP"] > 0.6, scores
