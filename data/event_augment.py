@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .events import Events
+from .values import is_number
 
 
 class EventAugment:
@@ -39,11 +40,9 @@ class EventAugment:
     ):
         shares = {"hflip": hflip, "translate": translate, "polarity": polarity, "drop": drop}
         shares |= {"drop_time": drop_time, "drop_area": drop_area, "min_visible": min_visible}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"event augmentation {name} = {value}: give a number from 0 to 1")
-        if not 0 <= zoom <= 3:
-            raise ValueError(f"event augmentation zoom = {zoom}: give a number from 0 to 3")
+        for name, value, most in [*((name, share, 1) for name, share in shares.items()), ("zoom", zoom, 3)]:
+            if not is_number(value) or not 0 <= value <= most:
+                raise ValueError(f"event augmentation {name} = {value!r}: give a number from 0 to {most}")
         self.hflip, self.translate, self.zoom, self.polarity = hflip, translate, zoom, polarity
         self.drop, self.drop_time, self.drop_area, self.min_visible = drop, drop_time, drop_area, min_visible
 

@@ -16,7 +16,7 @@ from .cutout import cutout as cut_holes
 from .mosaic import Picture, mirror, mixup, mosaic
 from .names import reject_unknown
 from .sample import Placement
-from .values import is_whole
+from .values import is_number, is_whole
 
 GRAY = 114  # of the border, as in YOLO
 STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular samples are
@@ -64,7 +64,7 @@ class ImageAugment:
         options |= {"mosaic": mosaic, "mixup": mixup}
         options |= {"cutout": cutout, "cutout_size": cutout_size, "max_hidden": max_hidden}
         for name, number in options.items():
-            if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number <= 1:
+            if not is_number(number) or not 0 <= number <= 1:
                 raise ValueError(f"image augmentation {name} = {number!r}: give a number from 0 to 1")
         if scale == 1:
             raise ValueError(f"image augmentation scale = {scale}: give a number below 1, which would leave no picture")

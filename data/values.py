@@ -15,6 +15,11 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """A number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def is_side(value: object) -> TypeGuard[int]:
     """A number of pixels that a side can have."""
     return is_whole(value) and 0 < value < 2**31

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..names import did_you_mean, reject_unknown
+from ..values import is_number
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ class LabelRules:
         if not isinstance(self.last_pixel, bool):
             raise ValueError(f"labels: last_pixel = {self.last_pixel!r}: give true or false")
         for name in ("min_diagonal", "min_side", "from_ms", "tolerance_ms"):
-            if not _number(value := getattr(self, name)) or value < 0:
+            if not is_number(value := getattr(self, name)) or value < 0:
                 raise ValueError(f"labels: {name} = {value!r}: give a number of at least 0")
         for name in ("max_width_share", "grid_ms", "label_hz"):
-            if (value := getattr(self, name)) is not None and (not _number(value) or value <= 0):
+            if (value := getattr(self, name)) is not None and (not is_number(value) or value <= 0):
                 raise ValueError(f"labels: {name} = {value!r}: give a number above 0, or leave it out")
         if self.grid_ms and self.label_hz:
             raise ValueError(f"labels: grid_ms = {self.grid_ms} and label_hz = {self.label_hz}: give one of them")
@@ -101,10 +102,6 @@ def _on_grid(times: np.ndarray, spacing: int, tolerance: float) -> np.ndarray:
         if steps and abs(time - kept[-1] - steps * spacing) <= tolerance:
             kept.append(time)
     return np.array(kept, np.int64)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # Clips whose labels all fall to RVT's rules; EAS-SNN leaves them out without those rules.

@@ -164,6 +164,12 @@ def test_options_outside_their_range_are_named(option):
         EventAugment(**{option: 1.5})
 
 
+@pytest.mark.parametrize("value", [True, "0.5", None, float("nan")])
+def test_values_that_are_no_number_are_named(value):
+    with pytest.raises(ValueError, match="hflip = .*give a number from 0 to 1"):
+        EventAugment(hflip=value)
+
+
 def test_zoom_out_of_range_is_named():
     with pytest.raises(ValueError, match="zoom = -0.5"):
         EventAugment(zoom=-0.5)
