@@ -1,5 +1,4 @@
-"""Every Gen1 recipe from raw recordings to an AP, at a fraction of its width: the files, frames, labels and protocol are
-those of the recipe."""
+"""Every Gen1 recipe from raw recordings to an AP, at a fraction of its width; all else is the recipe's."""
 
 import json
 from pathlib import Path
