@@ -224,6 +224,9 @@ def _check_values(cfg: DictConfig) -> None:
     for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
         if (value := OmegaConf.select(cfg, key)) < 1:
             raise ValueError(f"{key} = {value}: give at least 1")
+    for key in ("lr", "final_lr_factor", "weight_decay", "warmup_epochs", "warmup_bias_lr"):
+        if not 0 <= (value := cfg.optim[key]) < float("inf"):
+            raise ValueError(f"optim.{key} = {value}: give 0 or more")
     choices: dict[str, tuple[str, ...]] = {
         "data.cache": ("none", "ram", "disk"),
         "optim.name": ("sgd", "adamw"),

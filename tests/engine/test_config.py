@@ -112,6 +112,9 @@ def test_mistakes_name_file_key_and_remedy(tmp_path, text, message):
 
 
 def test_mistakes_on_the_command_line():
+    for override in ("optim.weight_decay=-1", "optim.lr=.nan", "optim.warmup_epochs=-0.5"):
+        with pytest.raises(ValueError, match=override.partition("=")[0] + " = .*give 0 or more"):
+            load_config("configs/demo.yaml", [override])
     with pytest.raises(ValueError, match="data.root is not set"):
         dataset_kwargs(load_config("configs/coco/ems_resnet18.yaml"))
     with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'train.batch_size'"):
