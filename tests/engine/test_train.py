@@ -125,7 +125,7 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
 
 def test_an_earlier_run_goes_only_when_the_new_one_begins(run, tiny):
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    for override in ("model.name=ems_resnet11", "data.augment={hflip: 2}", "optim.lr=-1"):
+    for override in ("model.name=ems_resnet11", "data.augment={hflip: 2}", "optim.momentum=1.5"):
         with pytest.raises(ValueError):
             train.main([tiny, "overwrite=true", override])
         assert {path.name: path.read_bytes() for path in run.iterdir()} == before
