@@ -180,7 +180,8 @@ class EventDataset(DetectionDataset):
         )
 
     def view(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self.representation.view(x.numpy()))
+        oldest_first = x.flip(0) if self._newest_first else x
+        return torch.from_numpy(self.representation.view(oldest_first.numpy()))
 
     def ground_truth(self) -> dict[str, Any]:
         images: list[dict[str, Any]] = []
