@@ -43,7 +43,8 @@ def test_newest_first(turning):
         )
         assert torch.equal(turned.x, plain.x.flip(0)) and not torch.equal(turned.x, plain.x)
         assert torch.equal(turned.boxes, plain.boxes)
-        assert torch.equal(build(turning, newest_first=True, **options).view(turned.x), plain.x)  # the newest is drawn
+        drawn = build(turning, representation=form, num_steps=4, newest_first=True).view(turned.x)
+        assert torch.equal(drawn, plain.x)  # so the newest is on top
 
 
 def test_the_published_spikeyolo_frames(turning):
