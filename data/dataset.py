@@ -73,7 +73,7 @@ class DetectionDataset(Dataset, ABC):
         """`Sample.x` to look at: uint8 pictures [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""
         return x
 
-    def stream_of(self, index: int) -> int:
+    def seed_index(self, index: int) -> int:
         """Samples with the same number share their randomness: those of one recording, when they come in sequence."""
         return index
 
@@ -83,4 +83,4 @@ class DetectionDataset(Dataset, ABC):
         index, epoch, seed, epochs_left = key if isinstance(key, tuple) else (key, 0, 0, None)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.load(index, np.random.default_rng([self.stream_of(index), epoch, seed]), epochs_left)
+        return self.load(index, np.random.default_rng([self.seed_index(index), epoch, seed]), epochs_left)

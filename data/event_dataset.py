@@ -145,7 +145,7 @@ class EventDataset(DetectionDataset):
         starts = [*np.flatnonzero(self._windows["start"]).tolist(), len(self)]
         return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)]
 
-    def stream_of(self, index: int) -> int:
+    def seed_index(self, index: int) -> int:
         return int(self._windows["clip"][index]) if self.sequential else index
 
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:

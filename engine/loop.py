@@ -77,7 +77,7 @@ def train_epoch(
             sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 x, targets = batch.to(device)
-                if stream is not None:
+                if stream is not None and batch.starts.any():  # else every membrane would be copied for nothing
                     stream.reset(batch.starts)
                 with autocast(device, precision):
                     parts = model(x, targets)
@@ -126,11 +126,11 @@ def evaluate_epoch(
     """
     model.eval()
     for batch in batches:
-        x, _ = batch.to(device)
-        if stream is not None:
+        x, targets = batch.to(device)
+        if stream is not None and batch.starts.any():
             stream.reset(batch.starts)
         with autocast(device, precision):
-            outputs = model(x)
+            outputs = model(x) if stream is None else model(x, targets)
         evaluator.add([{k: v.cpu() for k, v in output.items()} for output in outputs], batch)
 
 

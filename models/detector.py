@@ -50,19 +50,25 @@ class Detector(nn.Module):
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """x: [B, C, H, W] or [T, B, C, H, W] float; targets: per picture boxes [N, 4] xyxy and labels [N], N >= 0.
 
-        A target of None says that nothing is known of that picture: it takes no part in the losses.
+        A target of None says that nothing is asked of that picture, whose events only move the membranes: it takes no
+        part in the losses, and in evaluation nothing is decoded for it.
         """
         raw = self.raw(x)
-        if not self.training:
-            return self.head.decode(raw)
         if targets is None:
-            raise ValueError("in training mode the model needs targets; call model.eval() for detections")
+            if self.training:
+                raise ValueError("in training mode the model needs targets; call model.eval() for detections")
+            return self.head.decode(raw)
         batch = raw[0].shape[0]
         if len(targets) != batch:
             raise ValueError(f"{batch} pictures, but {len(targets)} targets")
         known = [i for i, target in enumerate(targets) if target is not None]
+        nothing = {"boxes": raw[0].new_zeros(0, 4), "labels": raw[0].new_zeros(0, dtype=torch.int64)}
+        if not self.training:
+            found = [{**nothing, "scores": raw[0].new_zeros(0)} for _ in range(batch)]
+            for i, detections in zip(known, self.head.decode([r[known] for r in raw]) if known else [], strict=True):
+                found[i] = detections
+            return found
         if not known:  # zero losses that reach every weight, as DDP asks for
-            nothing = {"boxes": raw[0].new_zeros(0, 4), "labels": raw[0].new_zeros(0, dtype=torch.int64)}
             return {key: 0 * loss for key, loss in self.head.loss([r[:1] for r in raw], [nothing]).items()}
         if len(known) < batch:
             raw = [r[known] for r in raw]

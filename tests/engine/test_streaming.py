@@ -79,6 +79,21 @@ def test_pictures_without_target_take_no_part_in_the_losses(model):
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
+@pytest.mark.parametrize("asked", [[], [1], [0, 2], [0, 1, 2]])
+def test_in_evaluation_only_what_is_asked_for_is_decoded(model, asked, monkeypatch):
+    x = torch.rand(2, 3, 2, 64, 96)
+    targets = [{} if i in asked else None for i in range(3)]
+    model.eval()
+    rows, decode = [], model.head.decode
+    monkeypatch.setattr(model.head, "decode", lambda raw: rows.append(len(raw[0])) or decode(raw))
+    with torch.no_grad():
+        whole, some = model(x), model(x, targets)
+    assert rows == [3, *([len(asked)] if asked else [])]
+    for i in range(3):
+        for key, value in some[i].items():
+            torch.testing.assert_close(value, whole[i][key] if i in asked else whole[i][key][:0])
+
+
 def test_a_step_without_any_label_changes_no_loss(model, dataset):
     silent = [i for i in range(len(dataset)) if not dataset[i].labelled][:2]
     batch = collate([dataset[i] for i in silent], 1.0)
