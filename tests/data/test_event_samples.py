@@ -1,10 +1,11 @@
-"""Real recordings, where they are at hand: counts, first and last events, and every event against a plain loop."""
+"""Real recordings, where they are at hand: counts, first and last events, and every event against slow decoders."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_decoders import slow_decode
 
 from data.events import open_events
 
@@ -20,12 +21,6 @@ def sample(name):
     if not path.is_file():
         pytest.skip("no ../shared/samples")
     return path
-
-
-def words(path, dtype):
-    """What comes after the header of 166 bytes that both .raw files have."""
-    content = path.read_bytes()[166:]
-    return np.frombuffer(content, dtype).tolist()
 
 
 @pytest.mark.parametrize(
@@ -51,40 +46,10 @@ def test_a_real_recording(name, count, size, first, last):
         np.testing.assert_array_equal(column, rows[inside, k])
 
 
-def test_every_event_of_evt2():
-    path = sample(EVT2)
-    high, rows = 0, []
-    for word in words(path, "<u4"):
-        if word >> 28 == 8:
-            high = word & 0xFFFFFFF
-        elif word >> 28 < 2:
-            rows.append((high << 6 | word >> 22 & 63, word >> 11 & 2047, word & 2047, word >> 28))
-    assert_all(path, rows)
-
-
-def test_every_event_of_evt3():
-    path = sample(EVT3)
-    high = low = y = base = polarity = 0
-    rows = []
-    for word in words(path, "<u2"):
-        kind, value = word >> 12, word & 4095
-        if kind == 8:
-            high, low = value, low if value == high else 0
-        elif kind == 6:
-            low = value
-        elif kind == 0:
-            y = value & 2047
-        elif kind == 2:
-            rows.append((high << 12 | low, value & 2047, y, value >> 11))
-        elif kind == 3:
-            base, polarity = value & 2047, value >> 11
-        else:
-            size = {4: 12, 5: 8}[kind]
-            rows += [(high << 12 | low, base + k, y, polarity) for k in range(size) if value >> k & 1]
-            base += size
-    assert_all(path, rows)
-
-
-def assert_all(path, rows):
+@pytest.mark.parametrize("name", [NCARS, NMNIST, EVT2, EVT3])
+def test_every_event_is_that_of_a_decoder_of_single_records(name):
+    path = sample(name)
+    times, places = slow_decode(path)
     events = open_events(path).read(-1, 1 << 60)
-    np.testing.assert_array_equal(np.stack([events.t, events.x, events.y, events.p], axis=1), np.array(rows))
+    np.testing.assert_array_equal(events.t, times)
+    np.testing.assert_array_equal(np.stack([events.x, events.y, events.p], axis=1), places)
