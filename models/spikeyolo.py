@@ -211,6 +211,7 @@ class SpikeYOLONetwork(nn.Module):
 
     strides = (8, 16, 32)
     published_head = "model.26"
+    _version = 2  # 1: rows 12 and 16 ran before the upsampling, on a quarter of the positions
 
     def __init__(self, size: Size, neuron: Factory, in_channels: int):
         super().__init__()
@@ -252,11 +253,20 @@ class SpikeYOLONetwork(nn.Module):
         c3 = through(x, 1, 2, 3, 4)
         c4 = through(c3, 5, 6)
         lateral5 = through(c4, 7, 8, 9, 10)
-        lateral4 = through(torch.cat([upsample_to(through(lateral5, 12), c4), c4], 2), 14)
-        p3 = through(torch.cat([upsample_to(through(lateral4, 16), c3), c3], 2), 18, 19)
+        lateral4 = through(torch.cat([through(upsample_to(lateral5, c4), 12), c4], 2), 14)
+        p3 = through(torch.cat([through(upsample_to(lateral4, c3), 16), c3], 2), 18, 19)
         p4 = through(torch.cat([through(p3, 20), lateral4], 2), 22)
         p5 = through(torch.cat([through(p4, 23), lateral5], 2), 25)
         return [p3, p4, p5]
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        if local_metadata.get("version") == 1:
+            errors.append(
+                "these SpikeYOLO weights were trained with blocks 12 and 16 before the upsampling; the network now "
+                "upsamples first, as the published one does, and would give other logits. Train again, or evaluate "
+                "them with the version of this project that trained them"
+            )
 
     def published_names(self) -> dict[str, str]:
         names = {}
