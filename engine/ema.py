@@ -12,9 +12,10 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_ema(model: nn.Module, decay: float, ramp: float) -> AveragedModel:
-    """Exponential average of parameters and BatchNorm statistics; counters are copied.
+    """Exponential average of parameters and BatchNorm statistics, from those of `model` now; counters are copied.
 
-    The decay after n updates is `decay * (1 - exp(-n / ramp))`, so that the average soon forgets the random start.
+    The decay at update n = 1, 2, ... is `decay * (1 - exp(-n / ramp))`, as in the published EMS-YOLO and SpikeYOLO
+    trainers: small at first, so that little of the random start remains in the average.
     """
 
     @torch.no_grad()
@@ -26,5 +27,6 @@ def build_ema(model: nn.Module, decay: float, ramp: float) -> AveragedModel:
             torch._foreach_copy_(averaged, current)
 
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    ema.n_averaged.fill_(1)  # the number of the next update; at 0 AveragedModel would copy and lag one update behind
     ema.requires_grad_(False)
     return ema
