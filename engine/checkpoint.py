@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from models import Detector, create_model
 
@@ -46,17 +48,29 @@ def load_detector(path: str | Path, weights: str = "ema") -> tuple[Detector, dic
     """
     content = load_checkpoint(path)
     model = create_model(**content["model_kwargs"])
-    model.load_state_dict(content[weights])
+    load_weights(model, content[weights], path)
     return model.eval(), content
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path, strict: bool = True) -> None:
+    """Copy the weights of the checkpoint `path` into `model`. ValueError where a module refuses them, as a network does
+    whose wiring has changed since, or where names or shapes differ."""
+    try:
+        model.load_state_dict(weights, strict)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def init_from(model: Detector, path: str | Path) -> str:
     """Start `model` from another run's averaged weights where name and shape agree; says in one line what was taken."""
     source, own = load_checkpoint(path)["ema"], model.state_dict()
-    taken = {key: value for key, value in source.items() if key in own and own[key].shape == value.shape}
+    taken = copy.copy(source)  # unlike dict(source), with the versions of the modules that wrote it
+    for key in source:
+        if key not in own or own[key].shape != source[key].shape:
+            del taken[key]
     if not taken:
         raise ValueError(f"{path}: no weight fits the model, is it of another family?")
-    model.load_state_dict(taken, strict=False)
+    load_weights(model, taken, path, strict=False)
     left = [key for key in own if key not in taken]
     rest = f"; not found there: {', '.join(left[:4])}{' ...' if len(left) > 4 else ''}" if left else ""
     return f"{len(taken)} of {len(own)} tensors start from {path}{rest}"

@@ -20,7 +20,7 @@ from analysis.firing_rate import FiringRates
 from models import Detector
 
 from . import distributed
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .evaluator import Evaluator
 from .loop import evaluate_epoch, stream_of, train_epoch
 from .optim import Schedule
@@ -172,8 +172,8 @@ class Trainer:
                     "change (of batch size, accumulation, processes, samples ...), or start anew with train.init_from"
                 )
         decays = [group["weight_decay"] for group in self.optimizer.param_groups]
-        self.model.load_state_dict(content["model"])
-        self.ema.module.load_state_dict(content["ema"])
+        load_weights(self.model, content["model"], path)
+        load_weights(self.ema.module, content["ema"], path)
         self.ema.n_averaged.fill_(content["ema_updates"])
         self.optimizer.load_state_dict(content["optimizer"])
         for group, weight_decay in zip(self.optimizer.param_groups, decays, strict=True):

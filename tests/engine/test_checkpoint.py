@@ -85,3 +85,17 @@ def test_run_folders_overwrite_only_when_told_and_only_runs(tmp_path):
     assert run_to_resume(str(tmp_path), "a", "") == second
     with pytest.raises(ValueError, match="no checkpoint_last.pt to resume"):
         run_to_resume(str(tmp_path), "a", str(first))
+
+
+def test_weights_of_an_earlier_wiring_are_refused(tmp_path):
+    kwargs = {"name": "spikeyolo_n", "num_classes": 2, "width": 0.125}
+    model = create_model(**kwargs)
+    state = model.state_dict()
+    save_checkpoint(tmp_path / "now.pt", {"model_kwargs": kwargs, "ema": state, "model": {}})
+    load_detector(tmp_path / "now.pt")
+    assert "tensors start from" in init_from(create_model(**kwargs), tmp_path / "now.pt")
+    state._metadata["network"]["version"] = 1  # as torch wrote it before the blocks moved behind the upsampling
+    save_checkpoint(tmp_path / "before.pt", {"model_kwargs": kwargs, "ema": state, "model": {}})
+    for load in (load_detector, lambda path: init_from(create_model(**kwargs), path)):
+        with pytest.raises(ValueError, match=r"before\.pt: (?s:.)*before the upsampling(?s:.)*Train again"):
+            load(tmp_path / "before.pt")
