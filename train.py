@@ -7,8 +7,8 @@
     torchrun --nproc-per-node=8 train.py configs/coco/ems_resnet34.yaml eight GPUs
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py CONFIG
 
-The run folder holds config.yaml, metrics.jsonl, checkpoint_last.pt, checkpoint_best.pt and TensorBoard events:
-`tensorboard --logdir runs`.
+The run folder holds config.yaml, provenance.jsonl (a line per start: command, commit, versions, machine, date),
+metrics.jsonl, checkpoint_last.pt, checkpoint_best.pt and TensorBoard events: `tensorboard --logdir runs`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from engine.evaluator import Evaluator
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.protocols import get_protocol
+from engine.provenance import append_provenance, command_line, provenance
 from engine.run_folder import new_run_folder, run_to_resume, write_atomically
 from engine.trainer import Trainer, seed_everything
 from models import Detector, create_model
@@ -55,13 +56,16 @@ def main(argv: list[str] | None = None) -> Path:
         cfg = config_from_plain(load_checkpoint(folder / "checkpoint_last.pt")["config"], args.overrides)
     device = distributed.start(cfg.device)
     try:
-        return train(cfg, device, folder)
+        return train(cfg, device, folder, command_line("train.py", argv))
     finally:
         distributed.stop()
 
 
-def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> Path:
-    """Build everything that `cfg` names and train it; returns the run folder: a new one, or `resume`."""
+def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: list[str]) -> Path:
+    """Build everything that `cfg` names and train it; returns the run folder: a new one, or `resume`.
+
+    command: script and arguments, for the run's provenance.
+    """
     main_rank = distributed.is_main()
     say = print if main_rank else (lambda *_: None)
     if cfg.threads:
@@ -147,6 +151,7 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None = None) -> 
         say(f"resuming {folder} with its own config, after epoch {trainer.epoch}")
     if main_rank:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        append_provenance(folder, provenance(command, device))
     parameters = sum(p.numel() for p in model.parameters())
     say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, T={cfg.model.T}, neuron {cfg.model.neuron}, {device}")
     say(f"{len(train_set)} training samples in {steps} steps an epoch, {len(val_set)} validation samples")

@@ -90,6 +90,11 @@ def test_resume_can_be_told_to_go_on_longer(run, tiny):
     folder = train.main([tiny, "train.epochs=4", "--resume", str(run)])
     assert folder == run and load_checkpoint(run / "checkpoint_last.pt")["epoch"] == 4
     assert [line["epoch"] for line in losses(run)] == [0, 1, 2, 3]
+    starts = [json.loads(line) for line in (run / "provenance.jsonl").read_text().splitlines()]
+    assert [start["command"] for start in starts] == [
+        f"train.py {tiny}", f"train.py {tiny} train.epochs=4 --resume {run}"
+    ]  # fmt: skip
+    assert all(start["versions"]["torch"] and start["machine"]["device"] == "cpu" for start in starts)
 
 
 def test_resume_refuses_to_be_another_run(run, tiny):
