@@ -37,6 +37,12 @@ class Detector(nn.Module):
         """The head's logits per level, finest first, averaged over T; x is [B, C, H, W] or [T, B, C, H, W]."""
         if x.dim() == 4:
             x = repeat_over_time(x, self.T)
+        elif x.dim() == 6:
+            raise ValueError(
+                f"events with an axis of micro-bins, [T, B, bins, C, H, W] = {tuple(x.shape)}: only a network with a "
+                "learned sampler takes them, whose own `raw` merges the bins. For this one set "
+                "data.args.representation to stacked_histogram, which has the bins in its channels, or to counts"
+            )
         elif x.dim() != 5:
             raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {tuple(x.shape)}")
         elif x.shape[0] != self.T:

@@ -1,88 +1,91 @@
-"""A new neuron, model, head or dataset is one file: dropped into a copy of its room, it is there."""
+"""The files that docs/extend.md and the pages it names show are found, keep the contracts, and train."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
-
-FILES = {
-    "neurons/leaky.py": '''
-        """Leaky integrator without spikes."""
-        import torch
-        from .base import MultiStepNeuron
-        from .registry import register_neuron
-
-        @register_neuron("leaky")
-        class Leaky(MultiStepNeuron):
-            spiking = False
-
-            def steps(self, x_seq):
-                v, out = torch.zeros_like(x_seq[0]), []
-                for x in x_seq:
-                    v = 0.5 * v + x
-                    out.append(v)
-                return torch.stack(out)
-    ''',
-    "models/small.py": '''
-        """One convolution."""
-        from torch import nn
-        from neurons import neuron_factory
-        from .detector import Detector
-        from .heads import build_head
-        from .registry import register_model
-        from .time import over_time
-
-        class Small(nn.Module):
-            def __init__(self, neuron):
-                super().__init__()
-                self.conv, self.neuron = nn.Conv2d(3, 8, 3, 16, 1), neuron()
-
-            def forward(self, x):
-                x = self.neuron(over_time(self.conv, x))
-                return [x, x[..., ::2, ::2]]
-
-        @register_model
-        def small(num_classes=80, T=4, neuron="lif", head="anchor"):
-            return Detector(Small(neuron_factory(neuron)), build_head(head, (8, 8), (16, 32), num_classes), T)
-    ''',
-    "data/nothing.py": '''
-        """An empty dataset."""
-        from .dataset import DetectionDataset
-        from .registry import register_dataset
-
-        @register_dataset("nothing")
-        class Nothing(DetectionDataset):
-            def __init__(self, split, *, root="."):
-                self.split = split
-
-            def __len__(self):
-                return 0
-
-            load = ground_truth = box_sizes = None
-    ''',
-}
+ROOMS = ("neurons", "models", "data", "engine", "analysis", "configs", "tests")
+CONTRACTS = (
+    "tests/neurons/test_neurons.py", "tests/models/test_detectors.py", "tests/models/test_dfl_head.py",
+    "tests/data/test_every_dataset.py", "tests/data/representations",
+)  # fmt: skip
 USE = """
-import torch
+import json
+import numpy as np
+from PIL import Image
+import train
 from data import create_dataset
-from models import create_model
-model = create_model("small", num_classes=2, T=3, neuron="leaky")
-targets = [{"boxes": torch.tensor([[4.0, 4.0, 30.0, 30.0]]), "labels": torch.tensor([1])}]
-sum(model(torch.rand(1, 3, 64, 64), targets).values()).backward()
-assert model.network.conv.weight.grad.abs().sum() > 0
-assert len(create_dataset("nothing", "train")) == 0
+
+Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save("a.png")
+open("train.csv", "w").write("a.png,10,20,110,220\\na.png,300,100,400,200\\n")
+data = create_dataset("my_csv", "train", root=".", size=320)
+assert len(data) == 1 and data[0].boxes.tolist()[0] == [5, 50, 55, 150]
+
+tiny = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
+common = ["configs/demo.yaml", f"data.args.scenes={tiny}", "data.root=tiny", "data.size=[64, 64]", "data.workers=0",
+          "train.epochs=1", "train.batch_size=1", "device=cpu", "train.clip_norm=null", "model.args={}"]
+own = ["model.name=my_model", "model.head=my_head"]
+folder = train.main([*common, *own, "model.neuron={name: my_neuron, v_threshold: 0.7}",
+                     "data.args.representation=touched"])
+assert "val/AP" in json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+train.main([*common, "name=graft", "model.name=ems_resnet10_ee", "model.args={width: 0.125}", "model.neuron=my_neuron"])
+for override, words in (
+    (["model.neuron=my_neuron", "data.args.sampling=sequential"], "derive it from neurons.DynamicNeuron"),
+    (["data.args.representation=micro_bins"], "micro-bins"),
+):
+    try:
+        train.main([*common, *own, *override])
+    except ValueError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(f"{override} trained")
 print("all there")
 """
 
 
-def test_one_file_each(tmp_path):
-    for room in ("neurons", "models", "data"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, text in FILES.items():
-        lines = text.strip("\n").splitlines()
-        indent = len(lines[0]) - len(lines[0].lstrip())
-        (tmp_path / name).write_text("\n".join(line[indent:] for line in lines).strip() + "\n")
-    (tmp_path / "use.py").write_text(USE)
-    done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and "all there" in done.stdout, done.stderr
+def code_blocks(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.S | re.M)
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A copy of the project with every new file of the docs in its place."""
+    folder = tmp_path_factory.mktemp("extended")
+    for room in ROOMS:
+        ignored = shutil.ignore_patterns("__pycache__", "golden")
+        shutil.copytree(ROOT / room, folder / room, ignore=ignored)
+    for name in ("train.py", "evaluate.py", "setup.cfg", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    page = (ROOT / "docs" / "extend.md").read_text()
+    files = dict(re.findall(r"^## [^\n]*: `(\S+)`\n\n```python\n(.*?)^```", page, re.S | re.M))
+    assert list(files) == ["neurons/my_neuron.py", "models/my_model.py", "models/heads/my_head.py"]
+    files["data/my_csv.py"] = code_blocks("data.md")[-1]
+    files["data/representations/touched.py"] = code_blocks("representations.md")[-1]
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def test_own_parts_keep_the_contracts(extended):
+    """A dataset without an example is skipped, with the reason; nothing else is."""
+    out = run(extended, "-m", "pytest", "-vv", "-rs", "-k", "my_ or touched", *CONTRACTS)
+    for what in ("my_neuron", "my_model", "my_head", "touched"):
+        assert len(re.findall(rf"\[[^]\n]*{what}[^]\n]*\] PASSED", out)) > 5, what
+    assert len(re.findall(r" SKIPPED", out)) == len(re.findall(r"test_every_dataset.*\[my_csv\] SKIPPED", out)) == 5
+    assert "add one that returns the arguments of a tiny folder" in " ".join(out.split())
+
+
+def test_own_parts_train(extended):
+    (extended / "use.py").write_text(USE)
+    assert "all there" in run(extended, "use.py")
