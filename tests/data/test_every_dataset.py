@@ -73,8 +73,8 @@ class TestEveryDataset:
     def arguments(self, name, examples):
         if name not in examples:
             pytest.skip(
-                f"dataset {name!r} has no entry in `examples` of tests/data/test_every_dataset.py: add one that returns "
-                "the arguments of a tiny folder of its kind, and these tests run on it"
+                f"dataset {name!r} has no entry in `examples` of tests/data/test_every_dataset.py: add one that "
+                "returns the arguments of a tiny folder of its kind, and these tests run on it"
             )
         return examples[name]()
 
