@@ -16,6 +16,7 @@ from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
 from .events import EventReader, Events, Tally, audit_events
+from .events.boxes import NO_TRACK
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
 from .problems import Problem, Problems
@@ -202,7 +203,7 @@ class EventDataset(DetectionDataset):
                         "bbox": [x, y, w, h],
                         "area": w * h,
                         "iscrowd": 0,
-                        "track_id": int(row["track_id"]),
+                        "track_id": -1 if row["track_id"] == NO_TRACK else int(row["track_id"]),
                     }
                 )
         categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]

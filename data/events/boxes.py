@@ -1,7 +1,8 @@
 """Prophesee `_bbox.npy` labels: both published field orders, read by name and validated.
 
 Old files: ts, x, y, w, h, class_id, confidence, track_id. New ones: t, x, y, w, h, class_id, track_id,
-class_confidence. x, y is the top-left corner in pixels, t in us on the clock of the clip.
+class_confidence. x, y is the top-left corner in pixels, t in us on the clock of the clip. Tracks and confidences are
+optional and decide nothing here.
 """
 
 from __future__ import annotations
@@ -36,23 +37,43 @@ OLD_BOX_DTYPE = np.dtype(
     }
 )
 _OLD_NAMES = {"t": "ts", "class_confidence": "confidence"}
+# Names that a field also goes by in files of other tools.
+_OTHER_NAMES = {
+    "t": ("ts", "timestamp"),
+    "class_id": ("class", "label"),
+    "class_confidence": ("confidence", "score"),
+}
+NO_TRACK = (1 << 32) - 1  # `track_id` of a box without one: -1 in 32 bits, as many files have it
+_DEFAULTS = {"track_id": NO_TRACK, "class_confidence": 1.0}  # of fields that may be absent
+_SAME = 0.8  # IoU from which two boxes of one class at one time are one object: NMS leaves no two detections so close
+_NEIGHBOURS = 256  # rows after a box, of its time, that it is compared with: more than any frame holds
 # All that a damaged header raises.
 _DAMAGE = (ValueError, EOFError, SyntaxError, BadZipFile, TokenError, TypeError, KeyError, OverflowError, MemoryError)
 _ROUNDING = 1e-3  # pixels outside the sensor that are float32 rounding of x + w, clipped without a report
 
 
-def read_boxes(path: str | Path, width: int, height: int, num_classes: int, problems: Problems) -> np.ndarray:
+def read_boxes(
+    path: str | Path, width: int, height: int, num_classes: int, problems: Problems, earliest_us: int = 0
+) -> np.ndarray:
     """Valid boxes of one clip, `BOX_DTYPE` [N] in order of time, clipped to the `width` x `height` sensor.
 
     Repaired or dropped, and added to `problems`: boxes that are not finite, of no size, wholly or partly outside the
-    sensor, before time zero, or repeated for one (t, track_id) (the last stays). Fatal: a file that is no such array,
-    a class id of `num_classes` or above. An empty array is a clip without objects.
+    sensor, before `earliest_us` (below 0 where the clock of the recording is), or repeated: of two rows of one time and
+    class whose boxes are equal or nearly so (IoU >= 0.8) the last stays. Fatal: a file that is no such array, a class
+    id of `num_classes` or above. An empty array is a clip without objects. Where a file has no `track_id`, or one below
+    0, it is `NO_TRACK`; without `class_confidence` that is 1.
     """
-    return check_boxes(_load(path, problems), path, width, height, num_classes, problems)
+    return check_boxes(_load(path, problems), path, width, height, num_classes, problems, earliest_us)
 
 
 def check_boxes(
-    raw: np.ndarray, path: str | Path, width: int, height: int, num_classes: int, problems: Problems
+    raw: np.ndarray,
+    path: str | Path,
+    width: int,
+    height: int,
+    num_classes: int,
+    problems: Problems,
+    earliest_us: int = 0,
 ) -> np.ndarray:
     """`read_boxes` of an array that was read from `path` already."""
     boxes = _to_boxes(raw, path, problems)
@@ -72,7 +93,12 @@ def check_boxes(
     unknown = boxes["class_id"] >= num_classes
     remedy = f"Class ids are 0..{num_classes - 1}: correct it, or name more classes"
     report(unknown, "class id out of range", lambda b: int(b["class_id"]), remedy, fatal=True)
-    report(boxes["t"] < 0, "label before time zero", lambda b: f"t = {b['t']} us", dropped)
+    report(boxes["t"] < earliest_us, "label before time zero", lambda b: f"t = {b['t']} us", dropped)
+    if (falls := np.diff(boxes["t"]) < 0).any():
+        i = int(falls.argmax())
+        value = f"t = {boxes['t'][i + 1]} us after {boxes['t'][i]} us; {int(falls.sum())} such records"
+        remedy = "The labels are sorted by time"
+        problems.add(Problem("label times out of order", path, f"record {rows[i + 1]}", value, remedy))
     report(~_finite(boxes), "box not finite", xywh, dropped)
     report((boxes["w"] <= 0) | (boxes["h"] <= 0), "box without size", xywh, dropped)
 
@@ -88,11 +114,8 @@ def check_boxes(
     boxes["x"], boxes["y"] = clipped[:, 0], clipped[:, 1]
     boxes["w"], boxes["h"] = (clipped[:, 2:] - clipped[:, :2]).T
 
-    last_of = {key: i for i, key in enumerate(zip(boxes["t"].tolist(), boxes["track_id"].tolist(), strict=True))}
-    repeated = np.ones(len(boxes), bool)
-    repeated[list(last_of.values())] = False
-    same = "The last box of one track at one time stays"
-    report(repeated, "repeated box", lambda b: f"t = {b['t']} us, track {b['track_id']}", same)
+    same = "The last box of one class at one place and time stays"
+    report(_repeated(boxes), "repeated box", lambda b: f"t = {b['t']} us, class {b['class_id']}, {xywh(b)}", same)
     return boxes[np.argsort(boxes["t"], kind="stable")]
 
 
@@ -102,6 +125,25 @@ def write_boxes(path: str | Path, boxes: np.ndarray, old: bool = False) -> None:
     for name in BOX_DTYPE.names or ():
         out[_OLD_NAMES.get(name, name) if old else name] = boxes[name]
     np.save(path, out, allow_pickle=False)
+
+
+def _repeated(boxes: np.ndarray) -> np.ndarray:
+    """bool [N]: boxes that a later row of their time and class repeats, equal or nearly so."""
+    repeated = np.zeros(len(boxes), bool)
+    order = np.argsort(boxes["t"], kind="stable")
+    t, kind = boxes["t"][order], boxes["class_id"][order]
+    x1, y1, w, h = (boxes[k][order].astype(np.float64) for k in "xywh")
+    x2, y2, area = x1 + w, y1 + h, w * h
+    for step in range(1, min(len(boxes), _NEIGHBOURS + 1)):
+        a = np.flatnonzero(t[step:] == t[:-step])
+        if not len(a):  # nor at any larger step, as times are in order
+            break
+        a = a[kind[a] == kind[a + step]]
+        b = a + step
+        shared = np.maximum(np.minimum(x2[a], x2[b]) - np.maximum(x1[a], x1[b]), 0)
+        shared *= np.maximum(np.minimum(y2[a], y2[b]) - np.maximum(y1[a], y1[b]), 0)
+        repeated[order[a[shared >= _SAME * (area[a] + area[b] - shared)]]] = True
+    return repeated
 
 
 def _finite(boxes: np.ndarray) -> np.ndarray:
@@ -131,19 +173,26 @@ def _to_boxes(raw: np.ndarray, path: str | Path, problems: Problems) -> np.ndarr
         problems.add(Problem(kind, path, record, value, remedy, fatal=True))
         return np.empty(0, BOX_DTYPE)
 
-    fields = ", ".join(BOX_DTYPE.names or ())
+    fields = ", ".join(name for name in BOX_DTYPE.names or () if name not in _DEFAULTS)
     if raw.size == 0:
         return np.empty(0, BOX_DTYPE)
     if raw.ndim != 1 or raw.dtype.names is None:
         return fatal("not a label array", "", f"{raw.dtype} of shape {raw.shape}", f"It needs the fields {fields}")
     boxes = np.empty(len(raw), BOX_DTYPE)
     for name in BOX_DTYPE.names or ():
-        source = name if name in raw.dtype.names else _OLD_NAMES.get(name, name)
-        if source not in raw.dtype.names:
+        known = [n for n in (name, *_OTHER_NAMES.get(name, ())) if n in raw.dtype.names]
+        source = known[0] if known else ""
+        wanted = "iuf" if BOX_DTYPE[name].kind == "f" or name in _DEFAULTS else "iu"
+        if name in _DEFAULTS:
+            usable = source and raw.dtype[source].kind in wanted and not raw.dtype[source].shape
+            boxes[name] = raw[source] if usable and name != "track_id" else _DEFAULTS[name]
+            if usable and name == "track_id":
+                boxes[name] = _tracks(raw[source], path, problems)
+            continue
+        if not source:
             return fatal("missing field", f"field {name!r}", list(raw.dtype.names), f"It needs the fields {fields}")
-        wanted = "iuf" if BOX_DTYPE[name].kind == "f" else "iu"
         if raw.dtype[source].kind not in wanted or raw.dtype[source].shape:
-            kinds = "a number" if "f" in wanted else "an integer"
+            kinds = "a number" if "f" in wanted else "an integer" + " of us" * (name == "t")
             return fatal("wrong field type", f"field {source!r}", raw.dtype[source], f"Save it as {kinds}")
         if BOX_DTYPE[name].kind != "f":
             limits = np.iinfo(BOX_DTYPE[name])
@@ -153,3 +202,16 @@ def _to_boxes(raw: np.ndarray, path: str | Path, problems: Problems) -> np.ndarr
                 return fatal("value out of range", f"record {i}", f"{source} = {raw[source][i]}", remedy)
         boxes[name] = raw[source]
     return boxes
+
+
+def _tracks(ids: np.ndarray, path: str | Path, problems: Problems) -> np.ndarray:
+    """uint32 [N]; `NO_TRACK` for ids below 0 and, added to `problems`, those that are no integer of 32 bits."""
+    usable = (ids >= 0) & (ids < NO_TRACK)
+    if ids.dtype.kind == "f":
+        usable &= np.floor(ids) == ids
+    for i in np.flatnonzero(~usable & ~(ids < 0) & ~(ids == NO_TRACK)):
+        remedy = "The box is kept, without a track"
+        problems.add(Problem("track id out of range", path, f"record {i}", f"track_id = {ids[i]}", remedy))
+    tracks = np.full(len(ids), NO_TRACK, np.uint32)
+    tracks[usable] = ids[usable]
+    return tracks

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..names import did_you_mean, reject_unknown
 from ..values import is_number
+from .boxes import NO_TRACK
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class LabelRules:
     """Rules in the order in which they act. They decide what is learnt and what `ground_truth` holds, alike.
 
     drop_clips:      names of clips that are left out
+    one_per_track:   of several boxes of one track at one time the last one stays; where a file has no tracks (one id
+                     for all of its boxes), or a box has none, nothing is left out
     last_pixel:      boxes end at the centre of the last pixel (width - 1, height - 1), not at its far edge
     min_diagonal, min_side: smaller boxes [pixels of the recording] are left out
     max_width_share: in training splits, wider boxes are left out: floor(share * width of the sensor) pixels stay
@@ -29,6 +32,7 @@ class LabelRules:
     """
 
     drop_clips: Sequence[str] = ()
+    one_per_track: bool = False
     last_pixel: bool = False
     min_diagonal: float = 0.0
     min_side: float = 0.0
@@ -41,8 +45,9 @@ class LabelRules:
     def __post_init__(self) -> None:
         if isinstance(self.drop_clips, str) or not all(isinstance(name, str) for name in self.drop_clips):
             raise ValueError(f"labels: drop_clips = {self.drop_clips!r}: give a list of names of clips")
-        if not isinstance(self.last_pixel, bool):
-            raise ValueError(f"labels: last_pixel = {self.last_pixel!r}: give true or false")
+        for name in ("one_per_track", "last_pixel"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"labels: {name} = {value!r}: give true or false")
         for name in ("min_diagonal", "min_side", "from_ms", "tolerance_ms"):
             if not is_number(value := getattr(self, name)) or value < 0:
                 raise ValueError(f"labels: {name} = {value!r}: give a number of at least 0")
@@ -63,6 +68,8 @@ class LabelRules:
                 left_out[rule] += int(np.count_nonzero(~good))
                 boxes = boxes[good]
 
+        if self.one_per_track:
+            keep(_last_of_track(boxes), "repeated in their track")
         if self.last_pixel:
             boxes = boxes.copy()
             for start, length, limit in (("x", "w", width - 1), ("y", "h", height - 1)):
@@ -92,6 +99,17 @@ class LabelRules:
             return 0
         own = float(np.median(np.diff(times)))
         return int(max(1, round(1e6 / own / self.label_hz)) * own)
+
+
+def _last_of_track(boxes: np.ndarray) -> np.ndarray:
+    """bool [N]: no later box has its time and its track."""
+    tracked = np.flatnonzero(boxes["track_id"] != NO_TRACK)
+    keep = np.ones(len(boxes), bool)
+    if len(np.unique(boxes["track_id"][tracked])) > 1:
+        keys = boxes[["t", "track_id"]][tracked][::-1]
+        keep[tracked] = False
+        keep[tracked[::-1][np.unique(keys, return_index=True)[1]]] = True
+    return keep
 
 
 def _on_grid(times: np.ndarray, spacing: int, tolerance: float) -> np.ndarray:
@@ -125,8 +143,8 @@ LABEL_RULES = {
         grid_ms=250,
     ),
     "rvt_1mpx": LabelRules(last_pixel=True, min_side=5, max_width_share=0.9, from_ms=100, label_hz=10),
-    "ems_yolo": LabelRules(),
-    "spikeyolo": LabelRules(),
+    "ems_yolo": LabelRules(one_per_track=True),
+    "spikeyolo": LabelRules(one_per_track=True),
     "eas_snn": LabelRules(drop_clips=_VANISHING),
 }
 

@@ -5,7 +5,7 @@ import pytest
 
 from data import Problems
 from data.events import read_boxes, write_boxes
-from data.events.boxes import BOX_DTYPE, OLD_BOX_DTYPE
+from data.events.boxes import BOX_DTYPE, NO_TRACK, OLD_BOX_DTYPE
 
 GOOD = (249_999, 10.0, 20.0, 30.0, 40.0, 1, 7, 0.5)  # t, x, y, w, h, class_id, track_id, class_confidence
 
@@ -57,7 +57,7 @@ def test_no_boxes_is_normal(tmp_path, empty):
 def test_a_bad_box_is_dropped_and_counted(tmp_path, change, kind):
     path = tmp_path / "a_bbox.npy"
     boxes = boxes_of(GOOD, GOOD, GOOD)
-    boxes["track_id"] = [1, 2, 3]
+    boxes["track_id"], boxes["x"] = [1, 2, 3], [10, 110, 210]
     for name, value in change.items():
         boxes[name][1] = value
     np.save(path, boxes)
@@ -69,7 +69,7 @@ def test_a_bad_box_is_dropped_and_counted(tmp_path, change, kind):
 
 def test_records_are_numbered_as_in_the_file(tmp_path):
     boxes = boxes_of(*[GOOD] * 5)
-    boxes["track_id"] = range(5)
+    boxes["track_id"], boxes["x"] = range(5), [10, 60, 110, 160, 210]
     boxes["w"][[0, 3]] = 0, 500
     boxes["x"][2] = 400
     np.save(tmp_path / "a_bbox.npy", boxes)
@@ -97,20 +97,98 @@ def test_rounding_at_the_border_is_no_problem(tmp_path):
     read(tmp_path / "a_bbox.npy", Problems(strict=True))
 
 
-def test_the_last_box_of_a_track_at_a_time_stays(tmp_path):
-    boxes = boxes_of(GOOD, GOOD, GOOD)
-    boxes["x"], boxes["track_id"] = [1, 2, 3], [7, 8, 7]
+@pytest.mark.parametrize("tracks", [(0, 0, 0), (1, 2, 3), (-1, -1, -1), None])
+def test_boxes_stay_whatever_their_tracks(tmp_path, tracks):
+    rows = [(500_000, 10, 20, 50, 40, 0), (500_000, 120, 20, 60, 40, 0), (500_000, 220, 60, 20, 60, 1)]
+    fields = [("t", "i8"), *((name, "f4") for name in "xywh"), ("class_id", "u1")]
+    if tracks:
+        rows = [(*row, track) for row, track in zip(rows, tracks, strict=True)]
+        fields.append(("track_id", "i4"))
+    np.save(tmp_path / "a_bbox.npy", np.array(rows, fields))
+    boxes = read(tmp_path / "a_bbox.npy", Problems(strict=True))
+    assert boxes["x"].tolist() == [10, 120, 220] and boxes["class_confidence"].tolist() == [1, 1, 1]
+    assert boxes["track_id"].tolist() == (list(tracks) if tracks and tracks[0] >= 0 else [NO_TRACK] * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "stay"),
+    [
+        ({}, [1]),  # equal rows
+        ({"track_id": 9}, [1]),
+        ({"class_confidence": 0.1}, [1]),
+        ({"x": 12.0, "h": 41.0}, [1]),  # IoU 0.85
+        ({"x": 15.0}, [0, 1]),  # IoU 0.71: two of one class that overlap
+        ({"class_id": 0}, [0, 1]),
+        ({"t": 250_000}, [0, 1]),
+    ],
+)
+def test_boxes_of_one_class_at_one_place_and_time_are_one(tmp_path, change, stay):
+    boxes = boxes_of(GOOD, GOOD)
+    for name, value in change.items():
+        boxes[name][1] = value
     np.save(tmp_path / "a_bbox.npy", boxes)
     problems = Problems()
-    assert read(tmp_path / "a_bbox.npy", problems)["x"].tolist() == [2, 3]
-    assert problems.counts() == {"repeated box": 1} and problems.items[0].record == "record 0"
+    np.testing.assert_array_equal(read(tmp_path / "a_bbox.npy", problems), boxes[stay])
+    assert problems.counts() == ({} if len(stay) == 2 else {"repeated box": 1})
+    if len(stay) == 1:
+        said = "record 0: repeated box: t = 249999 us, class 1, x, y, w, h = 10, 20, 30, 40. The last box"
+        assert said in str(problems.items[0])
+
+
+def test_repeated_boxes_need_not_follow_each_other(tmp_path):
+    """Between other times and other boxes of their own time, in any order, and more than twice."""
+    boxes = boxes_of(*[GOOD] * 9)
+    boxes["t"] = [5, 9, 5, 5, 9, 5, 5, 9, 5]
+    boxes["x"] = [10, 10, 100, 10, 200, 150, 11, 10, 200]
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    problems = Problems()
+    kept = read(tmp_path / "a_bbox.npy", problems)
+    assert kept[["t", "x"]].tolist() == [(5, 100), (5, 150), (5, 11), (5, 200), (9, 200), (9, 10)]
+    dropped = [p.record for p in problems.items if p.kind == "repeated box"]
+    assert dropped == ["record 0", "record 1", "record 3"]
+
+
+def test_fields_of_other_names(tmp_path):
+    fields = [("timestamp", "i8"), *((name, "f8") for name in "xywh"), ("class", "i8"), ("score", "f8")]
+    np.save(tmp_path / "a_bbox.npy", np.array([(249_999, 10, 20, 30, 40, 1, 0.5)], fields))
+    assert read(tmp_path / "a_bbox.npy", Problems(strict=True)).tolist() == [(*GOOD[:6], NO_TRACK, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept", "reported"),
+    [
+        (np.array([7, 2**32 + 7], "u8"), [7, NO_TRACK], 1),
+        (np.array([7, -3], "i8"), [7, NO_TRACK], 0),
+        (np.array([7, np.nan]), [7, NO_TRACK], 1),
+        (np.array([7, 2.5]), [7, NO_TRACK], 1),
+        (np.array(["a", "b"]), [NO_TRACK, NO_TRACK], 0),
+    ],
+)
+def test_a_track_that_is_none_costs_no_box(tmp_path, ids, kept, reported):
+    boxes = np.zeros(2, [(n, ids.dtype if n == "track_id" else BOX_DTYPE[n]) for n in BOX_DTYPE.names])
+    boxes["w"], boxes["h"], boxes["x"], boxes["track_id"] = 5, 5, [0, 50], ids
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    problems = Problems()
+    assert read(tmp_path / "a_bbox.npy", problems)["track_id"].tolist() == kept
+    assert problems.counts() == ({"track id out of range": reported} if reported else {})
 
 
 def test_boxes_come_in_order_of_time(tmp_path):
     boxes = boxes_of(GOOD, GOOD, GOOD)
     boxes["t"] = [30, 10, 20]
     np.save(tmp_path / "a_bbox.npy", boxes)
-    assert read(tmp_path / "a_bbox.npy")["t"].tolist() == [10, 20, 30]
+    problems = Problems()
+    assert read(tmp_path / "a_bbox.npy", problems)["t"].tolist() == [10, 20, 30]
+    (problem,) = problems.items
+    assert "record 1: label times out of order: t = 10 us after 30 us; 1 such records" in str(problem)
+
+
+def test_a_label_before_time_zero_stays_where_the_clock_begins_there(tmp_path):
+    boxes = boxes_of(GOOD, GOOD, GOOD)
+    boxes["t"] = [-600, -500, 0]
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    assert read(tmp_path / "a_bbox.npy")["t"].tolist() == [0]
+    assert read_boxes(tmp_path / "a_bbox.npy", 304, 240, 2, Problems(), -500)["t"].tolist() == [-500, 0]
 
 
 def test_an_unknown_class_is_fatal(tmp_path):
@@ -124,7 +202,7 @@ def test_an_unknown_class_is_fatal(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind", "value"),
-    [("t", "u8", 2**63), ("class_id", "i8", 2**32), ("class_id", "i8", -1), ("track_id", "u8", 2**32 + 7)],
+    [("t", "u8", 2**63), ("class_id", "i8", 2**32), ("class_id", "i8", -1)],
 )
 def test_a_value_that_does_not_fit_is_not_taken_for_another(tmp_path, name, kind, value):
     boxes = np.zeros(2, [(n, kind if n == name else BOX_DTYPE[n]) for n in BOX_DTYPE.names])
@@ -150,7 +228,10 @@ def _without(name):
             np.zeros(1, [(n, "S4" if n == "x" else BOX_DTYPE[n]) for n in BOX_DTYPE.names]),
             "field 'x': wrong field type",
         ),
-        (np.zeros(1, [(n, "f4") for n in BOX_DTYPE.names]), "field 't': wrong field type: float32"),
+        (
+            np.zeros(1, [(n, "f4") for n in BOX_DTYPE.names]),
+            "field 't': wrong field type: float32. Save it as an integer of us",
+        ),
         (np.array([{"t": 1}], object), "not a label array: Object arrays cannot be loaded"),
     ],
 )

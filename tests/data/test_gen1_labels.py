@@ -74,6 +74,21 @@ def test_duplicates_of_a_track_and_boxes_past_the_frame(tmp_path):
     assert [a["bbox"] for a in cut.ground_truth()["annotations"]] == [[290, 200, 13, 39], [12, 10, 20, 20]]
 
 
+def test_boxes_without_tracks_are_all_there(tmp_path):
+    write_clip(tmp_path / "train", "a", [500_000])
+    rows = [(120, 20, 60, 40, 0), (220, 60, 20, 60, 1), (10, 20, 50, 40, 0), (10, 20, 50, 40, 0)]
+    for track in (0, -1):
+        fields = [(n, "i4" if n == "track_id" else BOX_DTYPE[n]) for n in BOX_DTYPE.names]
+        boxes = np.array([(500_000, *row, track, 1) for row in rows], fields)
+        np.save(tmp_path / "train" / "a_bbox.npy", boxes)
+        for labels in ("all", "ems_yolo", "spikeyolo", "eas_snn"):
+            data = build(tmp_path, labels=labels)
+            truth = data.ground_truth()["annotations"]
+            assert [a["bbox"] for a in truth] == [list(row[:4]) for row in rows[:3]]
+            assert {a["track_id"] for a in truth} == {track}
+            assert data.problems.counts() == {"repeated box": 1} and not data.left_out
+
+
 def test_a_clip_without_objects_is_one_negative_sample(tmp_path):
     write_clip(tmp_path / "train", "empty", [], last_us=800_000)
     write_clip(tmp_path / "train", "labelled", [500_000])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.events.boxes import BOX_DTYPE
+from data.events.boxes import BOX_DTYPE, NO_TRACK
 from data.events.label_rules import LABEL_RULES, LabelRules, build_label_rules
 
 WIDTH, HEIGHT = 304, 240
@@ -140,12 +140,26 @@ def test_rvt_and_eas_snn_name_the_clips_without_labels():
         ({"label_hz": True}, "label_hz = True"),
         ({"grid_ms": 250, "label_hz": 10}, "grid_ms = 250 and label_hz = 10: give one"),
         ({"last_pixel": "no"}, "last_pixel = 'no'"),
+        ({"one_per_track": 1}, "one_per_track = 1: give true or false"),
         ({"drop_clips": "a"}, "drop_clips = 'a'"),
     ],
 )
 def test_wrong_rules_are_named(what, says):
     with pytest.raises(ValueError, match=says):
         build_label_rules(what)
+
+
+@pytest.mark.parametrize("name", ["ems_yolo", "spikeyolo"])
+def test_their_published_code_keeps_the_last_box_of_a_track_at_a_time(name):
+    """Last of those at one time; a box without a track stays, and so does each where one id stands for none."""
+    boxes = of_times([5, 5, 5, 9, 9, 9])
+    boxes["x"], boxes["track_id"] = range(6), [7, 8, 7, NO_TRACK, 7, NO_TRACK]
+    kept, left_out = apply(LABEL_RULES[name], boxes)
+    assert kept["x"].tolist() == [1, 2, 3, 4, 5] and left_out == {"repeated in their track": 1}
+    assert len(apply(LABEL_RULES["all"], boxes)[0]) == len(apply(LABEL_RULES["eas_snn"], boxes)[0]) == 6
+    for ids in (0, NO_TRACK):
+        boxes["track_id"] = ids
+        assert len(apply(LABEL_RULES[name], boxes)[0]) == 6
 
 
 def test_rules_by_name_and_by_value():
