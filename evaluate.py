@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
         write_png(picture, str(out / "pictures" / f"{split.replace('/', '_')}_{i}.png"))
     if args.plots:
-        plot(evaluator, out)
+        plot(evaluator, metrics, f"{Path(args.checkpoint).resolve().parent.name} ({Path(args.checkpoint).name})", out)
     print(table(metrics, out))
     return metrics
 
@@ -181,15 +181,18 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     if args.plots:
-        plot(evaluator, out)
+        plot(evaluator, metrics, args.detections.name, out)
     print(table(metrics, out))
     return metrics
 
 
-def plot(evaluator: Evaluator, out: Path) -> None:
-    truth, detections = evaluator.ground_truth, evaluator.detections()
-    plot_precision_recall(precision_recall(truth, detections), out / "precision_recall.png")
-    plot_confusion(truth, detections, out / "confusion.png")
+def plot(evaluator: Evaluator, metrics: dict[str, Any], run: str, out: Path) -> None:
+    """Curves and confusion of what the protocol counts."""
+    truth, found = get_protocol(metrics["protocol"]).counted(*evaluator.truth_and_detections())
+    title = f"{run}, split {metrics['split']}, protocol {metrics['protocol']}"
+    curves = precision_recall(truth, found)
+    plot_precision_recall(curves, out / "precision_recall.png", title, metrics["per_class_AP50"])
+    plot_confusion(truth, found, out / "confusion.png", title)
 
 
 def table(metrics: dict[str, Any], out: Path) -> str:

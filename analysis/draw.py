@@ -39,6 +39,12 @@ def class_colours(count: int) -> list[Colour]:
     return [*PALETTE, *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in more)][:count]
 
 
+def legible(name: str, longest: int = 32) -> str:
+    """`name` on one line that can be drawn: line breaks, controls and halves of surrogate pairs become �."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
 def draw_boxes(
     image: Tensor,
     boxes: Tensor,
@@ -74,7 +80,7 @@ def draw_boxes(
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colours[int(labels[i])], width=line)
     for i in order:  # after all boxes, so that no line crosses a name
         label = int(labels[i])
-        text = class_names[label] if label < len(class_names) else str(label)
+        text = legible(class_names[label]) if label < len(class_names) else str(label)
         text += "" if scores is None else f" {float(scores[i]):.2f}"
         _tag(pen, text, corners[i][0], corners[i][1], colours[label], font, canvas.size)
     return _to_tensor(canvas)

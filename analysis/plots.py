@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torchvision.ops import box_iou
 
-from .draw import class_colours
+from .draw import class_colours, legible
 
 
-def plot_precision_recall(curves: Mapping[str, Any], path: str | Path) -> None:
-    """Write a png with one curve per class. `curves`: {class name: engine.voc_ap.Curve}, at IoU 0.5 say.
+def plot_precision_recall(
+    curves: Mapping[str, Any], path: str | Path, title: str, ap: Mapping[str, float | None], iou_threshold: float = 0.5
+) -> None:
+    """Write a png with one curve per class.
 
-    Classes without truth have no curve. The legend gives each class its area under the curve; with more than 20
-    classes the ten best and the ten worst are named and the others grey.
+    curves: {class name: engine.voc_ap.Curve} of all classes, in the order of their labels, matched at `iou_threshold`.
+    title:  what was evaluated: run, split, protocol.
+    ap:     {class name: AP50 of the protocol}, for the legend; None where a class has no truth. Such have no curve.
+
+    With more than 20 classes the ten best and the ten worst are named, each in the colour of its class, and the others
+    are grey.
     """
-    areas = {name: curve.ap_area() for name, curve in curves.items() if curve.positives}
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
-    axes = figure.add_subplot()
+    colours = dict(zip(curves, class_colours(len(curves)), strict=True))
+    areas = {name: ap.get(name) or 0.0 for name, curve in curves.items() if curve.positives}
     by_area = sorted(areas, key=lambda name: -areas[name])
     named = by_area if len(by_area) <= 20 else by_area[:10] + by_area[-10:]
-    colours = dict(zip(named, class_colours(len(named)), strict=True))
-    for name in sorted(areas, key=lambda name: (name in colours, -areas[name])):  # grey ones below
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.add_subplot()
+    lines = {}
+    for name in [*(n for n in by_area if n not in named), *named]:  # grey ones below
         recall, precision = np.r_[0, curves[name].recall], np.r_[1, curves[name].precision]
-        if name in colours:
-            colour, label = np.array(colours[name]) / 255, f"{name}  {areas[name]:.3f}"
-            axes.plot(recall, precision, color=colour, label=label, linewidth=1.6)
-        else:
-            axes.plot(recall, precision, color="0.85", linewidth=0.8)
-    mean = f", mean AP {np.mean(list(areas.values())):.3f}" if areas else ": no truth"
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title=f"{len(areas)} classes{mean}")
+        style: dict[str, Any] = {"color": "0.85", "linewidth": 0.8}
+        if name in named:
+            style = {"color": np.array(colours[name]) / 255, "linewidth": 1.6}
+        (lines[name],) = axes.plot(recall, precision, **style)
+    boxes = sum(curve.positives for curve in curves.values())
+    mean = f"mean AP50 {np.mean(list(areas.values())):.3f} of {len(areas)} classes" if areas else "no truth"
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
+    _title(axes, title, f"IoU ≥ {iou_threshold:g}, {boxes} boxes, {mean}")
     axes.grid(alpha=0.3)
     if areas:
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        labels = [f"{areas[name]:.3f}  {legible(name)}" for name in named]
+        legend = figure.legend([lines[n] for n in named], labels, loc="outside right upper", fontsize=8, frameon=False)
+        _verbatim(legend.get_texts())
     _write(figure, path)
 
 
@@ -47,21 +59,33 @@ def plot_confusion(
     ground_truth: dict[str, Any],
     detections: list[dict[str, Any]],
     path: str | Path,
+    title: str,
     score_threshold: float = 0.3,
     iou_threshold: float = 0.5,
 ) -> None:
-    """Write a png of `confusion_matrix`: counts in the cells, coloured by their part of the row."""
+    """Write a png of `confusion_matrix`: counts in the cells, coloured by their part of the row.
+
+    title: what was evaluated: run, split, protocol.
+    """
     names = [c["name"] for c in ground_truth["categories"]]
     counts = confusion_matrix(ground_truth, detections, score_threshold, iou_threshold)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     side = float(np.clip(1.6 + 0.55 * len(counts), 4, 22))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = Figure(figsize=(side + 2, side + 0.5), layout="constrained")
     axes = figure.add_subplot()
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    drawn = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
     ticks = np.arange(len(counts))
-    axes.set_xticks(ticks, [*names, "not found"], rotation=90 if len(names) > 4 else 0)
-    axes.set_yticks(ticks, [*names, "background"])
-    axes.set(xlabel="detected as", ylabel="truth", title=f"score ≥ {score_threshold:g}, IoU ≥ {iou_threshold:g}")
+    shown = [legible(name) for name in names]
+    axes.set_xticks(ticks, [*shown, "not found"], rotation=90 if len(names) > 4 else 0)
+    axes.set_yticks(ticks, [*shown, "background"])
+    _verbatim([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    for k, colour in enumerate(class_colours(len(names))):  # a bar of its class's colour at each row and column
+        style = {"color": np.array(colour) / 255, "linewidth": 5, "clip_on": False, "zorder": 3}
+        axes.plot([k - 0.45, k + 0.45], [0, 0], transform=axes.get_xaxis_transform(), **style)
+        axes.plot([0, 0], [k - 0.45, k + 0.45], transform=axes.get_yaxis_transform(), **style)
+    axes.set(xlabel="detected as", ylabel="truth", xlim=(-0.5, len(counts) - 0.5), ylim=(len(counts) - 0.5, -0.5))
+    boxes = int(counts[:-1].sum())
+    _title(axes, title, f"score ≥ {score_threshold:g}, IoU ≥ {iou_threshold:g}, {boxes} boxes")
     if len(counts) <= 25:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -117,6 +141,16 @@ def _ignored(annotation: dict[str, Any]) -> bool:
 def _xyxy(records: list[dict[str, Any]]) -> torch.Tensor:
     boxes = torch.tensor([r["bbox"] for r in records], dtype=torch.float64).reshape(-1, 4)
     return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+
+
+def _title(axes: Axes, title: str, conditions: str) -> None:
+    axes.set_title(f"{legible(title, 90)}\n{conditions}", fontsize=10, parse_math=False)
+
+
+def _verbatim(texts: Iterable[Text]) -> None:
+    """A "$" in a name is no formula."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def _write(figure: Figure, path: str | Path) -> None:

@@ -51,6 +51,18 @@ def coco_ap(
     return scores
 
 
+def best_of_each_image(detections: list[dict[str, Any]], max_dets: int = 100) -> list[dict[str, Any]]:
+    """The `max_dets` of highest score per image and class, in the order given: those that `coco_ap` counts."""
+    if not detections:
+        return []
+    image, category, score = (np.array([d[key] for d in detections]) for key in ("image_id", "category_id", "score"))
+    order = np.lexsort((-score, category, image))  # stable: equal scores stay in the order given
+    first = np.r_[True, (np.diff(image[order]) != 0) | (np.diff(category[order]) != 0)]
+    position = np.arange(len(order))
+    rank = position - np.maximum.accumulate(np.where(first, position, 0))
+    return [detections[i] for i in np.sort(order[rank < max_dets])]
+
+
 def _accumulate(
     ground_truth: dict[str, Any], detections: list[dict[str, Any]], levels: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -114,6 +114,17 @@ class Evaluator:
             for x, y, w, h, score, category in self._found.get(image_id, np.empty((0, 6))).tolist()
         ]
 
+    def truth_and_detections(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The ground truth of the pictures seen, and what was found on them."""
+        truth = self.ground_truth
+        if self.seen_images < len(self.images):
+            truth = {
+                **truth,
+                "images": [image for image in truth["images"] if image["id"] in self._found],
+                "annotations": [a for a in truth["annotations"] if a["image_id"] in self._found],
+            }
+        return truth, self.detections()
+
     def score(self, protocol: str) -> dict[str, Any]:
         """`Protocol.score` of everything seen, with `protocol`, `rule` and three counts beside it: `images` seen,
         `expected_images` that the labels list, and the `evaluated_images` that the protocol scored.
@@ -129,14 +140,7 @@ class Evaluator:
                 f"Missing: {names + (' ...' if len(missing) > 3 else '') or 'files that the labels list'}. "
                 "Run over the whole split and restore absent files, or pass --allow-missing to score what was seen"
             )
-        truth = self.ground_truth
-        if missing:
-            truth = {
-                **truth,
-                "images": [image for image in truth["images"] if image["id"] in self._found],
-                "annotations": [a for a in truth["annotations"] if a["image_id"] in self._found],
-            }
-        scores = rules.score(truth, self.detections())
+        scores = rules.score(*self.truth_and_detections())
         return {
             "protocol": rules.name,
             "rule": rules.rule,

@@ -14,12 +14,12 @@ from typing import Any
 
 from neurons.names import did_you_mean
 
-from .coco_ap import check_boxes, coco_ap
+from .coco_ap import best_of_each_image, check_boxes, coco_ap
 from .voc_ap import voc_ap
 
 
 class Protocol(ABC):
-    """`name`, one line of `rule`, and `score`."""
+    """`name`, one line of `rule`, which boxes are `counted`, and `score`."""
 
     name: str
 
@@ -27,6 +27,15 @@ class Protocol(ABC):
     @abstractmethod
     def rule(self) -> str:
         """The protocol in one line, parameters included."""
+
+    @abstractmethod
+    def counted(
+        self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The images, truth and detections that count: what `score` averages, and what curves are drawn of.
+
+        Truth with `iscrowd` or `difficult` set is neither to be found nor wrong to find. ValueError as `score`.
+        """
 
     @abstractmethod
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
@@ -49,13 +58,17 @@ class Coco(Protocol):
             "crowd regions are ignored, all other boxes count"
         )
 
+    def counted(
+        self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        check_boxes(ground_truth, detections)
+        truth = [{**a, "difficult": 0} for a in ground_truth["annotations"]]  # COCO knows no such flag
+        return {**ground_truth, "annotations": truth}, best_of_each_image(detections, self.max_dets)
+
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
-        boxes = sum(not a.get("iscrowd") for a in ground_truth["annotations"])
-        return {
-            **coco_ap(ground_truth, detections, self.max_dets),
-            "images": len(ground_truth["images"]),
-            "boxes": boxes,
-        }
+        truth, found = self.counted(ground_truth, detections)
+        boxes = sum(not a.get("iscrowd") for a in truth["annotations"])
+        return {**coco_ap(truth, found, self.max_dets), "images": len(truth["images"]), "boxes": boxes}
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,12 @@ class Voc(Protocol):
         return (
             f"PASCAL VOC {'2007' if self.eleven_points else '2010+'}: IoU 0.5, {average}; difficult boxes are ignored"
         )
+
+    def counted(
+        self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        check_boxes(ground_truth, detections)
+        return ground_truth, detections
 
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
         boxes = sum(not (a.get("difficult") or a.get("iscrowd")) for a in ground_truth["annotations"])
@@ -94,11 +113,16 @@ class Raw(Protocol):
             "or size; then COCO AP, area = w * h"
         )
 
-    def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+    def counted(
+        self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         check_boxes(ground_truth, detections)
         truth = [_plain(a) for a in ground_truth["annotations"]]
-        scores = coco_ap({**ground_truth, "annotations": truth}, detections)
-        return {**scores, "images": len(ground_truth["images"]), "boxes": len(truth)}
+        return {**ground_truth, "annotations": truth}, best_of_each_image(detections)
+
+    def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+        truth, found = self.counted(ground_truth, detections)
+        return {**coco_ap(truth, found), "images": len(truth["images"]), "boxes": len(truth["annotations"])}
 
 
 @dataclass(frozen=True)
@@ -135,7 +159,9 @@ class Prophesee(Protocol):
             f"label times without such truth are not evaluated; {near}then COCO AP"
         )
 
-    def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+    def counted(
+        self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         check_boxes(ground_truth, detections)
         images = {image["id"]: image for image in self._timed(ground_truth["images"])}
         scales = {image_id: self._scale(image) for image_id, image in images.items()}
@@ -149,8 +175,11 @@ class Prophesee(Protocol):
         labelled = {a["image_id"] for a in truth}
         evaluated = [image for image_id, image in images.items() if image_id in labelled]
         found = self._near(evaluated, images, [d for d in detections if counts(d)])
-        scores = coco_ap({**ground_truth, "images": evaluated, "annotations": truth}, found)
-        return {**scores, "images": len(evaluated), "boxes": len(truth)}
+        return {**ground_truth, "images": evaluated, "annotations": truth}, best_of_each_image(found)
+
+    def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
+        truth, found = self.counted(ground_truth, detections)
+        return {**coco_ap(truth, found), "images": len(truth["images"]), "boxes": len(truth["annotations"])}
 
     def _near(
         self, evaluated: list[dict[str, Any]], images: dict[int, dict[str, Any]], found: list[dict[str, Any]]
@@ -201,7 +230,8 @@ class Prophesee(Protocol):
 
 def _plain(annotation: dict[str, Any]) -> dict[str, Any]:
     """An ordinary box to be found, of area w * h."""
-    return {**annotation, "area": annotation["bbox"][2] * annotation["bbox"][3], "iscrowd": 0}
+    area = annotation["bbox"][2] * annotation["bbox"][3]
+    return {**annotation, "area": area, "iscrowd": 0, "difficult": 0}
 
 
 PROTOCOLS: dict[str, Protocol] = {

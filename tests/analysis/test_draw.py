@@ -5,7 +5,18 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis.draw import BACKGROUND, OFF, ON, class_colours, draw_boxes, event_picture, side_by_side, zoom_of
+from analysis import plots
+from analysis.draw import (
+    BACKGROUND,
+    OFF,
+    ON,
+    class_colours,
+    draw_boxes,
+    event_picture,
+    legible,
+    side_by_side,
+    zoom_of,
+)
 from analysis.plots import confusion_matrix, plot_confusion, plot_precision_recall
 from engine.voc_ap import precision_recall
 
@@ -163,16 +174,69 @@ def test_plots_are_written_as_png(tmp_path, empty):
     truth, detections = problem()
     if empty:
         truth["annotations"], detections = [], []
-    plot_precision_recall(precision_recall(truth, detections), tmp_path / "plots" / "pr.png")
-    plot_confusion(truth, detections, tmp_path / "plots" / "confusion.png")
+    plot_precision_recall(precision_recall(truth, detections), tmp_path / "plots" / "pr.png", "run", {"car": 0.5})
+    plot_confusion(truth, detections, tmp_path / "plots" / "confusion.png", "run")
     for name in ("pr", "confusion"):
         with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
             assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 5
+
+
+def figures_of(truth, detections, monkeypatch, title="run", ap=None):
+    """The two figures before they are written."""
+    figures = []
+    monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
+    plot_precision_recall(precision_recall(truth, detections), "", title, ap or {})
+    plot_confusion(truth, detections, "", title)
+    return figures
+
+
+def test_plots_name_what_was_evaluated_and_how_many_boxes(monkeypatch):
+    curves, confusion = figures_of(*problem(), monkeypatch, "demo, split test, protocol coco", {"car": 0.5, "tram": 0})
+    assert (
+        curves.axes[0].get_title()
+        == "demo, split test, protocol coco\nIoU ≥ 0.5, 3 boxes, mean AP50 0.250 of 2 classes"
+    )
+    assert confusion.axes[0].get_title() == "demo, split test, protocol coco\nscore ≥ 0.3, IoU ≥ 0.5, 3 boxes"
+
+
+def test_a_class_has_one_colour_in_every_figure(monkeypatch):
+    """That of its label, whichever class is found best."""
+    expected = [tuple(np.array(colour) / 255) for colour in class_colours(2)]
+    for best, worst in (("car", "tram"), ("tram", "car")):
+        curves, confusion = figures_of(*problem(), monkeypatch, ap={best: 0.9, worst: 0.1})
+        legend = curves.legends[0]
+        names = [text.get_text().split()[-1] for text in legend.get_texts()]
+        assert names == [best, worst]
+        shown = {name: tuple(line.get_color()) for name, line in zip(names, legend.get_lines(), strict=True)}
+        assert [shown["car"], shown["tram"]] == expected
+        bars = [tuple(line.get_color()) for line in confusion.axes[0].lines]
+        assert bars == [expected[0], expected[0], expected[1], expected[1]]
+
+
+@pytest.mark.parametrize(
+    "name", ["$", "$x_{", "a$b^$c", "_hidden", "two\nlines", "\ud800", "\x00\x1b[31m", "", "x" * 5000, r"\frac{"]
+)
+def test_any_class_name_can_be_drawn(name, tmp_path):
+    truth, detections = problem()
+    truth["categories"][0]["name"] = name
+    curves = precision_recall(truth, detections)
+    plot_precision_recall(curves, tmp_path / "pr.png", f"run {name}", {name: 0.5, "tram": 0.2})
+    plot_confusion(truth, detections, tmp_path / "confusion.png", f"run {name}")
+    for file in ("pr.png", "confusion.png"):
+        with Image.open(tmp_path / file) as picture:
+            assert max(picture.size) < 2000
+    drawn = draw_boxes(grey(), boxes([10, 20, 60, 50]), torch.tensor([0]), [name], torch.tensor([0.5]))
+    assert (drawn != 128).any()
+
+
+def test_a_name_of_any_length_is_legible():
+    assert legible("Fußgänger $1") == "Fußgänger $1" and legible("a\nb") == "a\N{REPLACEMENT CHARACTER}b"
+    assert len(legible("x" * 99)) == 32
 
 
 def test_plots_open_no_pyplot_figures(tmp_path):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
-    plot_confusion(*problem(), tmp_path / "confusion.png")
+    plot_confusion(*problem(), tmp_path / "confusion.png", "run")
     assert plt.get_fignums() == before

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from engine.coco_ap import best_of_each_image
 from engine.protocols import PROTOCOLS, Prophesee, get_protocol
 
 LATE = 600_000  # us, past the 0.5 s that are skipped
@@ -279,3 +280,36 @@ def test_unknown_protocol_names_the_nearest():
     with pytest.raises(ValueError, match="There are .*voc07"):
         get_protocol("xyz")
     assert get_protocol("coco") is PROTOCOLS["coco"]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_what_counts_is_what_is_scored(name):
+    """Boxes that a rule leaves out are on neither side of what it counts, and counting twice changes nothing."""
+    small, crowded = [100.0, 20.0, 8.0, 40.0], [10.0, 10.0, 60.0, 60.0]
+    truth, found = problem(
+        [(1, CAR), (1, small), (2, CAR), (3, small), (4, CAR)],
+        [(1, CAR), (1, small), (2, CAR), (3, CAR), (4, CAR), *[(4, crowded)] * 120],
+        {1: 600_000, 2: 50_000, 3: 900_000, 4: 1_200_000},
+        width=640 if name == "prophesee_1mpx" else 304,
+    )
+    truth["annotations"][4] |= {"difficult": 1}
+    scores = get_protocol(name).score(truth, found)
+    counted, kept = get_protocol(name).counted(truth, found)
+    ignored = [a for a in counted["annotations"] if a.get("difficult") or a.get("iscrowd")]
+    assert len(counted["annotations"]) - len(ignored) == scores["boxes"]
+    assert len(counted["images"]) == scores["images"]
+    assert get_protocol(name).score(counted, kept) == scores
+    of_image_4 = sum(d["image_id"] == 4 for d in kept)
+    assert of_image_4 == (121 if name.startswith("voc") else 100)
+    if "skip_us" in dir(get_protocol(name)):
+        assert {a["image_id"] for a in counted["annotations"]} == {1, 4}
+        assert {d["image_id"] for d in kept} == {1, 4}
+
+
+def test_the_limit_per_image_keeps_the_best_of_each_class():
+    found = [
+        {"image_id": i, "category_id": c, "bbox": CAR, "score": s}
+        for i, c, s in [(2, 1, 0.1), (1, 1, 0.5), (1, 2, 0.2), (1, 1, 0.5), (1, 1, 0.9), (2, 2, 0.3), (1, 1, 0.4)]
+    ]
+    assert best_of_each_image(found, 2) == [found[k] for k in (0, 1, 2, 4, 5)]  # of equal scores the first
+    assert best_of_each_image(found, 100) == found and best_of_each_image([]) == []
