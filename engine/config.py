@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,9 +19,14 @@ from yaml import YAMLError
 
 from neurons.names import did_you_mean
 
+from .plain import check_plain
+from .ranges import check_values, leaves
+
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
-# The schema holds types only; values and their meaning stand in configs/base.yaml.
+PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
+
+# The schema holds types only; values and their meaning stand in configs/base.yaml, their ranges in ranges.py.
 
 
 @dataclass
@@ -103,7 +109,7 @@ class Config:
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> DictConfig:
     """The config file `path` over configs/base.yaml, then `overrides` ("train.epochs=3"), validated and complete."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         near = did_you_mean(path, (str(p.relative_to(BASE.parent.parent)) for p in BASE.parent.rglob("*.yaml")))
         raise ValueError(f"{path}: no such config file{near}")
@@ -118,8 +124,11 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
 
 def config_from_plain(plain: dict[str, Any], overrides: list[str] | None = None) -> DictConfig:
     """A config from the plain values that a checkpoint holds; a key newer than it has its default."""
+    check_plain(plain, "config of a checkpoint")
+    if not isinstance(plain, dict):
+        raise ValueError(f"config of a checkpoint: expected a mapping of keys, got {type(plain).__name__}")
     base = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
-    return apply_overrides(_merge(base, plain, "checkpoint"), overrides or [])
+    return apply_overrides(_merge(base, plain, "config of a checkpoint"), overrides or [])
 
 
 def config_to_plain(cfg: DictConfig) -> dict[str, Any]:
@@ -132,20 +141,40 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"command line: {override!r} is not of the form key=value")
-        source = f"command line, {override!r}"
+        source, key = f"command line, {override!r}", override.split("=", 1)[0]
+        if "[" in key:
+            raise ValueError(
+                f"{source}: one element of a list cannot be set alone; give the whole list, as in a.b=[1, 2]"
+            )
         try:
             plain = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except (YAMLError, OmegaConfBaseException) as error:
             raise ValueError(f"{source}: the value is not YAML: {error}") from error
         _check_keys(plain, Config, source)  # type: ignore[arg-type]
-        key = override.split("=", 1)[0]
-        value = OmegaConf.select(OmegaConf.create(plain), key)  # type: ignore[arg-type]
+        value: Any = plain
+        for part in key.split("."):  # as it was written: `${model.T}` is resolved in the whole config
+            value = value[part]
         try:
             # A mapping replaces what stood there (data.args={}), but for a whole section (train={epochs: 3}).
             OmegaConf.update(cfg, key, value, merge=key in get_type_hints(Config))
         except OmegaConfBaseException as error:
             raise ValueError(f"{source}: {str(error).splitlines()[0]}") from error
-    _check_values(cfg)
+    return _checked(cfg)
+
+
+def _checked(cfg: DictConfig) -> DictConfig:
+    """`cfg` with every value in its range, and with `~` in paths replaced by the home folder."""
+    try:
+        plain = config_to_plain(cfg)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    check_values(plain)
+    for key, value in leaves(plain):
+        if isinstance(value, str) and value.startswith("~") and (key in PATHS or key.startswith("data.args.")):
+            try:
+                OmegaConf.update(cfg, key, str(Path(value).expanduser()))
+            except RuntimeError as error:  # ~nobody
+                raise ValueError(f"{key} = {value}: there is no such home folder") from error
     return cfg
 
 
@@ -157,7 +186,8 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     if OmegaConf.is_missing(cfg.data, "root"):
         raise ValueError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
-    kwargs = {"root": plain["root"], "allow_missing": plain["allow_missing"], **plain["args"]}
+    # Whole, so that every message about its files says what a relative one is relative to.
+    kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
     if plain["size"] is not None:
         size = plain["size"]
         kwargs["size"] = (size, size) if isinstance(size, int) else size
@@ -213,29 +243,6 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
             if not isinstance(value, dict):
                 raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
             _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
-
-
-def _check_values(cfg: DictConfig) -> None:
-    if cfg.seed < 0:
-        raise ValueError(f"seed = {cfg.seed}: give 0 or more")
-    if cfg.threads is not None and cfg.threads < 1:
-        raise ValueError(f"threads = {cfg.threads}: give at least 1, or null for torch's own choice")
-    counts = ("epochs", "batch_size", "accumulate", "eval_every", "log_every")
-    for key in ("model.T", "eval.batch_size", *(f"train.{count}" for count in counts)):
-        if (value := OmegaConf.select(cfg, key)) < 1:
-            raise ValueError(f"{key} = {value}: give at least 1")
-    for key in ("lr", "final_lr_factor", "weight_decay", "warmup_epochs", "warmup_bias_lr"):
-        if not 0 <= (value := cfg.optim[key]) < float("inf"):
-            raise ValueError(f"optim.{key} = {value}: give 0 or more")
-    choices: dict[str, tuple[str, ...]] = {
-        "data.cache": ("none", "ram", "disk"),
-        "optim.name": ("sgd", "adamw"),
-        "optim.decay": ("cosine", "linear"),
-        "train.precision": ("fp32", "bf16"),
-    }
-    for key, known in choices.items():
-        if (value := OmegaConf.select(cfg, key)) not in known:
-            raise ValueError(f"{key} = {value!r}{did_you_mean(value, known)} Known: {', '.join(known)}")
 
 
 def _all_keys(schema: type, prefix: str = "") -> list[str]:

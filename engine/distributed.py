@@ -26,6 +26,8 @@ def start(device: str) -> torch.device:
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError(f"device={device}, but torch sees no CUDA device; use device=cpu")
+        if chosen.index is not None and chosen.index >= (count := torch.cuda.device_count()):
+            raise ValueError(f"device={device}, but torch sees {count} CUDA devices: give cuda:0 to cuda:{count - 1}")
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         # Rank 0 may read or make a large dataset while the others wait.

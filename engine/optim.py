@@ -26,7 +26,7 @@ def build_optimizer(
     ]
     groups = [g for g in groups if g["params"]]
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
     raise ValueError(f"optim.name must be sgd or adamw, got {name!r}")

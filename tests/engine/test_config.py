@@ -77,6 +77,11 @@ def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
     assert cfg.train.clip_norm is None and cfg.overwrite is False and cfg.train.epochs == plain["train"]["epochs"]
 
 
+def test_an_override_may_point_to_another_key():
+    cfg = load_config("configs/demo.yaml", ["data.args.num_steps=${model.T}", "model.T=7"])
+    assert dataset_kwargs(cfg)[1]["num_steps"] == 7
+
+
 def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
     args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={num_steps: 4}"]))[1]
     assert args["num_steps"] == 4 and "window_ms" not in args
@@ -119,6 +124,8 @@ def test_mistakes_on_the_command_line():
         dataset_kwargs(load_config("configs/coco/ems_resnet18.yaml"))
     with pytest.raises(ValueError, match="command line.*'train.batchsize', did you mean 'train.batch_size'"):
         load_config("configs/demo.yaml", ["train.batchsize=3"])
+    with pytest.raises(ValueError, match="give the whole list"):
+        load_config("configs/demo.yaml", ["data.size[0]=3"])
     with pytest.raises(ValueError, match="not of the form key=value"):
         load_config("configs/demo.yaml", ["train.epochs"])
     with pytest.raises(ValueError, match="command line.*data.args.*not YAML"):

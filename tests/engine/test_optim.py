@@ -58,3 +58,12 @@ def test_average_follows_its_formula_and_copies_counters():
         torch.testing.assert_close(next(ema.module.parameters()), expected)
     assert ema.module[1].num_batches_tracked == 4
     assert not torch.equal(ema.module[1].running_mean, model[1].running_mean)
+
+
+def test_sgd_without_momentum():
+    model = net()
+    optimizer = build_optimizer(model, "sgd", 0.1, 0.0, 0.0)
+    before = model[0].weight.detach().clone()
+    model(torch.rand(2, 1, 5, 5)).square().sum().backward()
+    optimizer.step()
+    assert torch.allclose(model[0].weight, before - 0.1 * model[0].weight.grad)

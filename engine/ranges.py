@@ -1,0 +1,114 @@
+"""What each value of a config may be: the range of every number, the choices of every word, checked before any work."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neurons.names import did_you_mean
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; `open_low`, `open_high`: without that end itself. `null` allows None, and says what
+    it means."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    null: str = ""
+
+    def __contains__(self, value: object) -> bool:
+        if value is None:
+            return bool(self.null)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"more than {self.low}" if self.open_low else f"at least {self.low}" if self.low else "0 or more"
+        high = "" if self.high == math.inf else f" and {'below' if self.open_high else 'at most'} {self.high}"
+        return low + high + (f", or null for {self.null}" if self.null else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of `words`, or what the pattern `also` matches, which reads as `example`."""
+
+    words: tuple[str, ...]
+    also: str = r"(?!)"
+    example: str = ""
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and (value in self.words or re.fullmatch(self.also, value) is not None)
+
+    def __str__(self) -> str:
+        return " or ".join([", ".join(self.words), *([self.example] if self.example else [])])
+
+
+COUNT = Range(1, 2**31 - 1)
+SHARE = Range(0, 1, open_high=True)
+# Every number of configs/base.yaml, and every word that is one of few; data.size is read by the data sets.
+ALLOWED: dict[str, Range | Choice] = {
+    "seed": Range(0, 2**64 - 1),
+    "device": Choice(("auto", "cpu", "cuda"), r"cuda:\d{1,4}", "cuda:N, as in cuda:1"),
+    "threads": Range(1, 1024, null="torch's own choice"),
+    "model.T": COUNT,
+    "data.workers": Range(0, 1024),
+    "data.cache": Choice(("none", "ram", "disk")),
+    "optim.name": Choice(("sgd", "adamw")),
+    "optim.lr": Range(0),
+    "optim.final_lr_factor": Range(0),
+    "optim.decay": Choice(("cosine", "linear")),
+    "optim.momentum": SHARE,
+    "optim.weight_decay": Range(0),
+    "optim.warmup_epochs": Range(0),
+    "optim.warmup_bias_lr": Range(0),
+    "optim.warmup_momentum": SHARE,
+    "train.epochs": COUNT,
+    "train.batch_size": COUNT,
+    "train.accumulate": COUNT,
+    "train.precision": Choice(("fp32", "bf16")),
+    "train.clip_norm": Range(0, open_low=True, null="no clipping"),
+    "train.ema_decay": SHARE,
+    "train.ema_ramp": Range(0, open_low=True),
+    "train.eval_every": COUNT,
+    "train.log_every": COUNT,
+    "eval.batch_size": COUNT,
+}
+
+
+def check_values(plain: Mapping[str, Any]) -> None:
+    """ValueError that names key, value and range of the first value in a config's plain values that is not allowed."""
+    values = dict(leaves(plain))
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            allowed = ALLOWED.get(key)
+            raise ValueError(f"{key} = {value}: give {allowed if allowed else 'a finite number'}")
+    for key, allowed in ALLOWED.items():
+        if (value := values.get(key)) not in allowed:
+            near = did_you_mean(value, allowed.words) if isinstance(allowed, Choice) and isinstance(value, str) else ""
+            raise ValueError(f"{key} = {value!r}{near or ':'} give {allowed}")
+    warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
+    if warmup >= epochs:
+        raise ValueError(
+            f"optim.warmup_epochs = {warmup}: give less than train.epochs = {epochs}, or the rate never reaches "
+            "optim.lr; 0 for none"
+        )
+
+
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every value in nested mappings and lists."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from leaves(value, f"{key}[{i}]")
+    else:
+        yield key, node
