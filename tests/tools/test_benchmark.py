@@ -1,11 +1,16 @@
 """The benchmark runs, and its table holds what it says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from engine.checkpoint import save_checkpoint
+from engine.config import config_to_plain, load_config, model_kwargs
+from models import create_model
 from tools.benchmark import detector, events, neurons
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,6 +33,38 @@ def test_detector_beside_its_convolutions(capsys, monkeypatch):
     detector.main("ems_resnet10_ee --T 1 --batch 1 --size 64,64 --repeats 1".split())
     out = capsys.readouterr().out
     assert "training step" in out and "x its convolutions" in out and "separable" not in out
+
+
+def test_detector_of_a_config_and_of_a_checkpoint(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    config = ["configs/demo.yaml", "model.args={width: 0.125}", "model.T=2", "data.size=[32, 64]"]
+    known = ["--classes", "2", "--channels", "2"]
+    monkeypatch.chdir(ROOT)
+    detector.main([*config, *known, "--batch", "1", "--repeats", "1"])
+    assert "configs/demo.yaml T=2, 1 x 2 x 32 x 64" in capsys.readouterr().out
+
+    tiny = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, workers: 1}"
+    scenes = [f"data.args.scenes={tiny}", f"data.root={tmp_path / 'tiny'}"]
+    detector.main([*config[:3], *scenes, "data.size=null", "--batch", "1", "--repeats", "1"])
+    assert "T=2, 1 x 2 x 64 x 64" in capsys.readouterr().out  # classes, channels and size of its data set
+
+    cfg = load_config(config[0], config[1:])
+    kwargs = model_kwargs(cfg, 2, 2)
+    weights = create_model(**kwargs).state_dict()
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"model_kwargs": kwargs, "ema": weights, "config": config_to_plain(cfg)})
+    detector.main([str(path), "--batch", "1", "--repeats", "1", "--size", "64,32"])
+    assert "a.pt T=2, 1 x 2 x 64 x 32" in capsys.readouterr().out
+    for arguments, words in (
+        ([str(path), "--T", "4"], "--T: the checkpoint decides that"),
+        ([str(path), "model.T=4"], "model.T=4: the checkpoint decides that"),
+        ([config[0], "--T", "4"], "--T: set model.T"),
+        (["ems_resnet10_ee", "model.T=4"], "model.T=4: for configs only"),
+        ([config[0], "data.args={}", "data.name=gen1", "data.root=nowhere"], "Or give --classes and --channels"),
+        (["ems_resnet11"], "did you mean 'ems_resnet10'"),
+    ):
+        with pytest.raises(SystemExit, match=re.escape(words)):
+            detector.main(arguments)
 
 
 def test_events_beside_the_published_loaders(capfd, monkeypatch, tmp_path):

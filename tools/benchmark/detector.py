@@ -1,21 +1,31 @@
 """A detector's training step and inference beside the time its convolutions alone would take.
 
     python -m tools.benchmark detector spikeyolo_s --T 1 --batch 2 --size 320,320
+    python -m tools.benchmark detector runs/demo/checkpoint_best.pt
+    python -m tools.benchmark detector configs/demo.yaml model.neuron=relu
+    python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3       without its data set
 
 CPU seconds of the process (the least of `--repeats`), on one thread unless told otherwise, and its peak memory. The
-convolutions are timed one by one in the same run, forward and backward, on inputs of the sizes they meet.
+input is random: of a name 320x320, of a checkpoint or config `data.size`, unless `--size` is given. The convolutions
+are timed one by one in the same run, forward and backward, on inputs of the sizes they meet.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from data import create_dataset
+from data.values import height_width
+from engine.checkpoint import load_detector
+from engine.config import dataset_kwargs, load_config, model_kwargs
 from models import Detector, create_model
 from models.merge import merge
 from models.spike_conv import SpikeConv
@@ -59,19 +69,60 @@ def convolution_seconds(found: list[tuple[nn.Conv2d, Tensor]], repeats: int) -> 
     return forward, both
 
 
+def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int] | None]:
+    """(detector, channels of its input, (height, width) if something names it) of a checkpoint, config or name."""
+    path = Path(args.model)
+    is_config, is_checkpoint = path.suffix in (".yaml", ".yml"), path.suffix == ".pt" or path.is_dir()
+    given = {"--T": args.T if is_config or is_checkpoint else None}
+    given |= {"--classes": args.classes, "--channels": args.channels} if is_checkpoint else {}
+    given |= {} if is_config else {text: text for text in args.overrides}
+    for what in (what for what, value in given.items() if value is not None):
+        remedy = "the checkpoint decides that" if is_checkpoint else "set model.T" if is_config else "for configs only"
+        raise ValueError(f"{what}: {remedy}")
+    if is_checkpoint:
+        model, content = load_detector(path)
+        channels, size = content["model_kwargs"].get("in_channels", 3), content["config"]["data"]["size"]
+    elif is_config:
+        cfg = load_config(path, args.overrides)
+        classes, channels, size = args.classes, args.channels, cfg.data.size
+        if classes is None or channels is None:
+            try:
+                name, kwargs = dataset_kwargs(cfg)
+                dataset = create_dataset(name, cfg.data.train_split, **kwargs)
+            except ValueError as error:
+                raise ValueError(f"{error}. Or give --classes and --channels, which the data set would tell") from error
+            classes, channels = classes or len(dataset.class_names), channels or dataset.channels
+            size = size or getattr(dataset, "size", None)
+        model = create_model(**model_kwargs(cfg, classes, channels))
+    else:
+        classes, channels, size = args.classes, args.channels or 3, None
+        chosen = {"num_classes": classes, "T": args.T or 1, "in_channels": args.channels}
+        model = create_model(args.model, **{key: value for key, value in chosen.items() if value is not None})
+    return model, channels, None if size is None else height_width(size)
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.benchmark detector")
-    parser.add_argument("model")
-    parser.add_argument("--T", type=int, default=1)
+    parser.add_argument("model", help="a model's name, a checkpoint, or a config file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of a config")
+    parser.add_argument("--T", type=int, help="of a model's name; default 1. Of a config: model.T=2")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--size", default="320,320", help="height,width")
+    parser.add_argument("--size", help="height,width; default: data.size, else 320,320")
+    parser.add_argument("--classes", type=int, help="default: those of the config's data set, else the model's own")
+    parser.add_argument("--channels", type=int, help="of the input; default: those of the config's data set, else 3")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=4)
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    height, width = (int(n) for n in args.size.split(","))
-    model, x = create_model(args.model, T=args.T).train(), torch.rand(args.batch, 3, height, width)
+    try:
+        model, channels, size = open_model(args)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    height, width = height_width([int(n) for n in args.size.split(",")]) if args.size else size or (320, 320)
+    shape = (args.batch, channels, height, width)
+    x = torch.rand(shape if channels == 3 else (model.T, *shape))
+    model.train()
     boxes = torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.6, 0.9], [0.5, 0.1, 0.6, 0.2]])
     boxes = boxes * torch.tensor([width, height] * 2)
     targets = [{"boxes": boxes, "labels": torch.zeros(3, dtype=torch.int64)}] * args.batch
@@ -80,7 +131,7 @@ def main(arguments: list[str]) -> None:
         model.zero_grad()
         sum(model(x, targets).values()).backward()  # type: ignore[union-attr]
 
-    print(f"{args.model} T={args.T}, {args.batch} x 3 x {height} x {width}, {args.threads} thread(s), CPU seconds")
+    print(f"{args.model} T={model.T}, {' x '.join(map(str, shape))}, {args.threads} thread(s), CPU seconds")
     training, peak = cpu_seconds(step, args.repeats), peak_gib()
     found = convolution_inputs(model, x)
     forward, both = convolution_seconds(found, args.repeats)
