@@ -3,7 +3,7 @@
     python -m tools.benchmark detector spikeyolo_s --T 1 --batch 2 --size 320,320
     python -m tools.benchmark detector runs/demo/checkpoint_best.pt
     python -m tools.benchmark detector configs/demo.yaml model.neuron=relu
-    python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3       without its data set
+    python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3   without its data set
 
 CPU seconds of the process (the least of `--repeats`), on one thread unless told otherwise, and its peak memory. The
 input is random: of a name 320x320, of a checkpoint or config `data.size`, unless `--size` is given. The convolutions
