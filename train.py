@@ -23,6 +23,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from analysis.draw import overlay
 from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
 from engine import distributed
 from engine.checkpoint import init_from, load_checkpoint
@@ -131,7 +132,7 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: l
         val_loader=val_loader,
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
-        draw=lambda m: draw_samples(m, val_set, device, count=4),
+        draw=lambda m: draw_samples(m, val_set, device, count=4, draw=overlay),
         folder=folder,
         device=device,
         epochs=cfg.train.epochs,

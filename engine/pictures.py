@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,15 @@ from models import Detector
 
 
 @torch.inference_mode()
-def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.device, count: int) -> list[Tensor]:
-    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], truth left.
+def draw_samples(
+    model: Detector,
+    dataset: DetectionDataset,
+    device: torch.device,
+    count: int,
+    draw: Callable[..., Tensor] = side_by_side,
+) -> list[Tensor]:
+    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], drawn by `draw`, one of
+    `analysis.draw.side_by_side` and `overlay`.
 
     Of samples that come in sequence the labelled ones are shown; the model sees each from rest.
     """
@@ -28,5 +37,5 @@ def draw_samples(model: Detector, dataset: DetectionDataset, device: torch.devic
         shown = dataset.view(sample.x)
         if shown.dim() == 4 and shown.shape[1] == 3:  # pictures over time: the last one
             shown = shown[-1]
-        pictures.append(side_by_side(shown, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
+        pictures.append(draw(shown, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
     return pictures

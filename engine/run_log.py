@@ -18,6 +18,7 @@ from .loop import Step
 class RunLog:
     """Logs into the run folder `folder`; on a terminal epochs show a tqdm bar, elsewhere one plain line each.
 
+    `log_every`: steps between points in TensorBoard; the first so many steps are points each, so that short runs show.
     `first_epoch`: when resuming, lines of that epoch and later are cut from metrics.jsonl, and TensorBoard hides points
     from `first_step` on, since they are written again.
     """
@@ -42,7 +43,7 @@ class RunLog:
     def step(self, step: Step) -> None:
         if self.bar is not None:
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr:.1e}"})
-        if step.step % self.log_every:
+        if step.step % self.log_every and step.step >= self.log_every:
             return
         for key, value in step.losses.items():
             self.board.add_scalar(f"loss/{key}", value, step.step)
@@ -62,11 +63,12 @@ class RunLog:
         self.board.flush()
 
     def firing_rates(self, rates: dict[str, float], step: int) -> None:
+        # TensorBoard sorts groups of tags by name and opens the first two: the losses, not a card for each layer.
         for layer, rate in rates.items():
-            self.board.add_scalar(f"firing_rate/{layer}", rate, step)
+            self.board.add_scalar(f"val_firing_rate/{layer}", rate, step)
 
     def pictures(self, pictures: list[Tensor], step: int) -> None:
-        """uint8 [3, H, W] each, truth left and prediction right; always the same samples."""
+        """uint8 [3, H, W] each; always the same samples."""
         for i, picture in enumerate(pictures):
             self.board.add_image(f"val_pictures/{i}", picture, step)
 

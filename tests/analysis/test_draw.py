@@ -14,6 +14,7 @@ from analysis.draw import (
     draw_boxes,
     event_picture,
     legible,
+    overlay,
     side_by_side,
     zoom_of,
 )
@@ -240,3 +241,16 @@ def test_plots_open_no_pyplot_figures(tmp_path):
     before = plt.get_fignums()
     plot_confusion(*problem(), tmp_path / "confusion.png", "run")
     assert plt.get_fignums() == before
+
+
+def test_overlay_shows_truth_white_and_predictions_in_their_colour_on_one_small_image():
+    truth = {"boxes": boxes([10, 10, 30, 40]), "labels": torch.tensor([0])}
+    found = {"boxes": boxes([50, 20, 70, 50], [0, 0, 9, 9]), "labels": torch.tensor([1, 0])}
+    picture = overlay(grey(), truth, found | {"scores": torch.tensor([0.9, 0.1])}, NAMES)
+    caption = picture.shape[1] - 4 * 60
+    assert picture.dtype == torch.uint8 and picture.shape[2] == 4 * 80 and 0 < caption < 40
+    assert pixel(picture, 40, caption + 100) == (255, 255, 255)
+    assert pixel(picture, 200, caption + 150) == class_colours(2)[1]
+    assert pixel(picture, 2, caption + 20) == (128, 128, 128)  # a score below the threshold
+    wide = overlay(torch.zeros(2, 2, 240, 304), truth, found | {"scores": torch.zeros(2)}, NAMES)
+    assert wide.shape[2] == 304  # a thumbnail of TensorBoard shows it at about its own size

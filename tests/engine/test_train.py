@@ -62,8 +62,9 @@ def test_run_folder_holds_what_is_promised(run):
     board = EventAccumulator(str(run)).Reload()
     scalars = set(board.Tags()["scalars"])
     assert {"loss/box", "loss/total", "optim/lr", "optim/grad_norm", "time/step", "time/data", "val/AP50"} <= scalars
-    firing = [tag for tag in scalars if tag.startswith("firing_rate/")]
+    firing = [tag for tag in scalars if tag.startswith("val_firing_rate/")]
     assert len(firing) > 10 and all(0 <= board.Scalars(tag)[-1].value <= 1 for tag in firing)
+    assert sorted({tag.split("/")[0] for tag in scalars})[:2] == ["loss", "optim"]  # the groups that TensorBoard opens
     assert len(board.Tags()["images"]) == 4
     assert load_checkpoint(run / "checkpoint_last.pt")["epoch"] == 3
 

@@ -61,7 +61,7 @@ def test_detector_of_a_config_and_of_a_checkpoint(capsys, monkeypatch, tmp_path)
         ([config[0], "--T", "4"], "--T: set model.T"),
         (["ems_resnet10_ee", "model.T=4"], "model.T=4: for configs only"),
         ([config[0], "data.args={}", "data.name=gen1", "data.root=nowhere"], "Or give --classes and --channels"),
-        (["ems_resnet11"], "did you mean 'ems_resnet10'"),
+        (["ems_resnet11"], "did you mean 'ems_resnet18'"),
     ):
         with pytest.raises(SystemExit, match=re.escape(words)):
             detector.main(arguments)
