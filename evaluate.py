@@ -31,6 +31,7 @@ from tqdm import tqdm
 from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
 from data import Problems, create_dataset, eval_loader
+from data.atomic_file import write_atomically
 from engine import distributed
 from engine.checkpoint import load_checkpoint, load_detector
 from engine.config import config_from_plain, dataset_kwargs, load_config
@@ -40,7 +41,6 @@ from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch, stream_of
 from engine.pictures import draw_samples
 from engine.protocols import PROTOCOLS, get_protocol
-from engine.run_folder import write_atomically
 from engine.voc_ap import precision_recall
 from models.binary import binary_check, to_binary
 
@@ -234,5 +234,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {reason(error)}")

@@ -25,6 +25,7 @@ from torch import nn
 
 from analysis.draw import overlay
 from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
+from data.atomic_file import write_atomically
 from engine import distributed
 from engine.checkpoint import init_from, load_checkpoint
 from engine.config import config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
@@ -35,7 +36,7 @@ from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.protocols import get_protocol
 from engine.provenance import append_provenance, command_line, provenance
-from engine.run_folder import new_run_folder, run_to_resume, write_atomically
+from engine.run_folder import new_run_folder, run_to_resume
 from engine.trainer import Trainer, seed_everything
 from models import Detector, create_model
 
@@ -178,7 +179,7 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main()
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {reason(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted; add --resume to continue after the last whole epoch")

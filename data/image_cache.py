@@ -23,6 +23,8 @@ import numpy as np
 import PIL
 import torchvision
 
+from .atomic_file import write_atomically
+
 VERSION = 1  # of what decoding gives: raise it when the same file would become other pixels
 _MARK = 8  # bytes
 _OPEN: weakref.WeakSet[PictureCache] = weakref.WeakSet()  # of this process, which fill up while it runs
@@ -152,9 +154,7 @@ def _replace_manifest(path: Path, content: dict[str, Any]) -> None:
         old = json.loads(path.read_text())["file"]
     except (OSError, ValueError, KeyError, TypeError):
         old = content["file"]
-    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    new.write_text(json.dumps(content) + "\n")
-    os.replace(new, path)
+    write_atomically(path, json.dumps(content) + "\n")
     if old != content["file"] and Path(str(old)).name == old and old.startswith(path.stem):
         (path.parent / old).unlink(missing_ok=True)
 

@@ -1,53 +1,129 @@
-"""Checkpoints: tensors and plain values only, written atomically, read with `weights_only=True`."""
+"""Checkpoints: tensors and plain values only, written atomically with a checksum, read with `weights_only=True`."""
 
 from __future__ import annotations
 
 import copy
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from data.atomic_file import write_atomically
 from models import Detector, create_model
 
+from .checkpoint_file import read_checked, write_checked
+
 FORMAT = "spikesight-1"
+ENTRIES: dict[str, type] = {
+    "model": dict,
+    "ema": dict,
+    "ema_updates": int,
+    "optimizer": dict,
+    "epoch": int,
+    "scored": bool,
+    "best": float,
+    "metrics": dict,
+    "steps_per_epoch": int,
+    "generators": list,
+    "machine": dict,
+    "model_kwargs": dict,
+    "class_names": list,
+    "config": dict,
+}
+MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 layers and its optimizer are 10,000
+
+
+class Content(dict):
+    """What a checkpoint holds; an entry that it lacks is a ValueError naming both."""
+
+    def __init__(self, path: Path, content: dict[str, Any]):
+        super().__init__(content)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(
+            f"{self.path}: a checkpoint without entry {key!r}: not one of train.py, or of another version of it"
+        )
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """A crash at any moment leaves either the old file or the new one."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save({"format": FORMAT, **content}, partial)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write the file whole or not at all, whatever happens.
+
+    FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. OSError where the
+    disk is full.
+    """
+    if bad := _first_not_finite(content):
+        raise FloatingPointError(
+            f"{path}: not written, {bad}. The checkpoint before is as it was; continue from it with a lower optim.lr "
+            "or train.clip_norm, and check the data with python -m data.check"
+        )
+    write_atomically(path, lambda partial: write_checked({"format": FORMAT, **content}, partial))
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> Content:
+    """ValueError naming file, reason and remedy for one that is damaged, hostile, not finite or not of this project."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint of tensors and plain values, and nothing else") from error
+    content = read_checked(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
-    return content
+    for key, value in content.items():
+        kind = ENTRIES.get(key, object)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ValueError(f"{path}: entry {key!r} is of type {type(value).__name__}, not {kind.__name__}")
+    for key in ("model", "ema"):
+        for name, value in content.get(key, {}).items():
+            if not isinstance(name, str) or not isinstance(value, Tensor):
+                raise ValueError(f"{path}: entry {key!r} holds {name!r:.80} of type {type(value).__name__}, no tensor")
+    try:
+        bad = _first_not_finite(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if bad:
+        raise ValueError(
+            f"{path}: {bad}, so its scores would mean nothing. The run had diverged: use an earlier checkpoint, or "
+            "train again with a lower optim.lr or train.clip_norm"
+        )
+    return Content(path, content)
 
 
-def load_detector(path: str | Path, weights: str = "ema") -> tuple[Detector, dict[str, Any]]:
+def _first_not_finite(content: dict[str, Any]) -> str | None:
+    """Says which tensor holds NaN or infinity, if one does. ValueError for what no checkpoint of ours holds: tensors
+    without storage of their own, values nested or repeated without end."""
+    to_visit: list[tuple[str, Any]] = [("", content)]
+    left = MAX_VALUES
+    while to_visit:
+        name, value = to_visit.pop()
+        if isinstance(value, (dict, list, tuple)):
+            left -= 1 + len(value)
+            if left < 0:
+                raise ValueError(f"holds more than {MAX_VALUES:,} values: not a checkpoint of train.py")
+            items = list(value.items() if isinstance(value, dict) else enumerate(value))
+            to_visit += [(f"{name}.{key}" if name else str(key), item) for key, item in reversed(items)]
+        elif isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta:
+                raise ValueError(f"{name} is a tensor that is not stored as numbers: not one of train.py")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f"{name} is a tensor larger than what is stored of it: not one of train.py")
+            if value.is_floating_point() and not (finite := value.isfinite()).all():
+                return f"{name} holds {int((~finite).sum())} of {value.numel()} values that are not finite"
+    return None
+
+
+def load_detector(path: str | Path, weights: str = "ema") -> tuple[Detector, Content]:
     """The model of a checkpoint, in evaluation mode, with its averaged weights ("ema") or the last ones ("model").
 
     Returns (model, checkpoint content). Rebuilt through the registry: no class path is ever read from a file.
     """
     content = load_checkpoint(path)
-    model = create_model(**content["model_kwargs"])
+    try:
+        model = create_model(**content["model_kwargs"])
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        raise ValueError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
     load_weights(model, content[weights], path)
     return model.eval(), content
 
@@ -57,7 +133,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path,
     whose wiring has changed since, or where names or shapes differ."""
     try:
         model.load_state_dict(weights, strict)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:  # also of odd version numbers beside the weights
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.atomic_file import write_atomically
 from data.sample import Batch
 
 from .coco_ap import check_boxes
@@ -154,9 +154,4 @@ class Evaluator:
         """Write the COCO results as JSON; `path` is either the old file or the whole new one at any moment."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_text(json.dumps(self.detections()))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, json.dumps(self.detections()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -42,9 +41,3 @@ def run_to_resume(out: str, name: str, given: str) -> Path:
     if not (folder / "checkpoint_last.pt").is_file():
         raise ValueError(f"{folder}: no checkpoint_last.pt to resume from")
     return folder
-
-
-def write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
