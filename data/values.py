@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from .regular_file import regular_only
+
 _FLAGS = {"0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _FLAGS |= {"": False, "none": False, "unspecified": False}  # labelling tools write these for "not looked at"
 
@@ -52,6 +54,7 @@ def class_list(names: Any, source: str) -> list[str]:
 def text_lines(file: Path) -> list[str]:
     """Lines that hold something, without blanks around it. ValueError where `file` is no text."""
     try:
-        return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
+        with open(file, encoding="utf-8-sig", opener=regular_only) as lines:
+            return [line.strip() for line in lines.read().splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{file}: not a text file in UTF-8: {error}. Name another, or save it as UTF-8") from error

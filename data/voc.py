@@ -18,6 +18,7 @@ from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
 from .image_file import ENDINGS, image_header
 from .problems import Problem
 from .registry import register_dataset
+from .regular_file import regular_only
 from .values import class_list, flag, is_side, text_lines
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class Voc(ImageDataset):
 
     def _parse(self, file: Path) -> ET.Element | None:
         try:
-            root = ET.parse(file).getroot()
+            with open(file, "rb", opener=regular_only) as content:
+                root = ET.parse(content).getroot()
             if root.tag != "annotation":
                 raise ValueError(f"its outermost tag is <{root.tag}>, not <annotation>")
             return root
@@ -195,5 +197,7 @@ def _corners(entry: ET.Element) -> list[float] | None:
 
 
 def _shown(entry: ET.Element) -> str:
+    """What the box holds, one level deep: writing out deeply nested tags would exceed Python's stack."""
     box = entry.find("bndbox")
-    return "none" if box is None else ET.tostring(box, "unicode").strip()[:200]
+    sides = [] if box is None else [f"<{side.tag}>{(side.text or '').strip()}</{side.tag}>" for side in box]
+    return "none" if box is None else f"<bndbox>{''.join(sides)}</bndbox>"[:200]

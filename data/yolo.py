@@ -19,6 +19,7 @@ from .image_dataset import OBJECT, ImageDataset, Record, split_names
 from .image_file import ENDINGS, image_header, upright_size
 from .problems import Problem
 from .registry import register_dataset
+from .regular_file import regular_only
 from .values import class_list, text_lines
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,7 @@ def _read_files(picture: str) -> tuple[tuple[int, int] | ValueError, list[str] |
     except ValueError as error:
         size = error
     try:
-        with open(label_file(picture), encoding="utf-8-sig", errors="replace") as file:
+        with open(label_file(picture), encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
             return size, file.read().splitlines()
     except FileNotFoundError:
         return size, None
@@ -226,8 +227,9 @@ def _read_files(picture: str) -> tuple[tuple[int, int] | ValueError, list[str] |
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        content = safe_load(file.read_text("utf-8-sig"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        with open(file, encoding="utf-8-sig", opener=regular_only) as text:
+            content = safe_load(text.read())
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{file}: not a readable yaml file: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected keys such as train, val and names, got {str(content)[:200]!r}")
@@ -262,7 +264,7 @@ def _is_label(path: str) -> bool:
     """A text file that begins with a class id: no list, no read-me, no classes.txt."""
     if not path.endswith(".txt"):
         return False
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
         columns = file.readline().split()
     return len(columns) >= 5 and columns[0].isdigit()
 
