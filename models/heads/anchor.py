@@ -19,6 +19,7 @@ from ..time import mean_over_time
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .grid import cells
 from .nms import select_detections
+from .precision import at_least_float32
 from .registry import register_head
 
 # By the number of levels: pixels, finest level first (two: strides 16 and 32; three: 8, 16, 32), COCO.
@@ -96,7 +97,9 @@ class AnchorHead(nn.Module):
         # In float32 under autocast too: boxes come straight from these logits.
         with torch.autocast(features[0].device.type, enabled=False):
             return [
-                conv(mean_over_time(x.float())).unflatten(1, (self.anchors.shape[1], -1)).permute(0, 1, 3, 4, 2)
+                conv(mean_over_time(at_least_float32(x)))
+                .unflatten(1, (self.anchors.shape[1], -1))
+                .permute(0, 1, 3, 4, 2)
                 for conv, x in zip(self.predict, features, strict=True)
             ]
 
@@ -113,7 +116,7 @@ class AnchorHead(nn.Module):
         and probabilities [B, M, 1 + K] of objectness and classes."""
         boxes, scores = [], []
         for logits, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
-            p = logits.float().sigmoid()
+            p = at_least_float32(logits).sigmoid()
             xy = (p[..., :2] * 2 - 0.5 + cells(p.shape[2], p.shape[3], p.device)) * stride
             wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
             boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
@@ -125,7 +128,7 @@ class AnchorHead(nn.Module):
 
         Gains are rescaled as published: box by 3 / L, class by 3 / L * K / 80, objectness by 3 / L * pixels / 640^2.
         """
-        raw = [r.float() for r in raw]
+        raw = [at_least_float32(r) for r in raw]
         picture = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
         labels = torch.cat([t["labels"] for t in targets])
         boxes = box_convert(torch.cat([t["boxes"] for t in targets]), "xyxy", "cxcywh")

@@ -23,6 +23,7 @@ from ..time import mean_over_time, over_time
 from .complete_iou import complete_iou
 from .grid import cells
 from .nms import select_detections
+from .precision import at_least_float32
 from .registry import register_head
 from .task_aligned import assign
 
@@ -162,8 +163,8 @@ class DFLHead(nn.Module):
         return torch.cat(points), torch.cat(strides)
 
     def _split(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Distributions [B, M, 4, 16] and class logits [B, M, K] of all levels, float32."""
-        logits = torch.cat([r.float().flatten(2) for r in raw], 2).transpose(1, 2)
+        """Distributions [B, M, 4, 16] and class logits [B, M, K] of all levels."""
+        logits = torch.cat([at_least_float32(r).flatten(2) for r in raw], 2).transpose(1, 2)
         distributions, classes = logits.split([4 * BINS, self.num_classes], -1)
         return distributions.unflatten(-1, (4, BINS)), classes
 

@@ -1,0 +1,142 @@
+"""Every registered network as a whole: against the published tables, layer by layer, and its operations counted."""
+
+import pytest
+import torch
+from published_networks import EMS, SpikeYOLO, ilif, ilif_gen1, lif
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models import create_model, list_models, to_published_state_dict
+from models.published import published_names
+
+# (GMAC per step at 320 x 320 of all convolutions, re-parameterised ones not merged; convolutions; BatchNorms), of the
+# published networks at 80 classes, and at 2 those of the Gen1 code.
+PUBLISHED = {
+    "ems_resnet10": (3.644, 27, 25),
+    "ems_resnet18": (4.437, 31, 29),
+    "ems_resnet34": (9.267, 51, 49),
+    "ems_resnet34_cat": (8.251, 47, 45),
+    "ems_resnet10_ee": (1.499, 27, 25),
+    "ems_resnet18_ee": (2.443, 35, 33),
+    "sew_resnet18": (2.403, 35, 33),
+    "spikeyolo_n": (8.684, 129, 123),
+    "spikeyolo_s": (15.203, 129, 123),
+    "spikeyolo_m": (31.505, 161, 155),
+    "spikeyolo_l": (45.152, 161, 155),
+    "spikeyolo_gen1_n": (3.981, 129, 123),
+    "spikeyolo_gen1_s": (15.182, 129, 123),
+}
+SLOW = {
+    "ems": (EMS, lif),
+    "sew": (EMS, lif),
+    "spikeyolo": (SpikeYOLO, ilif),
+    "spikeyolo_gen1": (SpikeYOLO, ilif_gen1),
+}
+
+
+def test_every_registered_network_is_compared():
+    assert set(list_models()) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_operations_and_layers_are_those_of_the_published_network(name):
+    gmac, convolutions, norms = PUBLISHED[name]
+    with FakeTensorMode() as shapes_only:
+        model = create_model(name, T=1, neuron="relu").eval()
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(layers) == convolutions
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == norms
+    macs = 0
+
+    def count(conv, _, y):
+        nonlocal macs
+        macs += y[:, 0].numel() * conv.weight.numel()
+
+    for layer in layers:
+        layer.register_forward_hook(count)
+    with shapes_only, torch.no_grad():
+        model.raw(torch.zeros(1, 3, 320, 320))
+    assert macs / 1e9 == pytest.approx(gmac, abs=5e-4)
+
+
+def lively(name, T=2):
+    """A narrow network in float64 under whose weights and statistics spikes reach the head, and its input."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=3, T=T, width=0.125).double().train()
+    x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.weight.uniform_(0.6, 1.6)
+                m.bias.uniform_(-0.2, 0.5)
+        for _ in range(3):
+            model.raw(x)
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.running_mean.add_(0.1 * torch.randn_like(m.running_mean))
+    return model, x
+
+
+def agree(ours, theirs, what):
+    """To 1e-9 of the largest value, or to 1e-9."""
+    largest = float(theirs.detach().abs().max())
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * max(largest, 1.0), msg=lambda m: f"{what}: {m}")
+
+
+def inputs_of_convolutions(model):
+    """{published name: input [N, C, H, W]}, filled while the model runs."""
+    names = {
+        ours.removesuffix(".weight"): theirs.removesuffix(".weight") for ours, theirs in published_names(model).items()
+    }
+    seen = {}
+    for ours, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda _, args, name=names[ours]: seen.update({name: args[0]}))
+    return seen
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_layer_equals_the_published_table(name, training):
+    """Inputs of all convolutions (so the output of every neuron), logits, losses, gradients and statistics.
+
+    In float64, where no potential is within rounding of a threshold.
+    """
+    model, x = lively(name)
+    family = max((k for k in SLOW if name.startswith(k)), key=len)
+    network, neuron = SLOW[family]
+    state = {
+        k: v.clone().requires_grad_(k.endswith((".weight", ".bias"))) for k, v in to_published_state_dict(model).items()
+    }
+    slow = network(state, neuron, training)
+    model.train(training)
+    seen = inputs_of_convolutions(model)
+
+    ours, theirs = model.raw(x), slow.raw(x.expand(model.T, *x.shape), name)
+    assert set(seen) == set(slow.seen)
+    for layer, mine in seen.items():
+        other = slow.seen[layer].flatten(0, 1)
+        other = slow.seen[layer].mean(0) if mine.shape[0] != other.shape[0] else other
+        agree(mine, other, layer)
+    for mine, other in zip(ours, theirs, strict=True):
+        agree(mine, other, "logits")
+    spikes = [s for s in slow.seen.values() if not (s - s.round()).any()]
+    assert len(spikes) > 10 or name == "sew_resnet18"  # which is graded throughout
+    assert sum(bool(s.any()) for s in spikes) >= 0.8 * len(spikes)
+
+    targets = [
+        {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0], [30.0, 10.0, 60.0, 30.0]]), "labels": torch.tensor([0, 2])},
+        {"boxes": torch.tensor([[50.0, 20.0, 90.0, 60.0]]), "labels": torch.tensor([1])},
+    ]
+    losses, expected = model.head.loss(ours, targets), model.head.loss(theirs, targets)
+    for key, loss in losses.items():
+        agree(loss, expected[key], key)
+    sum(losses.values()).backward()
+    sum(expected.values()).backward()
+    named = published_names(model)
+    for key, p in model.named_parameters():
+        if p.requires_grad:
+            agree(p.grad, state[named[key]].grad, key)
+    for key, b in model.named_buffers():
+        if key in named and "anchors" not in key and "tracked" not in key:
+            agree(b, state[named[key]], key)
