@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
 from .multistep.ops import steps
+
+if TYPE_CHECKING:
+    from .stream import Stream
 
 
 class MultiStepNeuron(base.MemoryModule):
@@ -56,8 +61,8 @@ class DynamicNeuron(MultiStepNeuron):
         self.memoryless = dynamics.memoryless
         self._json = dynamics.to_json()
         self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold)) if learn_threshold else None
-        self.stream: str | None = None  # set by neurons.Stream: "detached", "attached", or None
-        self.carried: Tensor | None = None
+        self.stream: Stream | None = None  # that this neuron is in, which sets it
+        self.carried: Tensor | None = None  # membrane after the last call, within a stream
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""
@@ -67,24 +72,32 @@ class DynamicNeuron(MultiStepNeuron):
         super().reset()
         self.carried = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, pickles and averages of a neuron in a stream are not in it."""
+        return self.__dict__ | {"stream": None, "carried": None}
+
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
         if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
             raise ValueError(
                 f"{type(self).__name__} needs a floating point input [T, ...] with T >= 1, "
                 f"got {x_seq.dtype} {list(x_seq.shape)}"
             )
-        v = self.carried
+        stream, v = self.stream, None
+        if stream is not None:
+            stream.check_thread()
+            v = self.carried
         if v is not None and v.shape != x_seq.shape[1:]:
             raise ValueError(
                 f"{type(self).__name__} carries a membrane of shape {list(v.shape)} but one step of its input is "
                 f"{list(x_seq.shape[1:])}: keep the batch as it is within a stream, or reset the stream"
             )
-        decay, streaming = self.decay(), self.stream is not None and not self.memoryless
+        decay = self.decay()
         parts = [t for t in (x_seq, v, decay, self.threshold) if t is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
-        y_seq, _, v_last = steps(x_seq, v, decay, self.threshold, self._json, save, streaming, self.backend)
-        if streaming:
-            self.carried = v_last if self.stream == "attached" else v_last.detach()
+        y_seq, _, v_last = steps(x_seq, v, decay, self.threshold, self._json, save, stream is not None, self.backend)
+        if stream is not None:
+            stream.changed = True
+            self.carried = v_last.detach() if stream.detached else v_last
         return y_seq
 
     def extra_repr(self) -> str:
