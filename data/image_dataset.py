@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from .mosaic import Picture
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .sample import Sample
+from .split_shares import split_shares
 from .values import height_width
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,15 @@ class ImageDataset(DetectionDataset):
     cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
     rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
+    splits:        {train: 0.8, val: 0.1, test: 0.1}: shares of all labelled images below `root`, whatever splits there
+                   are; for subclasses that set `own_splits` and call `_share`
+    split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
     """
 
     channels = 3
     scale = 1 / 255
     num_steps = None
+    own_splits = False
 
     records: list[Record]
     categories: list[dict[str, Any]]  # id and name, label k is categories[k]
@@ -88,6 +93,9 @@ class ImageDataset(DetectionDataset):
         cache: str = "none",
         cache_dir: str | Path | None = None,
         rectangular: bool = False,
+        splits: Mapping[str, float] | None = None,
+        split_seed: int = 0,
+        split_group: str | None = None,
     ):
         self.split, self.root, self.size = split, Path(root), height_width(size)
         if not self.root.is_dir():
@@ -103,6 +111,13 @@ class ImageDataset(DetectionDataset):
         self._cache_kind, self._cache, self._rectangular = cache, None, rectangular
         self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
         self._augment = image_augment(self.size, augment, rectangular)
+        self._shares = None if splits is None else split_shares(splits, split_seed, split_group)
+        if self._shares is None and (split_group is not None or split_seed):
+            raise ValueError(
+                "split_seed and split_group belong to data.splits, which is not set. Set it, or leave them out"
+            )
+        if self._shares is not None and not self.own_splits:
+            raise ValueError(f"splits = {splits}: {type(self).__name__} has splits of its own. Leave it out")
 
     def __len__(self) -> int:
         return len(self.records)
@@ -186,6 +201,16 @@ class ImageDataset(DetectionDataset):
         for record, first, end in zip(self.records, [0, *ends], ends, strict=False):
             record.objects = checked[first:end]
         return keep
+
+    def _share(self, paths: Sequence[str]) -> set[str]:
+        """Those of `paths`, of all labelled images, that `splits` gives to this split."""
+        assert self._shares is not None
+        names = {Path(os.path.relpath(path, self.root)).as_posix(): path for path in paths}
+        chosen = self._shares.choose(self.split, sorted(names))
+        if not chosen:
+            value = f"its share of the {len(paths)} labelled images below {self.root} is none"
+            raise ValueError(f"split {self.split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
+        return {names[name] for name in chosen}
 
     def _present(self, listed: list[str], source: Path) -> list[bool]:
         """Which of the `listed` picture files are there. ValueError unless all are or `allow_missing`."""

@@ -6,7 +6,6 @@ neuromorphic datasets using saccades", 2015). There is no official split.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .representations.base import check_numbers
+from .split_shares import split_shares
 from .values import class_list
 
 SENSOR = 180, 240  # height, width of the part of the ATIS that shows the screen
@@ -166,17 +166,11 @@ def _choose(
     wanted = splits[split]
     if isinstance(wanted, str):
         return _listed(root / wanted, stems, folders)
-    shares = {name: share for name, share in splits.items() if not isinstance(share, str)}
-    bad = any(isinstance(share, bool) or not isinstance(share, (int, float)) or share < 0 for share in shares.values())
-    if bad or sum(shares.values()) > 1 + 1e-9:
-        raise ValueError(f"splits = {dict(splits)}: give shares of at least 0 that sum up to 1, or names of list files")
-    names = list(shares)
-    before = sum(shares[name] for name in names[: names.index(split)])
+    shares = split_shares({name: share for name, share in splits.items() if not isinstance(share, str)}, seed)
     chosen = []
-    for name, members in stems.items():
-        order = sorted(members, key=lambda stem: hashlib.blake2b(f"{seed}/{name}/{stem}".encode()).digest())
-        start, stop = (round(share * len(order)) for share in (before, before + wanted))
-        chosen += [(name, stem) for stem in sorted(order[start:stop])]
+    for name, members in stems.items():  # each class is cut by itself
+        keys = shares.choose(split, [f"{name}/{stem}" for stem in members])
+        chosen += [(name, key.rpartition("/")[2]) for key in keys]
     return chosen
 
 

@@ -45,6 +45,7 @@ class DataConfig:
     size: Any
     augment: dict[str, Any]
     args: dict[str, Any]
+    splits: Any
     train_split: str
     val_split: str
     test_split: str
@@ -188,6 +189,10 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     plain = config_to_plain(cfg.data)
     # Whole, so that every message about its files says what a relative one is relative to.
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
+    if plain["splits"] is not None:
+        if "splits" in plain["args"]:
+            raise ValueError("data.splits and data.args.splits are both set: leave one of them out")
+        kwargs["splits"] = plain["splits"]
     if plain["size"] is not None:
         size = plain["size"]
         kwargs["size"] = (size, size) if isinstance(size, int) else size

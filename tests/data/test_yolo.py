@@ -7,7 +7,7 @@ from PIL import Image
 from data import Problems, create_dataset
 from data.check import check_dataset
 from data.dataset import MissingSplit
-from data.yolo import label_file
+from data.yolo_folder import label_file
 
 BOX = "0 0.5 0.5 0.5 0.4\n"
 
@@ -79,7 +79,7 @@ def test_bad_boxes_are_counted_and_named(yolo_folder, line, kind, kept):
         ("nan 0.5 0.5 0.1 0.1", "malformed line: nan"),
         ("cat 0.5 0.5 0.1 0.1", "malformed line: cat"),
         ("0 0.5 0.5 0.1", "malformed line"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "malformed line: .*and nothing else"),  # a detection with its score
+        ("0 0.5 0.5 0.1 0.1 90", "malformed line: .*and nothing else"),
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "malformed line"),
         ("0,0.5,0.5,0.1,0.1", "malformed line"),
         ("0", "malformed line"),
@@ -196,7 +196,12 @@ def test_folders_without_a_yaml(tmp_path, write_picture, place):
         ("train: images/train\nnames: [yes, no]", ValueError, "name 0 is True. .*quote"),
         ("train: images/train\nnames: [cat, cat]", ValueError, "name 1 is 'cat'. Give each class its own"),
         ("train: images/train\nnames:", ValueError, "data.yaml: names no class"),
-        ("train: images/train\nkpt_shape: [17, 3]", ValueError, "data.yaml: kpt_shape: labels with key points"),
+        ("train: images/train\nkpt_shape: 17\nNAMES", ValueError, "data.yaml: kpt_shape = 17. Give .number of points"),
+        (
+            "train: images/train\nnames: {'0': cat, 0: dog}",
+            ValueError,
+            "data.yaml: names = .*one name for each of 0, 1",
+        ),
         ("train: [", ValueError, "data.yaml: not a readable yaml file"),
         ("train: !!python/object/apply:os.getcwd []", ValueError, "data.yaml: not a readable yaml file"),
         ("- train", ValueError, "data.yaml: expected keys such as train, val and names"),

@@ -140,3 +140,14 @@ def test_yaml_cannot_run_code(tmp_path):
     with pytest.raises(ValueError):
         load_config(path)
     assert not Path(marker).exists()
+
+
+def test_yaml_aliases_do_not_expand_without_bound(tmp_path):
+    path = tmp_path / "bomb.yaml"
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 10)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"bomb\.yaml: not a readable YAML file: .*limit"):
+        load_config(path)
+    with pytest.raises(ValueError, match="the value is not YAML"):
+        load_config("configs/demo.yaml", ["data.args={" + ", ".join(lines) + "}"])
