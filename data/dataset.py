@@ -47,9 +47,10 @@ class DetectionDataset(Dataset, ABC):
     def ground_truth(self) -> dict[str, Any]:
         """The labels of this split in COCO form, in ORIGINAL pixels, category ids as the dataset has them.
 
-        `images`: id, width, height, file_name (events: also `clip` and `t_us`). `annotations`: id from 1, image_id,
-        category_id, bbox xywh, area, iscrowd, and `difficult` where the format knows it. `categories`: id, name, in
-        the order of `class_names`, so label k is `categories[k]["id"]`.
+        `images`: id, width, height, file_name (events: also `clip`, the label time `t_us`, and `start_us`, when the
+        recording begins). `annotations`: id from 1, image_id, category_id, bbox xywh, area, iscrowd, and `difficult`
+        where the format knows it. `categories`: id, name, in the order of `class_names`, so label k is
+        `categories[k]["id"]`.
         """
 
     @abstractmethod

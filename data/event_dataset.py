@@ -15,7 +15,7 @@ import torch
 from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
-from .events import EventReader, Events, Tally, audit_events
+from .events import EventReader, Events, Span, Tally, audit_events
 from .events.boxes import NO_TRACK
 from .image_augment import letterbox_placement
 from .names import did_you_mean, reject_unknown
@@ -43,7 +43,8 @@ class Clip:
     """One labelled recording.
 
     boxes: `BOX_DTYPE` [N] in order of time, within the sensor; times: int64, the label times in us, with and without
-    boxes; span: (t0, t1] where all its samples have one window, as recordings of one label do.
+    boxes; span: (t0, t1] where all its samples have one window, as recordings of one label do; recorded: when its
+    events come, None where that is not known or there are none.
     """
 
     name: str
@@ -53,6 +54,12 @@ class Clip:
     boxes: np.ndarray
     times: np.ndarray
     span: tuple[int, int] | None = None
+    recorded: Span | None = None
+
+    @property
+    def start_us(self) -> int:
+        """The time at which the recording begins: see `Span.start_us`."""
+        return 0 if self.recorded is None else self.recorded.start_us
 
 
 class EventDataset(DetectionDataset):
@@ -60,9 +67,9 @@ class EventDataset(DetectionDataset):
 
     representation: a name, or {name: counts, clip: 10}: see docs/representations.md
     num_steps, window_ms: T steps over the window, which may begin before the recording (those steps are empty then)
-    sampling:       "random", or "sequential": the windows tile each recording from its beginning to its last label
-                    time, for a detector whose state is carried on. They end at all label times, and between those are
-                    about `window_ms` long. Without a label at its end a window is a sample that is not scored
+    sampling:       "random", or "sequential": the windows tile each recording from its start (`Span.start_us`) to its
+                    last label time, for a detector whose state is carried on. They end at all label times, and
+                    between those are about `window_ms` long. One without a label at its end is not scored
     size:           (height, width) of x; None: the sensor's, filled up at the right and bottom to multiples of 32
     augment:        options of `EventAugment`, such as {"hflip": 0.5}; in sequential sampling drawn once per recording
     newest_first:   the steps in reversed order, which the published SpikeYOLO loader gives by mistake
@@ -192,7 +199,7 @@ class EventDataset(DetectionDataset):
             clip = self._clips[number]
             height, width = clip.sensor
             image = {"id": image_id, "width": width, "height": height, "file_name": clip.file_name}
-            images.append({**image, "clip": clip.name, "t_us": t_us})
+            images.append({**image, "clip": clip.name, "t_us": t_us, "start_us": clip.start_us})
             for row in self._rows(clip, t_us):
                 x, y, w, h = (float(row[k]) for k in "xywh")
                 annotations.append(
@@ -250,8 +257,9 @@ class EventDataset(DetectionDataset):
         """`WINDOW`s of one clip, in order of time."""
         if clip.span is not None:
             return np.array([(number, *clip.span, first_id, True)], WINDOW)
-        cut = sequential_windows if self.sequential else label_windows
-        return cut(number, clip.times, self._window_us, first_id)
+        if not self.sequential:
+            return label_windows(number, clip.times, self._window_us, first_id)
+        return sequential_windows(number, clip.times, self._window_us, first_id, clip.recorded, self.num_steps)
 
     def _placement(self, clip: Clip) -> Placement:
         if self.representation.picture:

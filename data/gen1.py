@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .event_dataset import Clip, EventDataset
-from .events import DatReader, EventReader, LazyReader, Tally, audit_events, open_dat, open_events, read_boxes
+from .events import DatReader, EventReader, LazyReader, Span, Tally, audit_events, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
@@ -102,7 +102,9 @@ class Gen1(EventDataset):
             last = None
             # ValueError: of a damaged recording, which says so when it is read.
             with suppress(ValueError):
-                last = None if clip.reader.ends_after(int(windows["t0"].max())) else clip.reader.t_last
+                begins = int(windows["t0"].max())
+                if clip.recorded is None or (clip.recorded.last_us or 0) <= begins:
+                    last = clip.reader.t_last if clip.reader.t_last <= begins else None
             clip.reader.close()
             if last is not None:
                 self._report_late(clip, windows, last, self._problems)
@@ -149,16 +151,18 @@ class Gen1(EventDataset):
         if not present and not self._allow_missing:
             raise ValueError(f"{recording}: no such file, yet {labels.name} labels it. Copy it, or set allow_missing")
         reader = self._readable(recording, sensor) if present else None
+        recorded = None if reader is None else _span(reader)
         size = sensor if reader is None else reader.sensor_size
         height, width = size or (1 << 14, 1 << 14)
         before = len(self._problems.items)
-        boxes = read_boxes(labels, width, height, len(self._names), self._problems)
+        earliest = 0 if recorded is None else min(recorded.first_us, 0)
+        boxes = read_boxes(labels, width, height, len(self._names), self._problems, earliest)
         negative = len(boxes) == 0 and len(self._problems.items) == before
         steps = np.diff(np.unique(boxes["t"]))
         if len(steps) and (spacing := np.median(steps)) <= CLOSE_US:
             remedy = "They are read as us: if they are ms, multiply them by 1000"
             self._problems.add(Problem("label times close together", labels, "", f"{spacing:g} us apart", remedy))
-        boxes = self._labels(boxes, width, height)
+        boxes = self._labels(boxes, width, height, 0 if recorded is None else recorded.start_us)
         times = np.unique(boxes["t"])
         self._expected += 1 if negative else len(times)
         if reader is None:
@@ -171,16 +175,17 @@ class Gen1(EventDataset):
                     raise
                 return None
             reader.close()
-        return Clip(stem, f"{recording.parent.name}/{recording.name}", reader, (height, width), boxes, times)
+        name = f"{recording.parent.name}/{recording.name}"
+        return Clip(stem, name, reader, (height, width), boxes, times, recorded=recorded)
 
-    def _labels(self, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    def _labels(self, boxes: np.ndarray, width: int, height: int, start_us: int) -> np.ndarray:
         """Those of the boxes that the rules keep, with our class ids."""
         numbers = self._class_of[boxes["class_id"]]
         for number, count in zip(*np.unique(boxes["class_id"][numbers < 0], return_counts=True), strict=True):
             self.left_out[f"of class {self._names[number]!r}"] += int(count)
         boxes = boxes[numbers >= 0]
         boxes["class_id"] = numbers[numbers >= 0]
-        boxes, left_out = self._rules.apply(boxes, width, height, self._training)
+        boxes, left_out = self._rules.apply(boxes, width, height, self._training, start_us)
         self.left_out.update(left_out)
         return boxes
 
@@ -201,6 +206,16 @@ class Gen1(EventDataset):
                 raise
             self._broken = self._broken or error
             return None  # `data.check` says what is wrong with each of `recordings`
+
+
+def _span(reader: EventReader) -> Span | None:
+    """When the events come, as far as it is known without a pass; None for a damaged recording, which says so when it
+    is read."""
+    with suppress(ValueError):
+        recorded = reader.span()
+        reader.close()
+        return recorded
+    return None
 
 
 def _class_numbers(classes: Sequence[str], label_names: Sequence[str] | None) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from .event_augment import Change
 from .event_dataset import STRIDE, Clip, EventDataset
 from .event_windows import WINDOW
-from .events import Tally
+from .events import Span, Tally
 from .events.boxes import check_boxes
 from .problems import Problem, Problems
 from .registry import register_dataset
@@ -126,7 +126,7 @@ class Rvt(EventDataset):
 
     def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
         ends, steps = self._ends[number], self.num_steps
-        edges = np.concatenate([[min(0, ends[0] - 1)], ends])  # frame k covers edges[k] to edges[k + 1]
+        edges = np.concatenate([[min(clip.start_us, ends[0] - 1)], ends])  # frame k covers edges[k] to edges[k + 1]
         stops = np.searchsorted(ends, clip.times) + 1
         ids = first_id + np.arange(len(stops))
         starts = np.maximum(stops - steps, 0)
@@ -173,7 +173,9 @@ class Rvt(EventDataset):
         times = np.unique(boxes["t"])
         self._expected += len(times)
         self._ends.append(ends)
-        return Clip(path.name, f"{path.parent.name}/{path.name}", frames, sensor, boxes, times)
+        length = int(ends[1] - ends[0]) if len(ends) > 1 else 0
+        recorded = Span(int(ends[0]) - length + 1, int(ends[-1]))
+        return Clip(path.name, f"{path.parent.name}/{path.name}", frames, sensor, boxes, times, recorded=recorded)
 
 
 def _only_folder(folder: Path, sequences: list[Path]) -> str:

@@ -39,7 +39,7 @@ NEEDED: dict[str, dict[str, Check]] = {
     "detections": {"image_id": WHOLE, "category_id": WHOLE, "bbox": BOX, "score": NUMBER},
 }
 GIVEN: dict[str, dict[str, Check]] = {
-    "images": {"width": LENGTH, "height": LENGTH, "clip": TEXT, "t_us": WHOLE},
+    "images": {"width": LENGTH, "height": LENGTH, "clip": TEXT, "t_us": WHOLE, "start_us": WHOLE},
     "categories": {},
     "annotations": {"area": NUMBER, "iscrowd": FLAG, "difficult": FLAG},
     "detections": {},
@@ -49,8 +49,8 @@ GIVEN: dict[str, dict[str, Check]] = {
 def read_truth(path: str | Path) -> dict[str, Any]:
     """A COCO annotation file: `images`, `annotations`, `categories`, as `DetectionDataset.ground_truth()` gives them.
 
-    Images of event recordings also have `clip` and `t_us`. ValueError naming file, entry and remedy for anything that
-    could not be scored as it was meant.
+    Images of event recordings also have `clip` and `t_us` and, on clocks that do not begin at 0, `start_us`. ValueError
+    naming file, entry and remedy for anything that could not be scored as it was meant.
     """
     content = _read(path)
     lists = ("images", "categories", "annotations")

@@ -17,6 +17,8 @@ from neurons.names import did_you_mean
 from .coco_ap import best_of_each_image, check_boxes, coco_ap
 from .voc_ap import voc_ap
 
+LONGEST_US = 3_600_000_000  # label times from there on need the time at which their recording begins
+
 
 class Protocol(ABC):
     """`name`, one line of `rule`, which boxes are `counted`, and `score`."""
@@ -129,9 +131,10 @@ class Raw(Protocol):
 class Prophesee(Protocol):
     """The rules for event recordings: `prophesee` (Gen1) and `prophesee_1mpx` as RVT applies them, and `toolbox`.
 
-    Each label time of each clip is one image. Truth and detections alike count only with t > `skip_us` (strictly),
-    diagonal >= `min_diagonal` and both sides >= `min_side`, in pixels of the recording. An image whose truth is
-    filtered away is not evaluated, so detections there are free. Then COCO AP, with area = w * h.
+    Each label time of each clip is one image. Truth and detections alike count only with t > `skip_us` (strictly) after
+    the recording's start (`start_us` of its images, 0 where they have none; see `data.events.Span.start_us`), diagonal
+    >= `min_diagonal` and both sides >= `min_side`, in pixels of the recording. An image whose truth is filtered away is
+    not evaluated, so detections there are free. Then COCO AP, with area = w * h.
 
     sensor_width: of the recordings that the sizes are meant for; those half as wide have half the sizes, others are
                   refused. None: the sizes hold for any recording
@@ -166,10 +169,13 @@ class Prophesee(Protocol):
         images = {image["id"]: image for image in self._timed(ground_truth["images"])}
         scales = {image_id: self._scale(image) for image_id, image in images.items()}
 
+        def late(image: dict[str, Any]) -> bool:
+            return image["t_us"] - image.get("start_us", 0) > self.skip_us
+
         def counts(box: dict[str, Any]) -> bool:
             image_id, (_, _, w, h) = box["image_id"], box["bbox"]
             diagonal, side = self.min_diagonal * scales[image_id], self.min_side * scales[image_id]
-            return images[image_id]["t_us"] > self.skip_us and w * w + h * h >= diagonal**2 and min(w, h) >= side
+            return late(images[image_id]) and w * w + h * h >= diagonal**2 and min(w, h) >= side
 
         truth = [_plain(a) for a in ground_truth["annotations"] if counts(a)]
         labelled = {a["image_id"] for a in truth}
@@ -218,6 +224,17 @@ class Prophesee(Protocol):
                 raise ValueError(
                     f"image {image['id']} has no clip and t_us: the {self.name} protocol is for event recordings. "
                     "Use --protocol coco for pictures"
+                )
+        first: dict[str, int] = {}
+        for image in images:
+            if "start_us" not in image:
+                first[image["clip"]] = min(image["t_us"], first.get(image["clip"], image["t_us"]))
+        for clip, t_us in first.items():
+            if t_us > LONGEST_US:
+                raise ValueError(
+                    f"clip {clip!r}: its first label time is t_us = {t_us}, hours after 0, so its clock did not begin "
+                    f'with the recording, and "t > {self.skip_us / 1e6:g} s" counts from there. Give its images '
+                    "`start_us`, the time of the first event"
                 )
         counts = Counter((image["clip"], image["t_us"]) for image in images)
         moment, count = max(counts.items(), key=lambda item: item[1], default=(None, 1))

@@ -7,6 +7,7 @@ from .dat_writer import DatWriter, write_dat
 from .interface import EventReader, Events
 from .lazy import LazyReader
 from .reader import open_events
+from .span import Span
 
 __all__ = [
     "DatReader",
@@ -14,6 +15,7 @@ __all__ = [
     "EventReader",
     "Events",
     "LazyReader",
+    "Span",
     "Tally",
     "audit_dat",
     "audit_events",

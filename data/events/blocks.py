@@ -16,6 +16,7 @@ import numpy as np
 from ..problems import Problem, Problems
 from .clock import backwards, clamp, jitter, outside_sensor, too_many, truncated, without_events
 from .interface import EventReader, Events
+from .span import Span
 
 
 class BlockReader(EventReader):
@@ -27,6 +28,7 @@ class BlockReader(EventReader):
     """
 
     BLOCK = 1 << 14
+    WHOLE = True  # False: see `only_span`
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
         self.path = Path(path)
@@ -78,6 +80,9 @@ class BlockReader(EventReader):
     def t_last(self) -> int:
         return int(self._last[-1]) if self._count else 0
 
+    def span(self, exact: bool = False) -> Span | None:
+        return Span(self._t_first, self._t_last if not self.WHOLE else self.t_last) if self._count else None
+
     def read(self, t0_us: int, t1_us: int) -> Events:
         """Events with t0_us < t <= t1_us: two searches in the index, then the blocks in between are decoded."""
         low = int(np.searchsorted(self._last, t0_us, "right"))
@@ -108,8 +113,22 @@ class BlockReader(EventReader):
             self.dropped += 1
         return count
 
+    def _find_span(self, units: int, state: tuple[int, ...]) -> None:
+        """Find the first event, and the last one in formats that decode from anywhere: those without a state."""
+        whence, self._t_last = state, None
+        for start in range(0, units, self.BLOCK):
+            events, state, _ = self._decode(start, min(start + self.BLOCK, units), state)
+            if len(events):
+                self._count, self._t_first = 1, int(events.t[0])
+                break
+        if self._count and whence == ():
+            self._t_last = int(self._decode(max(units - self.BLOCK, 0), units, ())[0].t.max())
+
     def _build_index(self, units: int, problems: Problems, state: tuple[int, ...] = ()) -> None:
         self._units, self._count, self._t_first = units, 0, 0
+        if not self.WHOLE:
+            self._find_span(units, state)
+            return
         self._states: list[tuple[int, ...]] = []
         self._before: list[int | None] = []  # the latest time before each block
         first, last = [], []
@@ -162,6 +181,11 @@ class BlockReader(EventReader):
             report(jitter(self.path, early, self.clamped, self._count))
         if not self._count:
             report(without_events(self.path))
+
+
+def only_span(reader: type[BlockReader]) -> type[BlockReader]:
+    """The class `reader`, but with `span` alone: it decodes the beginning of a file, and its end where that tells."""
+    return type(reader.__name__, (reader,), {"WHOLE": False})
 
 
 def check_sensor(

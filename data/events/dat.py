@@ -20,6 +20,7 @@ from ..problems import Problem, Problems
 from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
 from .dat_header import RECORD, read_header
 from .interface import EventReader, Events, LoggedProblems
+from .span import Span
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,13 @@ class DatReader(EventReader):
             return 0
         return int(self._read_times(self._search(self._marks()[1][-1] - JITTER_US - 1), self._count)[0][-1])
 
-    def ends_after(self, t_us: int) -> bool:
-        """Whether an event comes after `t_us`, by the last record alone where that tells."""
+    def span(self, exact: bool = False) -> Span | None:
         if not self._count:
-            return False
-        (last,) = _TIME.unpack_from(self._open(), self._header.offset + RECORD * (self._count - 1))
-        return last > t_us or self.last_us > t_us  # as recorded, it is at most too early: the clock may have wrapped
+            return None
+        buffer = self._open()
+        first = self._probe(0)
+        (last,) = _TIME.unpack_from(buffer, self._header.offset + RECORD * (self._count - 1))
+        return Span(first, self.last_us if exact or last < first else last)
 
     @property
     def sensor_size(self) -> tuple[int, int]:

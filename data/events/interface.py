@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..problems import Problem, Problems
+from .span import Span
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,14 @@ class EventReader(ABC):
     @abstractmethod
     def t_last(self) -> int:
         """Time of the last event [us]; 0 in a recording without events."""
+
+    @abstractmethod
+    def span(self, exact: bool = False) -> Span | None:
+        """When the first and the last event come; None in a recording without events.
+
+        Unless `exact`, it is found without a pass over the file: the last time may be unknown then, and where a clock
+        of 32 bits has wrapped it may be too early.
+        """
 
     @abstractmethod
     def read(self, t0_us: int, t1_us: int) -> Events:

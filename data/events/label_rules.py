@@ -25,7 +25,7 @@ class LabelRules:
     last_pixel:      boxes end at the centre of the last pixel (width - 1, height - 1), not at its far edge
     min_diagonal, min_side: smaller boxes [pixels of the recording] are left out
     max_width_share: in training splits, wider boxes are left out: floor(share * width of the sensor) pixels stay
-    from_ms:         label times before this are left out
+    from_ms:         label times before this are left out, counted from the start of the recording (`Span.start_us`)
     grid_ms:         label times are kept that lie a whole number of `grid_ms` after the one kept before them
     label_hz:        the same, on the grid of the clip's own spacing (its median) nearest to this rate
     tolerance_ms:    how far from the grid a time may lie
@@ -57,9 +57,12 @@ class LabelRules:
         if self.grid_ms and self.label_hz:
             raise ValueError(f"labels: grid_ms = {self.grid_ms} and label_hz = {self.label_hz}: give one of them")
 
-    def apply(self, boxes: np.ndarray, width: int, height: int, training: bool) -> tuple[np.ndarray, Counter[str]]:
+    def apply(
+        self, boxes: np.ndarray, width: int, height: int, training: bool, start_us: int = 0
+    ) -> tuple[np.ndarray, Counter[str]]:
         """The boxes kept of a clip (`BOX_DTYPE` [N], in order of time and within `width` x `height`), cut where
-        `last_pixel` asks, and how many each rule left out. `training`: the clip is one to train on."""
+        `last_pixel` asks, and how many each rule left out. `training`: the clip is one to train on; `start_us`: when
+        its recording begins."""
         left_out: Counter[str] = Counter()
 
         def keep(good: np.ndarray, rule: str) -> None:
@@ -84,7 +87,7 @@ class LabelRules:
             widest = int(self.max_width_share * width)
             keep(boxes["w"] <= widest, f"wider than {widest} px")
         spacing = self._spacing(boxes["t"])
-        keep(boxes["t"] >= self.from_ms * 1e3, f"before {self.from_ms:g} ms")
+        keep(boxes["t"] - start_us >= self.from_ms * 1e3, f"before {self.from_ms:g} ms")
         if spacing:
             times = _on_grid(np.unique(boxes["t"]), spacing, self.tolerance_ms * 1e3)
             keep(np.isin(boxes["t"], times), f"off the grid of {spacing / 1e3:g} ms")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..problems import Problems
 from .interface import EventReader, Events
 from .reader import open_events
+from .span import Span
 
 
 class LazyReader(EventReader):
@@ -39,6 +41,13 @@ class LazyReader(EventReader):
     @property
     def sensor_size(self) -> tuple[int, int]:
         return self._sensor_size
+
+    def span(self, exact: bool = False) -> Span | None:
+        if exact or self._opened is not None:
+            return self._reader.span(exact)
+        reader = open_events(self.path, self._sensor_size, Problems(), whole=False)
+        reader.close()
+        return reader.span()
 
     @property
     def t_first(self) -> int:

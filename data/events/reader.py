@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..problems import Problems
 from .atis_bin import BinReader
-from .blocks import check_sensor
+from .blocks import check_sensor, only_span
 from .dat import open_dat
 from .evt2 import Evt2Reader
 from .evt3 import Evt3Reader
@@ -20,13 +21,17 @@ RAW_READERS: dict[str, Callable[..., EventReader]] = {"EVT2": Evt2Reader, "EVT2.
 
 
 def open_events(
-    path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None
+    path: str | Path,
+    sensor_size: tuple[int, int] | None = None,
+    problems: Problems | None = None,
+    whole: bool = True,
 ) -> EventReader:
     """Random access to an event recording: .dat, .raw (EVT2, EVT2.1, EVT3), .npz, HDF5, .bin (N-MNIST, N-Caltech101).
 
     sensor_size: (height, width) for a file that does not name it
     problems:    takes what was dropped or repaired: a record cut off at the end, no events, some outside the sensor or
                  a little out of order, words without meaning. It is logged where none are given
+    whole:       False: opened without the pass that formats other than .dat need, for `span` and `sensor_size` alone
 
     ValueError names file, record, value and remedy: for a file of no such format or a damaged one, times that run
     backwards by more than jitter, or more than 1 % to drop or repair. OSError where the file cannot be opened.
@@ -34,16 +39,17 @@ def open_events(
     with open(path, "rb") as file:
         head = file.read(4096)
     ending = Path(path).suffix.lower()
+    form: Callable[[Any], Any] = (lambda reader: reader) if whole else only_span
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from .hdf5 import Hdf5Reader  # h5py is slow to import and few recordings need it
 
-        return Hdf5Reader(path, sensor_size, problems)
+        return form(Hdf5Reader)(path, sensor_size, problems)
     if head.startswith(b"PK\x03\x04"):
-        return NpzReader(path, sensor_size, problems)
+        return form(NpzReader)(path, sensor_size, problems)
     if _is_text_header(head):
         header = read_raw_header(path)
         if header.encoding:
-            return RAW_READERS[header.encoding](path, header, sensor_size, problems)
+            return form(RAW_READERS[header.encoding])(path, header, sensor_size, problems)
         if ending == ".raw":
             raise ValueError(f"{path}: header: no line '% evt' or '% format' names an encoding. Copy the file again")
     if is_dat(path, head):
@@ -51,7 +57,7 @@ def open_events(
         check_sensor(path, reader.sensor_size, sensor_size)
         return reader
     if ending == ".bin":
-        return BinReader(path, sensor_size, problems)
+        return form(BinReader)(path, sensor_size, problems)
     if not head:
         raise ValueError(f"{path}: no event recording: the file is empty, 0 bytes. Copy or record it again")
     raise ValueError(

@@ -7,7 +7,7 @@ from recordings import WRITERS
 
 from data import Problems, create_dataset, eval_loader
 from data.check import check_dataset
-from data.events import open_dat, write_boxes, write_dat
+from data.events import Span, open_dat, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 
 
@@ -144,8 +144,13 @@ def test_the_end_of_a_recording_is_known_past_a_wrap_of_its_clock(tmp_path):
     t = np.array([0, 2**31, 2**32 - 1, 2**32 + 5_000_000])
     write_dat(tmp_path / "a_td.dat", t, 0 * t, 0 * t, 0 * t, 304, 240)
     reader = open_dat(tmp_path / "a_td.dat")
-    assert reader.ends_after(4_999_999) and reader.ends_after(5_000_000) and reader.ends_after(2**32 + 4_999_999)
-    assert not reader.ends_after(2**32 + 5_000_000)
+    assert reader.span() == Span(0, 5_000_000)  # without a pass, as if the clock had not wrapped
+    assert reader.span(exact=True) == Span(0, 2**32 + 5_000_000)
+    write_boxes(tmp_path / "a_bbox.npy", np.array([(2**32 + 5_200_000, 9, 9, 20, 20, 0, 0, 1)], BOX_DTYPE))
+    (tmp_path / "train").mkdir()
+    for path in tmp_path.glob("a_*"):
+        path.rename(tmp_path / "train" / path.name)
+    build(tmp_path, problems=Problems(strict=True))  # its window holds the last event
 
 
 def test_label_times_in_milliseconds_are_suspected(root):

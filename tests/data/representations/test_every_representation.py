@@ -54,6 +54,11 @@ class TestEveryRepresentation:
         one = call(form, events_of([(T0 + 1, 0, 0, 1)]))
         assert (one[..., 1, 1] == form.empty).all()
 
+    def test_the_clock_may_begin_anywhere(self, form):
+        events, offset = events_of(some_rows()), 1_764_115_200_000_000
+        moved = Events(events.t + offset, events.x, events.y, events.p)
+        np.testing.assert_array_equal(form(moved, T0 + offset, T1 + offset, HEIGHT, WIDTH), call(form, events))
+
     def test_events_outside_the_window_change_nothing(self, form):
         rows = some_rows()
         before = some_rows(50, T0 - form.history_us - 100, T0 - form.history_us, seed=1)
