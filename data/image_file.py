@@ -14,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from .image_end import ends_whole
 from .regular_file import regular_only
 
 _ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height
@@ -36,9 +37,13 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
 
 
 def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
-    """((width, height) as stored, EXIF orientation 1..8), without decoding. ValueError as from `read_image`."""
-    with _opened(path) as (_, image):
-        return image.size, _turn(image)
+    """((width, height) as stored, EXIF orientation 1..8). ValueError as from `read_image`, also where the file is cut
+    short; it is decoded only where its end leaves that open."""
+    with _opened(path) as (file, image):
+        size, turn = image.size, _turn(image)
+        if not ends_whole(file, os.fstat(file.fileno()).st_size, image):
+            _decode(file, image)
+        return size, turn
 
 
 def image_headers(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], int] | ValueError]:
