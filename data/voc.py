@@ -1,25 +1,23 @@
-"""PASCAL VOC labels: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`."""
+"""PASCAL VOC labels: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`, or xml files
+beside or near their images."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .dataset import MissingSplit
 from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
-from .image_file import ENDINGS, image_header
+from .image_file import image_header
 from .problems import Problem
 from .registry import register_dataset
 from .regular_file import regular_only
-from .values import class_list, flag, is_side, text_lines
+from .values import class_list, flag, is_side
+from .voc_folder import all_labelled, label_files, labelled_images
 
 log = logging.getLogger(__name__)
 
@@ -27,67 +25,54 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
 
 
 @register_dataset("voc")
 class Voc(ImageDataset):
-    """Any data set in VOC's folders. Arguments of `ImageDataset`, and
+    """Any data set in VOC's xml files. Arguments of `ImageDataset`, and
 
     class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, else all names that occur in any
                  xml file of the folder, sorted
 
-    `split` names a list in ImageSets/Main. "VOC2007/trainval+VOC2012/trainval" joins lists of several folders below
-    `root`. Boxes on disk count pixels from 1 and include the last one; here [xmin - 1, ymin - 1, xmax, ymax]. Objects
-    marked difficult are no training targets.
+    `split` names a list in ImageSets/Main or, where there is none, the folder that images and xml files lie in, each
+    in a folder of its own or together (`voc_folder.py`). "VOC2007/trainval+VOC2012/trainval" joins lists of several
+    folders below `root`. Boxes on disk count pixels from 1 and include the last one; here [xmin - 1, ymin - 1, xmax,
+    ymax]. Objects marked difficult are no training targets.
     """
+
+    own_splits = True
 
     def __init__(self, split: str, *, class_names: Sequence[str] | None = None, **common: Any):
         super().__init__(split, **common)
         self._unreadable: set[Path] = set()
-        listed = [entry for part in split.split("+") for entry in self._read_list(part)]
-        folders = list(dict.fromkeys(folder for folder, _, _ in listed))
+        if self._shares is None:
+            lists, listed = labelled_images(self.root, split, self.problems)
+        else:
+            lists, listed = self.root, all_labelled(self.root, self.problems)
+        numbered = list(enumerate(listed, 1))
+        if self._shares is not None:
+            chosen = self._share([entry.image for entry in listed])
+            numbered = [(image_id, entry) for image_id, entry in numbered if entry.image in chosen]
         given = class_names is not None
-        self.class_names = class_list(class_names, "class_names") if given else self._find_classes(folders)
+        self.class_names = class_list(class_names, "class_names") if given else self._find_classes(split)
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
-        paths = [path for _, _, path in listed]
-        lists = self.root if "+" in split else self._list_file(split)[1]
-        present = self._present(paths, lists)
+        present = self._present([entry.image for _, entry in numbered], lists)
         self.records = []
         self._from_zero = 0  # boxes whose tool counted pixels from 0
-        for image_id, (folder, stem, path) in enumerate(listed, 1):
-            if present[image_id - 1]:
-                record = self._read_label(folder / "Annotations" / f"{stem}.xml", image_id, path)
+        for (image_id, entry), here in zip(numbered, present, strict=True):
+            if here:
+                record = self._read_label(entry.label, image_id, entry.image)
                 self.records += [record] if record else []
         if self._from_zero:
             log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, self._from_zero)
 
-    def _list_file(self, part: str) -> tuple[Path, Path]:
-        """("VOC2007/test") -> (root/VOC2007, its ImageSets/Main/test.txt)"""
-        folder, _, name = part.strip().rpartition("/")
-        return self.root / folder, self.root / folder / "ImageSets" / "Main" / f"{name}.txt"
-
-    def _read_list(self, part: str) -> list[tuple[Path, str, str]]:
-        """(folder, stem, path of the picture) of each line."""
-        folder, file = self._list_file(part)
-        if not file.is_file():
-            found = sorted(path.stem for path in file.parent.glob("*.txt")) if file.parent.is_dir() else []
-            remedy = f"There are {', '.join(found)}" if found else "VOC keeps its lists of pictures there"
-            raise MissingSplit(f"split {part!r}: no file {file}. {remedy}")
-        pictures = _pictures(folder)
-        named = [_named(line, folder, pictures) for line in text_lines(file)]
-        counts, paths = Counter(stem for stem, _ in named), dict(reversed(named))
-        for stem, count in counts.items():
-            if count > 1:
-                self.problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
-        return [(folder, stem, paths[stem]) for stem in counts]
-
-    def _find_classes(self, folders: list[Path]) -> list[str]:
+    def _find_classes(self, split: str) -> list[str]:
+        parts = ["/"] if self._shares else split.split("+")
+        folders = dict.fromkeys(self.root / part.strip().rpartition("/")[0].strip("/") for part in parts)
         names: set[str] = set()
-        for folder in folders:
-            for file in sorted((folder / "Annotations").glob("*.xml")):
-                root = self._parse(file)
-                names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
+        for file in (file for folder in folders for file in label_files(folder)):
+            root = self._parse(file)
+            names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
         names.discard("")  # an object without a name, which is refused where it is used
         if names <= set(VOC_CLASSES):
             return list(VOC_CLASSES)
@@ -165,24 +150,6 @@ class Voc(ImageDataset):
         value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[0]}x{found[1]} is taken"
         self.problems.add(Problem("label without picture size", file, "size", value, remedy))
         return found
-
-
-def _pictures(folder: Path) -> dict[str, str]:
-    """{stem: path} of the picture files, which may have any ending; a usual one goes before others, as of notes."""
-    pictures = folder / "JPEGImages"
-    names = sorted(os.listdir(pictures), reverse=True) if pictures.is_dir() else []
-    names.sort(key=lambda name: name.lower().endswith(ENDINGS))
-    return {Path(name).stem: str(pictures / name) for name in names}
-
-
-def _named(line: str, folder: Path, pictures: dict[str, str]) -> tuple[str, str]:
-    """(stem, path) of the picture that a line names: by its stem, or with its ending, as some exporters write."""
-    # Lists of one class have a second column (1, -1, 0), which some name of a picture may end like.
-    name = line if line in pictures else _SECOND_COLUMN.sub("", line)
-    stem, ending = os.path.splitext(name)
-    if name not in pictures and ending.lower() in ENDINGS:
-        return stem, str(folder / "JPEGImages" / name)
-    return name, pictures.get(name, str(folder / "JPEGImages" / f"{name}.jpg"))
 
 
 def _text(entry: ET.Element, tag: str) -> str:

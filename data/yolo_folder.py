@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .image_file import ENDINGS
 from .regular_file import regular_only
 from .split_shares import ADVICE
 from .values import class_list, text_lines
+from .walk import walk
 from .yaml_file import read_yaml
 
 YAML = (".yaml", ".yml")
@@ -144,19 +145,6 @@ def in_folder(folder: Path) -> list[str]:
     labels = os.path.dirname(label_file(os.path.join(top, "a")))
     lonely = [path for path in walk(Path(labels)) if path not in labelled and _is_label(path)]
     return sorted(pictures + [os.path.join(top, os.path.relpath(path, labels))[:-4] + ".jpg" for path in lonely])
-
-
-def walk(folder: Path) -> Iterator[str]:
-    """Paths of all files in `folder` and below but hidden ones; links are followed, unless they lead back."""
-    for place, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
-        yield from (os.path.join(place, name) for name in names if not name.startswith("."))
-
-
-def _leads_back(place: str, name: str) -> bool:
-    """A link to a folder that it lies in: following it would never end."""
-    link = os.path.join(place, name)
-    return os.path.islink(link) and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(link))
 
 
 def _is_label(path: str) -> bool:
