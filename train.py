@@ -2,13 +2,15 @@
 
     python train.py configs/demo.yaml                                   one process, CUDA if there is one
     python train.py configs/demo.yaml train.epochs=3 model.neuron=relu  any key of configs/base.yaml
-    python train.py configs/demo.yaml --resume                          continue the last run of this config
+    python train.py configs/demo.yaml --resume                          continue the last run of this name
     python train.py configs/demo.yaml --resume runs/demo-2              continue that run
+    python train.py configs/demo.yaml --resume auto                     continue if there is a run, else start one
     torchrun --nproc-per-node=8 train.py configs/coco/ems_resnet34.yaml eight GPUs
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py CONFIG
 
 The run folder holds config.yaml, provenance.jsonl (a line per start: command, commit, versions, machine, date),
 metrics.jsonl, checkpoint_last.pt, checkpoint_best.pt and TensorBoard events: `tensorboard --logdir runs`.
+Names, resuming, restarts and starting from weights: docs/runs.md.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,16 +31,20 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.checkpoint import init_from, load_checkpoint
-from engine.config import config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
+from engine.checkpoint import init_from
+from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.ema import build_ema
 from engine.errors import reason
 from engine.evaluator import Evaluator
+from engine.identity import data_facts, extension, judged_by
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.protocols import get_protocol
 from engine.provenance import append_provenance, command_line, provenance
-from engine.run_folder import new_run_folder, run_to_resume
+from engine.resume import Start, plan_start
+from engine.run_facts import spec_text, steps_text
+from engine.run_folder import discarded_without_checkpoint, new_run_folder
+from engine.run_lock import RunLock
 from engine.trainer import Trainer, seed_everything
 from models import Detector, create_model
 
@@ -45,31 +53,41 @@ def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a YAML file under configs/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, or the last run")
+    parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, the last run, or auto")
     args = parser.parse_intermixed_args(argv)
 
-    if args.resume and "=" in args.resume:  # `--resume train.epochs=9`: the last run, with an override
+    if (
+        args.resume and "=" in args.resume and not Path(args.resume).exists()
+    ):  # `--resume train.epochs=9`: the last run, with an override
         args.overrides.append(args.resume)
         args.resume = ""
     cfg = load_config(args.config, args.overrides)
-    folder = None
-    if args.resume is not None:
-        folder = run_to_resume(cfg.out, cfg.name, args.resume)
-        cfg = config_from_plain(load_checkpoint(folder / "checkpoint_last.pt")["config"], args.overrides)
-    device = distributed.start(cfg.device)
+    get_protocol(cfg.eval.protocol)  # a wrong name fails before the work
+    start = plan_start(cfg, args.overrides, args.resume, args.config)
+    device = distributed.start(start.cfg.device)
     try:
-        return train(cfg, device, folder, command_line("train.py", argv))
+        distributed.require_same("run folder to continue", str(start.folder))
+        if distributed.is_main():
+            print("".join(f"{line}\n" for line in start.say), end="", flush=True)
+        if start.finished and start.folder is not None:
+            return start.folder
+        with ExitStack() as held:
+            return train(start, device, command_line("train.py", argv), held)
     finally:
         distributed.stop()
 
 
-def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: list[str]) -> Path:
-    """Build everything that `cfg` names and train it; returns the run folder: a new one, or `resume`.
+def train(start: Start, device: torch.device, command: list[str], held: ExitStack) -> Path:
+    """Build everything that the config of `start` names and train it; returns the run folder, a new one or its own.
 
-    command: script and arguments, for the run's provenance.
+    command: script and arguments, for the run's provenance. held: takes what is to be released at the end.
     """
+    cfg, resume = start.cfg, start.checkpoint
     main_rank = distributed.is_main()
-    say = print if main_rank else (lambda *_: None)
+    say = partial(print, flush=True) if main_rank else (lambda *_: None)
+    if resume and main_rank:
+        held.enter_context(RunLock(resume.parent))
+        held.enter_context(discarded_without_checkpoint(resume.parent))
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
@@ -100,7 +118,7 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: l
     kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
     model = create_model(**kwargs)
     if cfg.train.init_from and not resume:
-        say(init_from(model, cfg.train.init_from))
+        say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
         say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.sync_batchnorm:
@@ -112,23 +130,21 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: l
     steps = -(-len(loader) // cfg.train.accumulate)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
     optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
-    # Made only now, so that a mistake in config or data leaves no empty folder behind, and an earlier run in its place.
-    made = str(new_run_folder(cfg.out, cfg.name, cfg.overwrite)) if main_rank and resume is None else ""
-    folder = resume or Path(distributed.broadcast(made))
+    schedule = partial(_schedule, cfg, steps)
+    folder = start.folder
+    if resume is None:
+        # Made only now, so that a mistake in config or data leaves no folder behind, and an earlier run in its place.
+        made = new_run_folder(cfg.out, cfg.name, cfg.overwrite, start.folder) if main_rank else None
+        if made is not None:
+            held.enter_context(RunLock(made))
+            held.enter_context(discarded_without_checkpoint(made))
+        folder = Path(distributed.broadcast(str(made)))
+    assert folder is not None
     trainer = Trainer(
         model=model,
         ema=ema,
         optimizer=optimizer,
-        schedule=Schedule(
-            cfg.optim.lr,
-            cfg.optim.final_lr_factor,
-            cfg.optim.momentum,
-            total_steps=cfg.train.epochs * steps,
-            warmup_steps=round(cfg.optim.warmup_epochs * steps),
-            warmup_bias_lr=cfg.optim.warmup_bias_lr,
-            warmup_momentum=cfg.optim.warmup_momentum,
-            decay=cfg.optim.decay,
-        ),
+        schedule=schedule(cfg.train.epochs),
         train_loader=loader,
         val_loader=val_loader,
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
@@ -141,6 +157,9 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: l
             "config": config_to_plain(cfg),
             "model_kwargs": kwargs,
             "class_names": train_set.class_names,
+            "data": data_facts(train_set),
+            "samples_per_step": cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
+            "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),
         },
         accumulate=cfg.train.accumulate,
         precision=cfg.train.precision,
@@ -149,17 +168,42 @@ def train(cfg: DictConfig, device: torch.device, resume: Path | None, command: l
         log_every=cfg.train.log_every,
     )
     if resume:
-        trainer.resume(folder / "checkpoint_last.pt")
+        for line in trainer.resume(resume):
+            say(line)
+        if start.epochs != cfg.train.epochs:
+            step = trainer.epoch * steps
+            rates = schedule(start.epochs).rate(step), schedule(cfg.train.epochs).rate(step)
+            say(extension(start.epochs, cfg.train.epochs, trainer.epoch, *rates))
         say(f"resuming {folder} with its own config, after epoch {trainer.epoch}")
     if main_rank:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         append_provenance(folder, provenance(command, device))
     parameters = sum(p.numel() for p in model.parameters())
-    say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, T={cfg.model.T}, neuron {cfg.model.neuron}, {device}")
-    say(f"{len(train_set)} training samples in {steps} steps an epoch, {len(val_set)} validation samples")
+    parts = f"neuron {spec_text(kwargs['neuron'])}, head {spec_text(kwargs['head'])}, T={model.T}"
+    if size := getattr(train_set, "size", None):  # (height, width)
+        parts += f", input {train_set.channels} x {size[0]} x {size[1]}"
+    say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, {parts}, {device}")
+    epoch = (len(loader.sampler), cfg.train.batch_size, cfg.train.accumulate)  # type: ignore[arg-type]
+    say(f"{len(train_set)} samples to train on, {len(val_set)} to validate")
+    say(steps_text(*epoch, cfg.train.epochs, distributed.world_size()))
+    say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
     trainer.fit()
     say(f"done: {folder}")
     return folder
+
+
+def _schedule(cfg: DictConfig, steps: int, epochs: int) -> Schedule:
+    """Of `epochs` epochs with `steps` steps each."""
+    return Schedule(
+        cfg.optim.lr,
+        cfg.optim.final_lr_factor,
+        cfg.optim.momentum,
+        total_steps=epochs * steps,
+        warmup_steps=round(cfg.optim.warmup_epochs * steps),
+        warmup_bias_lr=cfg.optim.warmup_bias_lr,
+        warmup_momentum=cfg.optim.warmup_momentum,
+        decay=cfg.optim.decay,
+    )
 
 
 def _dataset(cfg: DictConfig, split: str, say, augment: bool = False) -> DetectionDataset:
@@ -181,5 +225,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"error: {reason(error)}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; add --resume to continue after the last whole epoch")
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"interrupted: {interrupt}" if str(interrupt) else "interrupted")

@@ -53,6 +53,7 @@ def train_loader(
 ) -> DataLoader:
     """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`).
 
+    Every sample is in one; the last holds what is left, so that fewer samples than `batch_size` train as well.
     Where samples come in sequence, each row of the batches follows recordings, as `StreamSampler` says.
     `epochs`: how many the training has, for augmentation that leaves out the last ones.
     """
@@ -61,11 +62,11 @@ def train_loader(
         sampler = StreamSampler(sequences, batch_size, seed, rank, world_size, epochs)
     else:
         sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
-    if len(sampler) < batch_size:
-        raise ValueError(f"{len(sampler)} training samples per rank do not fill one batch of {batch_size}")
+    if not len(dataset):
+        raise ValueError("the training split holds no samples")
     if len(set(map(dataset.shape_of, range(len(dataset))))) > 1:
         raise ValueError("training samples must have one shape: rectangular is for evaluation, as eval.rectangular")
-    return _loader(dataset, workers, batch_size=batch_size, sampler=sampler, drop_last=True)
+    return _loader(dataset, workers, batch_size=batch_size, sampler=sampler)
 
 
 def eval_loader(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from data.atomic_file import write_atomically
 from models import Detector, create_model
+from models.transfer import fitting_weights
 
 from .checkpoint_file import read_checked, write_checked
 
@@ -63,7 +63,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 
 def load_checkpoint(path: str | Path) -> Content:
     """ValueError naming file, reason and remedy for one that is damaged, hostile, not finite or not of this project."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
@@ -137,16 +137,17 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path,
         raise ValueError(f"{path}: {error}") from error
 
 
-def init_from(model: Detector, path: str | Path) -> str:
-    """Start `model` from another run's averaged weights where name and shape agree; says in one line what was taken."""
-    source, own = load_checkpoint(path)["ema"], model.state_dict()
-    taken = copy.copy(source)  # unlike dict(source), with the versions of the modules that wrote it
-    for key in source:
-        if key not in own or own[key].shape != source[key].shape:
-            del taken[key]
-    if not taken:
-        raise ValueError(f"{path}: no weight fits the model, is it of another family?")
-    load_weights(model, taken, path, strict=False)
-    left = [key for key in own if key not in taken]
-    rest = f"; not found there: {', '.join(left[:4])}{' ...' if len(left) > 4 else ''}" if left else ""
-    return f"{len(taken)} of {len(own)} tensors start from {path}{rest}"
+def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
+    """Start `model`, of `class_names`, from another run's averaged weights, as far as `fitting_weights` finds them to
+    fit; says in one line what was taken. ValueError where hardly a convolution fits, as of another family or width."""
+    content = load_checkpoint(path)
+    transfer = fitting_weights(model, content["ema"], content.get("class_names"), class_names)
+    fit = sum(len(model.state_dict()[key].shape) == 4 for key in transfer.weights)
+    differ = sum(len(here) == 4 for _, _, here in transfer.shape_differs)
+    if differ >= fit:
+        raise ValueError(
+            f"{path}: does not fit the model: {transfer}. Take a checkpoint of the same family and width (model.name, "
+            "model.args), or leave train.init_from out"
+        )
+    load_weights(model, transfer.weights, path, strict=False)
+    return f"starts from {path}: {transfer}"

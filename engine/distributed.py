@@ -66,6 +66,15 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def require_same(what: str, value: Any) -> None:
+    """ValueError on every rank where ranks do not agree on the plain `value`."""
+    values = gather(value)
+    if any(other != values[0] for other in values):
+        raise ValueError(
+            f"the processes see different values of {what}: {values}. Do their machines share the folders?"
+        )
+
+
 def broadcast(value: Any) -> Any:
     """Rank 0's plain value, on every rank."""
     if not dist.is_initialized():

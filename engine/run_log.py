@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .loop import Step
+from .run_facts import Expected
 
 
 class RunLog:
@@ -20,11 +21,12 @@ class RunLog:
 
     `log_every`: steps between points in TensorBoard; the first so many steps are points each, so that short runs show.
     `first_epoch`: when resuming, lines of that epoch and later are cut from metrics.jsonl, and TensorBoard hides points
-    from `first_step` on, since they are written again.
+    from `first_step` on, since they are written again. `steps`: of the whole training, to tell how long it takes.
     """
 
-    def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0):
+    def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0, steps: int = 0):
         self.folder, self.log_every = folder, log_every
+        self.expected = Expected(first_step, steps)
         self.metrics = folder / "metrics.jsonl"
         if self.metrics.exists():
             lines = [line for line in self.metrics.read_text().splitlines() if _epoch(line) < first_epoch]
@@ -43,6 +45,8 @@ class RunLog:
     def step(self, step: Step) -> None:
         if self.bar is not None:
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr:.1e}"})
+        if line := self.expected.step(step.step, step.step_time):
+            self.say(line)
         if step.step % self.log_every and step.step >= self.log_every:
             return
         for key, value in step.losses.items():

@@ -22,8 +22,10 @@ from models import Detector
 from . import distributed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .evaluator import Evaluator
+from .identity import COMPARED, compare, refuse, same_judge
 from .loop import evaluate_epoch, stream_of, train_epoch
 from .optim import Schedule
+from .run_facts import Expected
 from .run_log import RunLog, SilentLog
 
 
@@ -41,7 +43,7 @@ class Trainer:
     model, ema: on `device`; evaluation sees the averaged weights.
     new_evaluator: makes an empty `Evaluator` of the validation split.
     draw: (averaged model) -> the validation pictures, uint8 [3, H, W] each.
-    identity: plain values kept in each checkpoint: config, model_kwargs, class_names.
+    identity: plain values kept in each checkpoint: config, and what a resume compares (`identity.COMPARED`).
     """
 
     model: Detector
@@ -74,11 +76,20 @@ class Trainer:
         """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
         main = distributed.is_main()
         log = (
-            RunLog(self.folder, self.log_every, self.epoch, self.epoch * self.steps_per_epoch) if main else SilentLog()
+            RunLog(
+                self.folder,
+                self.log_every,
+                self.epoch,
+                self.epoch * self.steps_per_epoch,
+                self.epochs * self.steps_per_epoch,
+            )
+            if main
+            else SilentLog()
         )
         model: nn.Module = self.model
         if distributed.world_size() > 1:
             model = DistributedDataParallel(self.model, [self.device] if self.device.type == "cuda" else None)
+        took: list[float] = []
         try:
             for epoch in range(self.epoch, self.epochs):
                 started = time.perf_counter()
@@ -108,7 +119,8 @@ class Trainer:
                     record |= self._validate(log, record["step"])
                 log.epoch(record)  # before the checkpoint: a crash between them has this epoch run and logged again
                 self._save(record)
-                log.say(_line(record, self.epochs))
+                took.append(time.perf_counter() - started)
+                log.say(_line(record, self.epochs) + Expected.left(took, self.epochs - self.epoch))
                 self.history.append(record)
         finally:
             log.close()
@@ -154,32 +166,27 @@ class Trainer:
             save_checkpoint(self.folder / "checkpoint_best.pt", content)
         save_checkpoint(self.folder / "checkpoint_last.pt", content)
 
-    def resume(self, path: Path) -> None:
+    def resume(self, path: Path) -> list[str]:
         """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator.
 
-        ValueError where the run was another one: another model or optimizer, or other steps in an epoch.
+        Returns what is to be said of it. ValueError where classes, data, model, or steps of an epoch were others.
         """
         content = load_checkpoint(path)
-        optim = self.identity["config"]["optim"]["name"]
-        for what, saved, now in (
-            ("model", content["model_kwargs"], self.identity["model_kwargs"]),
-            ("optim.name", content["config"]["optim"]["name"], optim),
-            ("number of steps in an epoch", content["steps_per_epoch"], self.steps_per_epoch),
-        ):
-            if saved != now:
-                raise ValueError(
-                    f"{path}: a run resumes as what it was, but its {what} was {saved} and is now {now}. Undo that "
-                    "change (of batch size, accumulation, processes, samples ...), or start anew with train.init_from"
-                )
-        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        now = {**self.identity, "steps_per_epoch": self.steps_per_epoch}
+        changes = compare({key: content[key] for key in COMPARED if key in content}, now)
+        if content["steps_per_epoch"] < self.steps_per_epoch and "data" not in content:
+            changes.append("a version before this one left out the last, smaller batch of an epoch")
+        refuse(changes)
         load_weights(self.model, content["model"], path)
         load_weights(self.ema.module, content["ema"], path)
         self.ema.n_averaged.fill_(content["ema_updates"])
         self.optimizer.load_state_dict(content["optimizer"])
-        for group, weight_decay in zip(self.optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = weight_decay  # the config's; rate and momentum follow the schedule anyway
-        self.epoch, self.best = content["epoch"], content["best"]
+        self.epoch = content["epoch"]
+        other_judge = same_judge(content, self.identity["judged_by"])
+        if not other_judge:
+            self.best = content["best"]
         torch.set_rng_state(content["rng"])
+        return other_judge
 
 
 def _line(record: dict[str, Any], epochs: int) -> str:

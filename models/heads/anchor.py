@@ -206,6 +206,10 @@ class AnchorHead(nn.Module):
         self.anchors.copy_(torch.from_numpy(fitted).view_as(self.anchors))
         return f"anchors fitted by k-means: {reached:.1%} -> {better:.1%} of {len(sizes)} training boxes reached"
 
+    def class_rows(self) -> dict[str, int]:
+        """Keys of the state dict whose rows come in groups (one per anchor), each of which ends in a row per class."""
+        return {key: self.anchors.shape[1] for key in self.state_dict() if key.startswith("predict.")}
+
     def published_names(self) -> dict[str, str]:
         names = {f"predict.{i}.{p}": f"m.{i}.{p}" for i in range(len(self.predict)) for p in ("weight", "bias")}
         return {"anchors": "anchors"} | names

@@ -7,6 +7,7 @@ The loss is that of YOLOv8, to which the published code belongs: task-aligned as
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,6 +174,10 @@ class DFLHead(nn.Module):
         # A sum, not a matrix product: autocast would round the distances.
         distances = (distributions.softmax(-1) * self.dfl.flatten()).sum(-1) * stride
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+    def class_rows(self) -> dict[str, int]:
+        """Keys of the state dict that have a row per class, in one group."""
+        return {key: 1 for key in self.state_dict() if re.fullmatch(r"classes\.\d+\.2\.conv\.(weight|bias)", key)}
 
     def published_names(self) -> dict[str, str]:
         names = {"dfl": "dfl.conv.weight"}

@@ -83,9 +83,24 @@ def test_evaluation_sees_each_sample_once_over_all_ranks(dataset):
     assert ids == [[1, 3, 5, 7, 9], [2, 4, 6, 8]]
 
 
-def test_too_few_samples_for_a_batch(dataset):
-    with pytest.raises(ValueError, match="9 training samples per rank do not fill one batch of 10"):
-        train_loader(dataset, 10, seed=0)
+@pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 1]), (9, [9]), (10, [9]), (1000, [9]), (8, [8, 1])])
+def test_the_last_batch_holds_what_is_left(dataset, batch_size, sizes):
+    loader = train_loader(dataset, batch_size, seed=0)
+    for number in (0, 1):
+        batches = [ids for _, ids, _ in epoch(loader, number)]
+        assert [len(ids) for ids in batches] == sizes and sorted(sum(batches, [])) == list(range(1, 10))
+    assert len(loader) == len(sizes)
+
+
+def test_ranks_have_batches_of_one_size(dataset):
+    loaders = [train_loader(dataset, 2, seed=0, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [[len(ids) for _, ids, _ in epoch(loader, 0)] for loader in loaders] == [[2, 2, 1]] * 2
+
+
+def test_no_samples_at_all(dataset):
+    dataset.records = []
+    with pytest.raises(ValueError, match="the training split holds no samples"):
+        train_loader(dataset, 2, seed=0)
 
 
 def test_a_batch_becomes_float(dataset):

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from engine.checkpoint import init_from, load_checkpoint, load_detector, save_checkpoint
-from engine.run_folder import new_run_folder, run_to_resume
 from models import create_model
 
 KWARGS = {"name": "ems_resnet10_ee", "num_classes": 2, "T": 2, "width": 0.125, "neuron": {"name": "lif", "tau": 1.5}}
@@ -64,38 +63,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_starting_from_another_run_takes_what_fits(tmp_path):
     source = create_model(**KWARGS)
-    save_checkpoint(tmp_path / "c.pt", {"ema": source.state_dict()})
+    save_checkpoint(tmp_path / "c.pt", {"ema": source.state_dict(), "class_names": ["car", "dog"]})
     other = create_model(**KWARGS | {"num_classes": 5, "T": 3})
-    said = init_from(other, tmp_path / "c.pt")
-    assert "151 of 155" in said and "head.predict" in said
+    said = init_from(other, tmp_path / "c.pt", ["cat", "dog", "bus", "cow", "van"])
+    assert "151 of 155 tensors fit, 27 of 27 convolutions" in said
+    assert "4 of the head by class: dog (new: cat, bus, cow, van)" in said
     assert torch.equal(other.network.stem.conv.weight, source.network.stem.conv.weight)
+    rows = [m.head.predict[0].bias.unflatten(0, (3, -1)) for m in (source, other)]
+    assert torch.equal(rows[1][:, :5], rows[0][:, :5]) and torch.equal(rows[1][:, 6], rows[0][:, 6])
 
 
-def test_run_folders_overwrite_only_when_told_and_only_runs(tmp_path):
-    first, second = new_run_folder(str(tmp_path), "a"), new_run_folder(str(tmp_path), "a")
-    assert (first.name, second.name) == ("a", "a-2")
-    (first / "notes.txt").touch()
-    with pytest.raises(ValueError, match="not overwritten, it has no config.yaml"):
-        new_run_folder(str(tmp_path), "a", overwrite=True)
-    (first / "config.yaml").touch()
-    assert new_run_folder(str(tmp_path), "a", overwrite=True) == first and not list(first.iterdir())
-    with pytest.raises(ValueError, match="no run named a with a checkpoint"):
-        run_to_resume(str(tmp_path), "a", "")
-    (second / "checkpoint_last.pt").touch()
-    assert run_to_resume(str(tmp_path), "a", "") == second
-    with pytest.raises(ValueError, match="no checkpoint_last.pt to resume"):
-        run_to_resume(str(tmp_path), "a", str(first))
+@pytest.mark.parametrize(
+    "other", [{"width": 0.25}, {"name": "ems_resnet10_ee", "width": 0.5}, {"name": "spikeyolo_n", "head": "dfl"}]
+)
+def test_starting_from_another_width_or_family_is_refused_with_numbers(tmp_path, other):
+    save_checkpoint(tmp_path / "c.pt", {"ema": create_model(**KWARGS).state_dict(), "class_names": ["a", "b"]})
+    model = create_model(**KWARGS | other)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"c.pt: does not fit the model: .*, 0 of \d+ convolutions") as error:
+        init_from(model, tmp_path / "c.pt", ["a", "b"])
+    assert ("shapes differ: network.stem" in str(error.value)) == ("name" not in other or "ems" in other["name"])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_weights_of_an_earlier_wiring_are_refused(tmp_path):
-    kwargs = {"name": "spikeyolo_n", "num_classes": 2, "width": 0.125}
-    model = create_model(**kwargs)
-    state = model.state_dict()
-    save_checkpoint(tmp_path / "now.pt", {"model_kwargs": kwargs, "ema": state, "model": {}})
-    load_detector(tmp_path / "now.pt")
-    assert "tensors start from" in init_from(create_model(**kwargs), tmp_path / "now.pt")
-    state._metadata["network"]["version"] = 1  # as torch wrote it before the blocks moved behind the upsampling
-    save_checkpoint(tmp_path / "before.pt", {"model_kwargs": kwargs, "ema": state, "model": {}})
-    for load in (load_detector, lambda path: init_from(create_model(**kwargs), path)):
-        with pytest.raises(ValueError, match=r"before\.pt: (?s:.)*before the upsampling(?s:.)*Train again"):
-            load(tmp_path / "before.pt")
+def test_a_checkpoint_in_the_home_folder(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "c.pt", {"epoch": 1})
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_checkpoint("~/c.pt")["epoch"] == 1

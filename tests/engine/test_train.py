@@ -98,20 +98,44 @@ def test_resume_can_be_told_to_go_on_longer(run, tiny):
     assert all(start["versions"]["torch"] and start["machine"]["device"] == "cpu" for start in starts)
 
 
-def test_resume_refuses_to_be_another_run(run, tiny):
-    others = ("model.neuron=relu", "model"), ("optim.name=sgd", "optim.name"), ("train.batch_size=2", "steps")
-    for override, what in others:
-        with pytest.raises(ValueError, match=f"resumes as what it was, but its .*{what}"):
+def test_resume_refuses_to_be_another_run(run, tiny, scenes, tmp_path):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    fewer = tmp_path / "fewer"
+    shutil.copytree(scenes, fewer)
+    for path in (fewer / "train").glob("scene_0000*"):
+        path.unlink()
+    for override, what in (
+        ("train.batch_size=2", "samples_per_step changed from 4 to 2.*steps_per_epoch"),
+        (f"data.root={fewer}", "data boxes changed.*data samples changed"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot resume: .*{what}"):
             train.main([tiny, override, "train.epochs=4", "--resume", str(run)])
-    with pytest.raises(ValueError, match="checkpoint_best.pt: a run resumes from its checkpoint_last.pt"):
-        train.main([tiny, "--resume", str(run / "checkpoint_best.pt")])
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_a_resumed_run_follows_and_records_its_overrides(run, tiny):
-    train.main([tiny, "train.epochs=4", "optim.weight_decay=0.25", "--resume", str(run)])
-    groups = load_checkpoint(run / "checkpoint_last.pt")["optimizer"]["param_groups"]
-    assert [g["weight_decay"] for g in groups] == [0.25, 0.0, 0.0]
-    assert "weight_decay: 0.25" in (run / "config.yaml").read_text()
+def test_a_resumed_run_records_what_it_changes_and_says_what_becomes_of_the_rate(run, tiny, capsys):
+    train.main([tiny, "train.epochs=4", "eval.protocol=voc10", "--resume", str(run)])
+    assert "epochs: 4" in (run / "config.yaml").read_text()
+    said = capsys.readouterr().out
+    assert "train.epochs changed from 3 to 4: the schedule is that of 4 epochs, so that the rate, planned as" in said
+    assert "the best score starts anew: protocol changed from coco to voc10" in said
+    best, last = (load_checkpoint(run / f"checkpoint_{which}.pt") for which in ("best", "last"))
+    assert best["epoch"] == last["epoch"] == 4 and best["judged_by"]["protocol"] == "voc10"
+
+
+def test_a_finished_run_is_not_trained_again(run, tiny, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert train.main([tiny, "--resume"]) == run == train.main([tiny, "--resume", "auto"])
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert "is finished: 3 of 3 epochs trained, best score" in capsys.readouterr().out
+
+
+def test_fewer_samples_than_a_batch_train(tiny, capsys):
+    run = train.main([tiny, "train.batch_size=999", "train.epochs=1", "optim.warmup_epochs=0"])
+    assert losses(run)[0]["step"] == 0 and load_checkpoint(run / "checkpoint_last.pt")["steps_per_epoch"] == 1
+    said = capsys.readouterr().out
+    assert "neuron lif, head anchor, T=2, input 2 x 64 x 96, cpu" in said
+    assert "1 steps an epoch of 999 samples, the last batch of" in said and "compiles the neurons" in said
 
 
 def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
@@ -121,7 +145,6 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
         ("train.precision=fp16", "train.precision = 'fp16'"),
         ("train.log_every=0", "train.log_every = 0: give at least 1"),
         ("model.T=0", "model.T = 0: give at least 1"),
-        ("train.batch_size=999", "do not fill one batch of 999"),
         ("data.args.num_steps=3", "events come in 3 steps, the model has T = 2. Set data.args.num_steps="),
     ):
         with pytest.raises(ValueError, match=message):

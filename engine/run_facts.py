@@ -1,0 +1,69 @@
+"""What a user is told of a run: what is trained, in how many steps, and how long it takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+MEASURED = 10  # steps, beside the first, that an expected time is taken from
+
+
+def spec_text(spec: Any) -> str:
+    """A neuron's or head's name with its arguments: {"name": "ilif", "D": 4} -> "ilif (D=4)"."""
+    if not isinstance(spec, Mapping):
+        return "of the model" if spec is None else str(spec)
+    arguments = ", ".join(f"{key}={value}" for key, value in spec.items() if key != "name")
+    return f"{spec.get('name')} ({arguments})" if arguments else str(spec.get("name"))
+
+
+def steps_text(samples: int, batch_size: int, accumulate: int, epochs: int, processes: int = 1) -> str:
+    """samples: that one process draws in an epoch."""
+    batches = -(-samples // batch_size)
+    steps = -(-batches // accumulate)
+    of = f"{processes} x {batch_size}" if processes > 1 else str(batch_size)
+    of += f" x {accumulate}" if accumulate > 1 else ""
+    last = samples - (batches - 1) * batch_size
+    smaller = f", the last batch of {last}" if last < batch_size else ""
+    return f"{steps} steps an epoch of {of} samples{smaller}; {epochs} epochs, {epochs * steps:,} steps in all"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+class Expected:
+    """The time that a training takes, from the steps and epochs seen.
+
+    first_step: from 0, at which this process begins. steps: of the whole training.
+    """
+
+    def __init__(self, first_step: int, steps: int):
+        self.first_step, self.steps = first_step, steps
+        self._seen: list[float] = []
+
+    def step(self, step: int, seconds: float) -> str:
+        """A line once enough steps are known, else nothing. The first step compiles and counts for nothing."""
+        if step > self.first_step and len(self._seen) < MEASURED:
+            self._seen.append(seconds)
+            left = self.steps - step - 1
+            if len(self._seen) == MEASURED and left:
+                each = statistics.median(self._seen)
+                return f"{each:.2g} s a step: about {duration(each * left)} for the {left:,} steps left, and validation"
+        return ""
+
+    @staticmethod
+    def left(seconds: list[float], epochs: int) -> str:
+        """After each epoch: the time for `epochs` more, by the mean of those of this process, validation included."""
+        if not epochs or not seconds:
+            return ""
+        known = seconds[1:] or seconds  # the first one compiled
+        return f"  about {duration(statistics.mean(known) * epochs)} left"

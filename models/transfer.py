@@ -1,0 +1,104 @@
+"""Weights of one detector as the start of another: by name and shape, rows of classes by class name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .detector import Detector
+
+
+@dataclass
+class Transfer:
+    """`weights`: what fits, to be loaded; `whole`, `in_part`: their keys, the latter of the head, with rows of some
+    classes only. Of the model's other tensors `shape_differs` has (key, shape there, shape here), and `absent` the keys
+    that the source lacks. `classes`: those taken by name. `new_classes`: those that start fresh. `convolutions`: how
+    many of the model's convolutions fit, and how many it has."""
+
+    weights: dict[str, Tensor]
+    whole: list[str] = field(default_factory=list)
+    in_part: list[str] = field(default_factory=list)
+    shape_differs: list[tuple[str, list[int], list[int]]] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    new_classes: list[str] = field(default_factory=list)
+    convolutions: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        total = len(self.whole) + len(self.in_part) + len(self.shape_differs) + len(self.absent)
+        fit, all_ = self.convolutions
+        shapes = [f"{key} {there}, here {here}" for key, there, here in self.shape_differs]
+        parts = [f"{len(self.whole)} of {total} tensors fit, {fit} of {all_} convolutions among them"]
+        if self.in_part:
+            parts.append(f"{len(self.in_part)} of the head by class: {_some(self.classes) or 'none in both'}")
+            parts[-1] += f" (new: {_some(self.new_classes)})" if self.new_classes else ""
+        parts += [f"{len(shapes)} shapes differ: {_some(shapes, 3)}"] if shapes else []
+        parts += [f"{len(self.absent)} not there: {_some(self.absent, 3)}"] if self.absent else []
+        return "; ".join(parts)
+
+
+def fitting_weights(
+    model: Detector, source: Mapping[str, Tensor], source_classes: Sequence[str] | None, classes: Sequence[str]
+) -> Transfer:
+    """What of the state dict `source`, of a detector of `source_classes` (None: unknown), fits `model`, of `classes`.
+
+    A head names the tensors whose rows stand for classes (`class_rows`); where the classes differ, their other rows are
+    taken, and the rows of classes with the same name. Tensors of a head without `class_rows` are then left out.
+    """
+    own = model.state_dict()
+    result = Transfer(copy.copy(source))  # type: ignore[arg-type]  # a copy that keeps the versions of its modules
+    result.weights.clear()
+    by_class: dict[str, int] | None = None
+    same_classes = list(source_classes or ()) == list(classes)
+    if not same_classes:
+        by_class = _class_rows(model.head)
+        result.classes = [name for name in classes if name in (source_classes or ())]
+        result.new_classes = [name for name in classes if name not in result.classes]
+    for key, here in own.items():
+        there = source.get(key)
+        if there is None or (key.startswith("head.") and not same_classes and by_class is None):
+            result.absent.append(key)
+        elif by_class is not None and key in by_class:
+            rows = _rows_by_name(there, here, by_class[key], source_classes, classes)
+            if rows is None:
+                result.shape_differs.append((key, list(there.shape), list(here.shape)))
+            else:
+                result.weights[key] = rows
+                result.in_part.append(key)
+        elif there.shape != here.shape:
+            result.shape_differs.append((key, list(there.shape), list(here.shape)))
+        else:
+            result.weights[key] = there
+            result.whole.append(key)
+    result.convolutions = (sum(t.dim() == 4 for t in result.weights.values()), sum(t.dim() == 4 for t in own.values()))
+    return result
+
+
+def _class_rows(head: Any) -> dict[str, int] | None:
+    return {f"head.{key}": n for key, n in head.class_rows().items()} if hasattr(head, "class_rows") else None
+
+
+def _rows_by_name(
+    there: Tensor, here: Tensor, groups: int, source_classes: Sequence[str] | None, classes: Sequence[str]
+) -> Tensor | None:
+    """`here` [groups * (n + classes), ...] with the n rows of each group, and those of classes that both have, from
+    `there`; None where `there` is not made so."""
+    n = here.shape[0] // groups - len(classes)
+    if there.dim() != here.dim() or there.shape[1:] != here.shape[1:] or there.shape[0] % groups:
+        return None
+    old, new = there.unflatten(0, (groups, -1)), here.unflatten(0, (groups, -1)).clone()
+    if source_classes is not None and old.shape[1] != n + len(source_classes) or old.shape[1] < n:
+        return None
+    new[:, :n] = old[:, :n]
+    for k, name in enumerate(classes):
+        if source_classes is not None and name in source_classes:
+            new[:, n + k] = old[:, n + list(source_classes).index(name)]
+    return new.flatten(0, 1)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
