@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from .event_windows import WINDOW, label_windows, sequential_windows
 from .events import EventReader, Events, Span, Tally, audit_events
 from .events.boxes import NO_TRACK
 from .image_augment import letterbox_placement
+from .label_clock import clock_problem
 from .names import did_you_mean, reject_unknown
 from .problems import Problem, Problems
 from .representations import build_representation
@@ -144,7 +146,19 @@ class EventDataset(DetectionDataset):
 
         Returns what it holds; None where that would stop a training, or where it holds frames in place of events.
         """
-        return audit_events(recording, problems)
+        return self._audit(recording, problems, None)
+
+    def _audit(self, recording: Path, problems: Problems, sensor: tuple[int, int] | None) -> Tally | None:
+        number = next((k for k, clip in enumerate(self._clips) if clip.reader.path == recording), None)
+        windows = self._windows[self._windows["clip"] == number]
+        windows = windows[windows["image_id"] > 0]
+        shortest = int((windows["t1"] - windows["t0"]).min()) if len(windows) else None
+        tally = audit_events(recording, problems, sensor, shortest)
+        if tally and tally.events and len(windows):
+            problem = clock_problem(recording, windows, Span(tally.first_us, tally.last_us), tally.silences)
+            if problem:
+                problems.replace(problem)
+        return tally
 
     @property
     def sequences(self) -> list[range] | None:
@@ -249,9 +263,22 @@ class EventDataset(DetectionDataset):
                     f"{clip.file_name}: the window that ends at {t1} us is shorter than {self.num_steps} us, one for "
                     f"each of num_steps. Label times lie too near each other for sequential sampling"
                 )
+            self._report_clock(clip, mine)
             windows.append(mine)
             count += len(clip.times)
         return np.concatenate(windows)
+
+    def _report_clock(self, clip: Clip, windows: np.ndarray) -> None:
+        """Add what is wrong with the label times of a clip, as far as it is known without a pass over its events."""
+        recorded = clip.recorded
+        if recorded is None or not isinstance(clip.reader, EventReader):
+            return
+        if recorded.last_us is not None and windows["t0"].max() >= recorded.last_us:
+            with suppress(ValueError):  # of a damaged recording, which says so when it is read
+                recorded = clip.reader.span(exact=True)
+            clip.reader.close()
+        if recorded and (problem := clock_problem(clip.reader.path, windows, recorded)):
+            self.problems.add(problem)
 
     def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
         """`WINDOW`s of one clip, in order of time."""

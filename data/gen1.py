@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .event_dataset import Clip, EventDataset
-from .events import DatReader, EventReader, LazyReader, Span, Tally, audit_events, open_dat, open_events, read_boxes
+from .events import EventReader, LazyReader, Span, Tally, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
@@ -90,35 +90,7 @@ class Gen1(EventDataset):
         return list(self._files)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
-        tally = audit_events(recording, problems, self._sensors.get(recording.parent))
-        clip = next((clip for clip in self._clips if clip.reader.path == recording), None)
-        if clip and tally and tally.events and not isinstance(clip.reader, DatReader):
-            self._report_late(clip, super()._cut_clip(0, clip, 1), tally.last_us, problems)
-        return tally
-
-    def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
-        windows = super()._cut_clip(number, clip, first_id)
-        if isinstance(clip.reader, DatReader) and len(clip.reader):  # the others are not opened yet
-            last = None
-            # ValueError: of a damaged recording, which says so when it is read.
-            with suppress(ValueError):
-                begins = int(windows["t0"].max())
-                if clip.recorded is None or (clip.recorded.last_us or 0) <= begins:
-                    last = clip.reader.t_last if clip.reader.t_last <= begins else None
-            clip.reader.close()
-            if last is not None:
-                self._report_late(clip, windows, last, self._problems)
-        return windows
-
-    @staticmethod
-    def _report_late(clip: Clip, windows: np.ndarray, last_us: int, problems: Problems) -> None:
-        """Add the label times whose window begins after the last event, a line for all."""
-        late = windows["t1"][(windows["t0"] >= last_us) & (windows["image_id"] > 0)]
-        if len(late):
-            what = f"the last event is at {last_us} us; {len(late)} of {len(clip.times)} samples begin after it"
-            remedy = "They are kept and see no events: copy the recording again, or correct the label times"
-            record = f"label time {late[0]} us"
-            problems.add(Problem("labels after the recording", clip.reader.path, record, what, remedy))
+        return self._audit(recording, problems, self._sensors.get(recording.parent))
 
     def _read_folder(self, folder: Path) -> list[Clip]:
         """The clips of a folder, in natural order of their names."""

@@ -46,6 +46,11 @@ class Problems:
             raise ValueError(f"{problem}, but strict was asked for: correct the record, or unset data.strict")
         self.items.append(problem)
 
+    def replace(self, problem: Problem) -> None:
+        """Add `problem` in place of those of its kind that are known of its file, which it knows better."""
+        self.items = [p for p in self.items if (p.kind, str(p.file)) != (problem.kind, str(problem.file))]
+        self.add(problem)
+
     def counts(self) -> Counter[str]:
         return Counter(p.kind for p in self.items)
 

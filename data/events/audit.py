@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from .blocks import BlockReader
 from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
 from .dat_header import read_header
 from .reader import is_dat, open_events
+from .scan import Scan
 
 _CHUNK = 1 << 16  # records read at once: what is done with them stays in the processor's cache
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
@@ -19,35 +20,48 @@ _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "b
 
 @dataclass(frozen=True)
 class Tally:
-    """What one recording holds: its events, those of them that are ON, and the times [us] of the first and the last
-    one, 0 where there is none."""
+    """What one recording holds: its events, those of them that are ON, the times [us] of the first and the last one, 0
+    where there is none, and its `Scan.silences`."""
 
     events: int
     first_us: int
     last_us: int
     on: int
+    silences: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
     @property
     def seconds(self) -> float:
         return (self.last_us - self.first_us) / 1e6
 
 
-def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, int] | None = None) -> Tally | None:
-    """Read every event of a recording of any format once and add what is wrong to `problems`, as opening and reading
-    would: fatal where a training would stop, and else dropped or repaired. OSError when the file is not there.
+def audit_events(
+    path: str | Path,
+    problems: Problems,
+    sensor_size: tuple[int, int] | None = None,
+    silence_us: int | None = None,
+) -> Tally | None:
+    """Read every event of a recording of any format and add what is wrong to `problems`, as opening and reading would:
+    fatal where a training would stop, and else dropped or repaired; and events that it holds more than once. OSError
+    when the file is not there. `silence_us`: how long a silence has to be to stand in the result.
 
     Returns its `Tally`; None for a recording that would stop a training.
     """
-    before = len(problems.items)
+    before, scan = len(problems.items), Scan(silence_us)
     try:
         if is_dat(path):
-            found = audit_dat(path, problems)
-            fatal = any(problem.fatal for problem in problems.items[before:])
-            return None if fatal else Tally(*(found[name] for name in ("events", "first_us", "last_us", "on")))
-        reader = open_events(path, sensor_size, problems)  # which reads all of it
-        reader.close()
-        assert isinstance(reader, BlockReader)
-        return Tally(len(reader), reader.t_first, reader.t_last, reader.on)
+            found = audit_dat(path, problems, scan)
+            if any(problem.fatal for problem in problems.items[before:]):
+                return None
+            counts = [found[name] for name in ("events", "first_us", "last_us", "on")]
+        else:
+            reader = open_events(path, sensor_size, problems)  # which reads all of it
+            assert isinstance(reader, BlockReader)
+            _scan(reader, scan)
+            reader.close()
+            counts = [len(reader), reader.t_first, reader.t_last, reader.on]
+        if repeated := scan.problem(path, counts[0]):
+            problems.add(repeated)
+        return Tally(*counts, silences=tuple(scan.silences))
     except ValueError as error:
         if not problems.collect:
             raise
@@ -56,9 +70,20 @@ def audit_events(path: str | Path, problems: Problems, sensor_size: tuple[int, i
         return None
 
 
-def audit_dat(path: str | Path, problems: Problems) -> dict[str, int]:
-    """`audit_events` of a `.dat`. Returns the counts `events`, `width`, `height`, `first_us`, `last_us`, `on`, `wraps`,
-    `backwards` (times too far behind an earlier one), `clamped` (a little behind) and `outside` the sensor."""
+def _scan(reader: BlockReader, scan: Scan) -> None:
+    pieces = -(-len(reader) // _CHUNK)
+    start, length = reader.t_first - 1, reader.t_last - reader.t_first + 1
+    edges = [start + length * k // max(pieces, 1) for k in range(pieces + 1)]
+    for t0, t1 in zip(edges, edges[1:], strict=False):
+        events = reader.read(t0, t1)
+        x, y, p = (column.astype(np.int64) for column in (events.x, events.y, events.p))
+        scan.add(events.t, x | y << 14 | p << 28)
+
+
+def audit_dat(path: str | Path, problems: Problems, scan: Scan | None = None) -> dict[str, int]:
+    """`audit_events` of a `.dat`, whose events `scan` takes, too. Returns the counts `events`, `width`, `height`,
+    `first_us`, `last_us`, `on`, `wraps`, `backwards` (times too far behind an earlier one), `clamped` (a little behind)
+    and `outside` the sensor."""
     found = dict.fromkeys(_COUNTS, 0)
     header = read_header(path, problems)
     if header is None:
@@ -70,8 +95,10 @@ def audit_dat(path: str | Path, problems: Problems) -> dict[str, int]:
         file.seek(header.offset)
         for start in range(0, header.events, _CHUNK):
             raw = np.fromfile(file, "<u4", 2 * min(_CHUNK, header.events - start)).reshape(-1, 2)
-            times.add(start, np.ascontiguousarray(raw[:, 0]))
+            t = times.add(start, np.ascontiguousarray(raw[:, 0]))
             address = np.ascontiguousarray(raw[:, 1])
+            if scan is not None:
+                scan.add(t, address)
             found["on"] += int(np.count_nonzero(address & 1 << 28))
             outside = (address & 0x3FFF) >= header.width
             outside |= (address & 0x3FFF << 14) >= header.height << 14
@@ -105,15 +132,17 @@ class _Times:
         self.far: tuple[int, int, int] | None = None  # the first record of those: it, its time, the latest before
         self.gap = self.wrap = 0  # the first record before which the clock leapt, or fell, by over half its range
 
-    def add(self, start: int, raw: np.ndarray) -> None:
+    def add(self, start: int, raw: np.ndarray) -> np.ndarray:
+        """Returns int64 times as they are read."""
         if start == 0:
             self.first = self.latest = self.raw = self.time = int(raw[0])
         end = int(raw[-1])
         simple = self.time == self.latest and self.raw <= int(raw[0]) and end - self.raw <= HALF
         if simple and (raw[1:] >= raw[:-1]).all():
+            t = raw.astype(np.int64) + (self.time - self.raw)
             self.latest = self.time = self.time + end - self.raw
             self.raw = end
-            return
+            return t
         t, wraps, gaps = unwrap(raw, self.raw, self.time)
         self.wrap = self.wrap or (start + int(wraps.argmax()) if wraps.any() else 0)
         self.gap = self.gap or (start + int(gaps.argmax()) if gaps.any() else 0)
@@ -128,3 +157,4 @@ class _Times:
                 self.early = self.early or start + int(near.argmax())
                 self.clamped += int(near.sum())
         self.raw, self.time, self.latest = end, int(t[-1]), int(top[-1])
+        return top

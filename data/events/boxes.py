@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ..problems import Problem, Problems
+from .phantoms import phantom_boxes
 
 BOX_DTYPE = np.dtype(
     [
@@ -116,7 +117,10 @@ def check_boxes(
 
     same = "The last box of one class at one place and time stays"
     report(_repeated(boxes), "repeated box", lambda b: f"t = {b['t']} us, class {b['class_id']}, {xywh(b)}", same)
-    return boxes[np.argsort(boxes["t"], kind="stable")]
+    boxes = boxes[np.argsort(boxes["t"], kind="stable")]
+    for phantom in phantom_boxes(boxes, path, NO_TRACK):
+        problems.add(phantom)
+    return boxes
 
 
 def write_boxes(path: str | Path, boxes: np.ndarray, old: bool = False) -> None:

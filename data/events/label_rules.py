@@ -87,7 +87,8 @@ class LabelRules:
             widest = int(self.max_width_share * width)
             keep(boxes["w"] <= widest, f"wider than {widest} px")
         spacing = self._spacing(boxes["t"])
-        keep(boxes["t"] - start_us >= self.from_ms * 1e3, f"before {self.from_ms:g} ms")
+        if self.from_ms:
+            keep(boxes["t"] - start_us >= self.from_ms * 1e3, f"before {self.from_ms:g} ms")
         if spacing:
             times = _on_grid(np.unique(boxes["t"]), spacing, self.tolerance_ms * 1e3)
             keep(np.isin(boxes["t"], times), f"off the grid of {spacing / 1e3:g} ms")

@@ -5,7 +5,7 @@ import pytest
 from recordings import WRITERS, some_events, write_raw_dat
 
 from data import Problems
-from data.events import Tally, audit_events
+from data.events import Tally, audit, audit_events
 
 EVERY_FORMAT = pytest.mark.parametrize("name", list(WRITERS))
 
@@ -23,6 +23,41 @@ def test_events_are_counted(tmp_path, name):
 def test_a_recording_without_events_has_none(tmp_path, name):
     WRITERS[name](tmp_path / name, *some_events(0))
     assert audit_events(tmp_path / name, Problems()) == Tally(0, 0, 0, 0)
+
+
+@EVERY_FORMAT
+def test_events_that_come_again_are_counted_and_kept(tmp_path, name, monkeypatch):
+    """14 % of the events twice, those of the right columns, and one thrice; in pieces that cut through their times."""
+    monkeypatch.setattr(audit, "_CHUNK", 64)
+    t, x, y, p = some_events(3000, 30_000, width=240)
+    x[:420] = 200 + x[:420] % 40
+    again = np.concatenate([np.arange(3000), np.arange(420), [7]])
+    again = again[np.argsort(t[again], kind="stable")]
+    WRITERS[name](tmp_path / name, t, x, y, p)
+    once = Problems()
+    audit_events(tmp_path / name, once)
+    pairs = len(t) - len(set(zip(t.tolist(), x.tolist(), y.tolist(), p.tolist(), strict=True)))
+    assert once.counts() == ({"events more than once": 1} if pairs else {})
+    WRITERS[name](tmp_path / name, *(column[again] for column in (t, x, y, p)))
+    problems = Problems()
+    tally = audit_events(tmp_path / name, problems)
+    (problem,) = problems.items
+    share = f"{100 * (421 + pairs) / 3421:.2g}"
+    said = f"{421 + pairs} of 3421 events ({share} %) have the t, x, y and p of another one, nine in ten of them in "
+    assert f"events more than once: {said}columns x = 20" in str(problem) and " to 23" in str(problem)
+    assert tally.events == 3421
+
+
+@EVERY_FORMAT
+def test_long_silences_are_known(tmp_path, name):
+    t, *others = some_events(3000, 1000)
+    t[1000:] += 50_000
+    t[2999:] += 20_000
+    WRITERS[name](tmp_path / name, t, *others)
+    silences = ((int(t[999]), int(t[1000])), (int(t[2998]), int(t[2999])))
+    assert audit_events(tmp_path / name, Problems(), silence_us=20_000).silences == silences
+    assert audit_events(tmp_path / name, Problems(), silence_us=30_000).silences == silences[:1]
+    assert audit_events(tmp_path / name, Problems()).silences == ()
 
 
 @pytest.mark.parametrize("name", ["a_td.dat", "a.npz"])

@@ -183,6 +183,48 @@ def test_boxes_come_in_order_of_time(tmp_path):
     assert "record 1: label times out of order: t = 10 us after 30 us; 1 such records" in str(problem)
 
 
+def a_still_box(times, tracks):
+    boxes = boxes_of(*[GOOD] * len(times))
+    boxes["t"], boxes["track_id"] = times, tracks
+    return boxes
+
+
+def test_a_phantom_box_is_named_and_kept(tmp_path):
+    """40 s at 4 Hz under new track ids, among boxes that move."""
+    times = np.arange(1, 161) * 250_000
+    moving = a_still_box(times, 7)
+    moving["x"] = 100 + np.arange(160)
+    boxes = np.concatenate([a_still_box(times, 1000 + np.arange(160)), moving])[
+        np.argsort(np.tile(times, 2), kind="stable")
+    ]
+    np.save(tmp_path / "a_bbox.npy", boxes)
+    problems = Problems()
+    assert len(read(tmp_path / "a_bbox.npy", problems)) == 320
+    (problem,) = problems.items
+    what = (
+        "phantom box: class 1, x, y, w, h = 10, 20, 30, 40 at 160 label times from 250000 us to 40000000 us, under 160 "
+    )
+    assert what + "track ids. It is kept" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("count", "hz", "tracks", "named"),
+    [
+        (160, 4, lambda n: np.arange(n) // 100, True),  # two ids are enough
+        (160, 4, lambda n: NO_TRACK, True),
+        (160, 4, lambda n: 5, False),  # a parked car
+        (9, 0.5, np.arange, False),  # few label times
+        (160, 20, np.arange, False),  # 8 s
+    ],
+)
+def test_a_box_that_may_be_there_is_no_phantom(tmp_path, count, hz, tracks, named):
+    times = np.round(np.arange(1, count + 1) * 1e6 / hz).astype(int)
+    np.save(tmp_path / "a_bbox.npy", a_still_box(times, tracks(count)))
+    problems = Problems()
+    read(tmp_path / "a_bbox.npy", problems)
+    assert problems.counts() == ({"phantom box": 1} if named else {})
+
+
 def test_a_label_before_time_zero_stays_where_the_clock_begins_there(tmp_path):
     boxes = boxes_of(GOOD, GOOD, GOOD)
     boxes["t"] = [-600, -500, 0]

@@ -121,23 +121,26 @@ def test_label_times_without_a_recording_are_counted(root):
     problems = Problems()
     data = build(root, problems=problems)
     assert len(data) == data.expected_images == 7
-    said = "short_td.dat: label time 749999 us: labels after the recording: the last event is at 300000 us; 1 of 3 "
-    assert problems.counts() == {"labels after the recording": 1} and said in problems.summary()
+    said = (
+        "short_td.dat: label time 749999 us: labelled windows without events: 1 of 3 labelled windows hold no events, "
+    )
+    said += "the first event is at 1000 us, the last at 300000 us. They are kept"
+    assert problems.counts() == {"labelled windows without events": 1} and said in problems.summary()
     problems = Problems()
     build(root, problems=problems, window_ms=100, sampling="sequential")
-    assert "2 of 3 samples begin after it" in problems.summary()
-    with pytest.raises(ValueError, match="labels after the recording.*strict"):
+    assert "2 of 3 labelled windows hold no events" in problems.summary()
+    with pytest.raises(ValueError, match="labelled windows without events.*strict"):
         build(root, problems=Problems(strict=True))
-    assert check_dataset("gen1", ["train"], root=root).problems.counts()["labels after the recording"] == 1
+    assert check_dataset("gen1", ["train"], root=root).problems.counts()["labelled windows without events"] == 1
 
 
-def test_the_check_counts_label_times_after_recordings_of_other_formats(root):
+def test_label_times_after_recordings_of_other_formats_are_counted_without_a_pass(root):
     columns = np.arange(1000, 300_001, 1000), *np.ones((3, 300), int)
     WRITERS["a.npz"](root / "train" / "short_td.npz", *columns)
     write_clip(root / "train", "short", [249_999, 499_999, 749_999], events=False)
-    assert build(root).problems.counts() == {}  # it is not opened yet
+    assert build(root).problems.counts() == {"labelled windows without events": 1}
     report = check_dataset("gen1", ["train"], root=root)
-    assert report.problems.counts()["labels after the recording"] == 1 and not report.fatal
+    assert report.problems.counts()["labelled windows without events"] == 1 and not report.fatal
 
 
 def test_the_end_of_a_recording_is_known_past_a_wrap_of_its_clock(tmp_path):

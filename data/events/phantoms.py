@@ -1,0 +1,35 @@
+"""Boxes of labels that stand still for long without being one object: nothing is there, as in some clips of Gen1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..problems import Problem
+
+TIMES, LASTING_US = 10, 10_000_000  # at so many label times and for so long
+
+
+def phantom_boxes(boxes: np.ndarray, path: str | Path, no_track: int) -> list[Problem]:
+    """A line for each box, equal to the last digit, that `boxes` (`BOX_DTYPE` [N]) repeat for long under several tracks
+    or without one. A box of one track may be that of a parked car."""
+    if len(boxes) < TIMES:
+        return []
+    columns = np.stack([boxes[name].astype(np.float64) for name in ("class_id", *"xywh")], axis=1)
+    _, group, count = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
+    found = []
+    for k in np.flatnonzero(count >= TIMES):
+        same = boxes[group.reshape(-1) == k]
+        first, last, times = same["t"].min(), same["t"].max(), len(np.unique(same["t"]))
+        tracks = np.unique(same["track_id"])
+        if times < TIMES or last - first < LASTING_US or (len(tracks) == 1 and tracks[0] != no_track):
+            continue
+        x, y, w, h = (f"{same[0][name]:g}" for name in "xywh")
+        under = f"{len(tracks)} track ids" if len(tracks) > 1 else "no track id"
+        what = (
+            f"class {same[0]['class_id']}, x, y, w, h = {x}, {y}, {w}, {h} at {times} label times from {first} us to "
+        )
+        remedy = "It is kept: look at the recording there, and remove the label if there is no object"
+        found.append(Problem("phantom box", path, "", f"{what}{last} us, under {under}", remedy))
+    return found
