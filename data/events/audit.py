@@ -52,16 +52,16 @@ def audit_events(
             found = audit_dat(path, problems, scan)
             if any(problem.fatal for problem in problems.items[before:]):
                 return None
-            counts = [found[name] for name in ("events", "first_us", "last_us", "on")]
+            events, first_us, last_us, on = (found[name] for name in ("events", "first_us", "last_us", "on"))
         else:
             reader = open_events(path, sensor_size, problems)  # which reads all of it
             assert isinstance(reader, BlockReader)
             _scan(reader, scan)
             reader.close()
-            counts = [len(reader), reader.t_first, reader.t_last, reader.on]
-        if repeated := scan.problem(path, counts[0]):
+            events, first_us, last_us, on = len(reader), reader.t_first, reader.t_last, reader.on
+        if repeated := scan.problem(path, events):
             problems.add(repeated)
-        return Tally(*counts, silences=tuple(scan.silences))
+        return Tally(events, first_us, last_us, on, tuple(scan.silences))
     except ValueError as error:
         if not problems.collect:
             raise

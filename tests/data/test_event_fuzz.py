@@ -103,9 +103,15 @@ def test_windows_are_those_of_the_whole(folder, name):
         assert reader.clamped >= moved if name.endswith(".dat") else reader.clamped == moved
         problems = Problems()
         audit_events(path, problems)
-        assert [p.kind for p in problems.items] == ["times out of order"] * (moved > 0) + [
-            "recording without events"
-        ] * (len(t) == 0)
+        repeated = len(t) - len(set(zip(*(c.tolist() for c in columns), strict=True)))
+        wanted = {
+            "times out of order": moved,
+            "recording without events": not len(t),
+            "events more than once": repeated,
+        }
+        assert [p.kind for p in problems.items] == [kind for kind, count in wanted.items() if count]
+        if repeated:
+            assert str(problems.items[-1].value).startswith(f"{repeated} of {len(t)} events")
         reader.close()
 
     check()
