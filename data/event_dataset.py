@@ -6,13 +6,13 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
+from .clip import Clip, Recording
 from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
@@ -30,38 +30,6 @@ from .values import class_list, flag, height_width, is_whole
 OPEN_MAPS = 64  # recordings mapped at once in each process: Gen1 has more clips than a process may have open files
 SAMPLINGS = ("random", "sequential")
 STRIDE = 32  # coarsest level of the detectors; the default size is a multiple of it
-
-
-class Recording(Protocol):
-    """A file of events, or of frames made of them, that can be read after `close` as well."""
-
-    path: Path
-
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Clip:
-    """One labelled recording.
-
-    boxes: `BOX_DTYPE` [N] in order of time, within the sensor; times: int64, the label times in us, with and without
-    boxes; span: (t0, t1] where all its samples have one window, as recordings of one label do; recorded: when its
-    events come, None where that is not known or there are none.
-    """
-
-    name: str
-    file_name: str
-    reader: Recording
-    sensor: tuple[int, int]  # height, width
-    boxes: np.ndarray
-    times: np.ndarray
-    span: tuple[int, int] | None = None
-    recorded: Span | None = None
-
-    @property
-    def start_us(self) -> int:
-        """The time at which the recording begins: see `Span.start_us`."""
-        return 0 if self.recorded is None else self.recorded.start_us
 
 
 class EventDataset(DetectionDataset):

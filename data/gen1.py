@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .event_dataset import Clip, EventDataset
+from .clip import Clip
+from .event_dataset import EventDataset
 from .events import EventReader, LazyReader, Span, Tally, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .clip import Clip
 from .dataset import MissingSplit
 from .event_augment import Change
-from .event_dataset import Clip, EventDataset
+from .event_dataset import EventDataset
 from .events import LazyReader, Tally, audit_events
 from .events.boxes import BOX_DTYPE
 from .names import did_you_mean

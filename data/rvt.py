@@ -20,8 +20,9 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from .clip import Clip
 from .event_augment import Change
-from .event_dataset import STRIDE, Clip, EventDataset
+from .event_dataset import STRIDE, EventDataset
 from .event_windows import WINDOW
 from .events import Span, Tally
 from .events.boxes import check_boxes
