@@ -122,9 +122,12 @@ class EventDataset(DetectionDataset):
         windows = windows[windows["image_id"] > 0]
         shortest = int((windows["t1"] - windows["t0"]).min()) if len(windows) else None
         tally = audit_events(recording, problems, sensor, shortest)
-        if tally and tally.events and len(windows):
-            problem = clock_problem(recording, windows, Span(tally.first_us, tally.last_us), tally.silences)
-            if problem:
+        if number is not None and tally and tally.events and len(windows):
+            known = self._clips[number].recorded
+            shift = tally.first_us - known.first_us if known else 0  # of the clip's clock against that of the file
+            recorded = Span(tally.first_us - shift, tally.last_us - shift)
+            silences = [(begin - shift, end - shift) for begin, end in tally.silences]
+            if problem := clock_problem(recording, windows, recorded, silences):
                 problems.replace(problem)
         return tally
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from .clip import Clip
 from .event_dataset import EventDataset
-from .events import EventReader, LazyReader, Span, Tally, open_dat, open_events, read_boxes
+from .events import EventReader, LazyReader, ShiftedReader, Span, Tally, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .split_folders import missing_folder, split_folders
-from .values import class_list, is_whole
+from .values import class_list, flag, is_whole
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Gen1(EventDataset):
                  are left out
     sensor:      (height, width) of recordings other than `.dat`; None: as the first one of each folder says. They are
                  opened, which takes a pass, when they are first read, and those of another sensor are refused then
+    shift_clock: the clock of each recording is shifted to begin at its first event, as the SDK of the camera's maker
+                 does by default: for labels made with it
 
     A clip with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels were
     all dropped as invalid, or left out by the rules, is no sample.
@@ -57,6 +59,7 @@ class Gen1(EventDataset):
         classes: Sequence[str] = ("car", "pedestrian"),
         label_names: Sequence[str] | None = None,
         sensor: Sequence[int] | None = None,
+        shift_clock: bool = False,
         allow_missing: bool = False,
         problems: Problems | None = None,
         **events: Any,
@@ -65,6 +68,9 @@ class Gen1(EventDataset):
         self._rules, self._training = build_label_rules(labels), split.startswith("train")
         self._names, self._class_of = list(label_names or classes), _class_numbers(classes, label_names)
         self._sensor, self._allow_missing = _height_width(sensor), allow_missing
+        if (shift := flag(shift_clock)) is None:
+            raise ValueError(f"shift_clock = {shift_clock!r}: give true or false")
+        self._shift = shift
         self._expected, self.left_out = 0, Counter[str]()
         self._files: list[Path] = []
         self._broken: ValueError | None = None  # what is wrong with the first recording that could not be opened
@@ -124,6 +130,8 @@ class Gen1(EventDataset):
         if not present and not self._allow_missing:
             raise ValueError(f"{recording}: no such file, yet {labels.name} labels it. Copy it, or set allow_missing")
         reader = self._readable(recording, sensor) if present else None
+        if reader and self._shift:
+            reader = ShiftedReader(reader)
         recorded = None if reader is None else _span(reader)
         size = sensor if reader is None else reader.sensor_size
         height, width = size or (1 << 14, 1 << 14)

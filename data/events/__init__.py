@@ -7,6 +7,7 @@ from .dat_writer import DatWriter, write_dat
 from .interface import EventReader, Events
 from .lazy import LazyReader
 from .reader import open_events
+from .shifted import ShiftedReader
 from .span import Span
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "EventReader",
     "Events",
     "LazyReader",
+    "ShiftedReader",
     "Span",
     "Tally",
     "audit_dat",
