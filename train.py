@@ -36,6 +36,7 @@ from engine.config import config_to_plain, dataset_kwargs, load_config, model_kw
 from engine.ema import build_ema
 from engine.errors import reason
 from engine.evaluator import Evaluator
+from engine.generators import seed_everything
 from engine.identity import data_facts, extension, judged_by
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
@@ -45,7 +46,7 @@ from engine.resume import Start, plan_start
 from engine.run_facts import spec_text, steps_text
 from engine.run_folder import discarded_without_checkpoint, new_run_folder
 from engine.run_lock import RunLock
-from engine.trainer import Trainer, seed_everything
+from engine.trainer import Trainer
 from models import Detector, create_model
 
 

@@ -66,7 +66,7 @@ def train_loader(
         raise ValueError("the training split holds no samples")
     if len(set(map(dataset.shape_of, range(len(dataset))))) > 1:
         raise ValueError("training samples must have one shape: rectangular is for evaluation, as eval.rectangular")
-    return _loader(dataset, workers, batch_size=batch_size, sampler=sampler)
+    return _loader(dataset, workers, seed, batch_size=batch_size, sampler=sampler)
 
 
 def eval_loader(
@@ -86,10 +86,12 @@ def eval_loader(
     return _loader(dataset, workers, batch_sampler=batches)
 
 
-def _loader(dataset: DetectionDataset, workers: int, **kwargs) -> DataLoader:
+def _loader(dataset: DetectionDataset, workers: int, seed: int = 0, **kwargs) -> DataLoader:
     dataset.open_cache()
     return DataLoader(
         dataset,
+        # Its own: each new iterator draws from the global one otherwise, and a resumed run makes one more.
+        generator=torch.Generator().manual_seed(seed),
         num_workers=workers,
         collate_fn=partial(collate, scale=dataset.scale),
         pin_memory=torch.cuda.is_available(),

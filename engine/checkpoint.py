@@ -31,6 +31,7 @@ ENTRIES: dict[str, type] = {
     "class_names": list,
     "config": dict,
 }
+PLAIN = (str, int, float, bool, type(None))
 MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 layers and its optimizer are 10,000
 
 
@@ -50,8 +51,8 @@ class Content(dict):
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     """Write the file whole or not at all, whatever happens.
 
-    FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. OSError where the
-    disk is full.
+    FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. ValueError for a
+    value that could not be loaded again, OSError where the disk is full.
     """
     if bad := _first_not_finite(content):
         raise FloatingPointError(
@@ -93,7 +94,7 @@ def load_checkpoint(path: str | Path) -> Content:
 
 def _first_not_finite(content: dict[str, Any]) -> str | None:
     """Says which tensor holds NaN or infinity, if one does. ValueError for what no checkpoint of ours holds: tensors
-    without storage of their own, values nested or repeated without end."""
+    without storage of their own, values nested or repeated without end, objects."""
     to_visit: list[tuple[str, Any]] = [("", content)]
     left = MAX_VALUES
     while to_visit:
@@ -111,6 +112,8 @@ def _first_not_finite(content: dict[str, Any]) -> str | None:
                 raise ValueError(f"{name} is a tensor larger than what is stored of it: not one of train.py")
             if value.is_floating_point() and not (finite := value.isfinite()).all():
                 return f"{name} holds {int((~finite).sum())} of {value.numel()} values that are not finite"
+        elif type(value) not in PLAIN:
+            raise ValueError(f"{name} is of type {type(value).__name__}, neither a tensor nor a plain value")
     return None
 
 

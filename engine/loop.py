@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from data.sample import Batch
+from models.detector import NonFiniteLogitsError
 from neurons import Stream
 
 from .distributed import world_size
@@ -61,21 +63,28 @@ def train_epoch(
     the batch before, but where `batch.starts`. Its gradients end at the batch: truncated BPTT.
 
     A model's losses are sums over its pictures, so gradients of accumulated batches and of several processes add up
-    (DDP averages them, which is undone here). The batches left over at the end make a smaller last step. A loss or
-    gradient that is not finite raises before the weights change.
+    (DDP averages them, which is undone here). The batches left over at the end make a smaller last step.
+
+    FloatingPointError for a loss, gradient or buffer that is not finite: the step is not taken, and weights, averages
+    and BatchNorm statistics are those of the step before. ValueError for a target box that is not finite.
     """
     model.train()
+    buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+    before = [torch.empty_like(b) for b in buffers.values()]
     sums: dict[str, float] = {}
     pictures, step = 0, first_step
     started = time.perf_counter()
     for group, data_time in _groups(batches, accumulate):
         lr = schedule.apply(optimizer, step)
         optimizer.zero_grad(set_to_none=True)
+        if buffers:
+            torch._foreach_copy_(before, list(buffers.values()))
         summed: dict[str, torch.Tensor | float] = {}
         count = 0
         for i, batch in enumerate(group):
             sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
+                _require_finite_boxes(batch)
                 x, targets = batch.to(device)
                 if stream is not None and batch.starts.any():  # else every membrane would be copied for nothing
                     stream.reset(batch.starts)
@@ -89,8 +98,13 @@ def train_epoch(
         count = max(count, 1)  # a step may have no label at all
         losses = {key: float(value) for key, value in summed.items()}
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        grad_norm = float(norm)
-        _require_finite(model, losses, grad_norm, step)
+        peak = nn.utils.get_total_norm(list(buffers.values()), math.inf)
+        grad_norm, buffer_peak = torch.stack([norm.to(device).float(), peak.to(device).float()]).tolist()
+        if not all(map(math.isfinite, (*losses.values(), grad_norm, buffer_peak))):
+            message = _not_finite(model, buffers, losses, grad_norm, step, group)
+            if buffers:
+                torch._foreach_copy_(list(buffers.values()), before)
+            raise FloatingPointError(message)
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
         optimizer.step()
@@ -123,14 +137,24 @@ def evaluate_epoch(
     """Run `model` over all `batches` and hand its detections to `evaluator.add(outputs, batch)`.
 
     stream: of `model`, for samples that come in sequence, as in `train_epoch`.
+
+    ValueError naming the image of an input or logits that are not finite.
     """
     model.eval()
     for batch in batches:
         x, targets = batch.to(device)
         if stream is not None and batch.starts.any():
             stream.reset(batch.starts)
-        with autocast(device, precision):
-            outputs = model(x) if stream is None else model(x, targets)
+        _require_finite_input(x, batch)
+        try:
+            with autocast(device, precision):
+                outputs = model(x) if stream is None else model(x, targets)
+        except NonFiniteLogitsError as error:
+            bad = [batch.image_ids[entry] for entry in error.entries]
+            raise ValueError(
+                f"image {bad[0]}: logits are not finite ({len(bad)} of {len(batch.image_ids)} images of the batch); "
+                "the weights have diverged: use an earlier checkpoint, or train with a lower optim.lr"
+            ) from error
         evaluator.add([{k: v.cpu() for k, v in output.items()} for output in outputs], batch)
 
 
@@ -145,12 +169,50 @@ def _groups(batches: Iterable, size: int):
         yield group, time.perf_counter() - started
 
 
-def _require_finite(model: nn.Module, losses: dict[str, float], grad_norm: float, step: int) -> None:
-    if all(math.isfinite(v) for v in [*losses.values(), grad_norm]):
-        return
-    bad = [k for k, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    raise FloatingPointError(
-        f"step {step}: losses {losses}, gradient norm {grad_norm}; the weights were not changed. "
-        f"First non-finite gradients: {bad[:3] or 'none'}. Lower optim.lr, set train.clip_norm, or check the data with "
-        "python -m data.check"
+def _require_finite_boxes(batch: Batch) -> None:
+    """Before the targets leave the CPU, where looking at them waits for nothing."""
+    boxes = [target["boxes"] for target in batch.targets if target]
+    if boxes and not torch.cat(boxes).isfinite().all():
+        bad = [
+            i
+            for i, target in zip(batch.image_ids, batch.targets, strict=True)
+            if target and not target["boxes"].isfinite().all()
+        ]
+        raise ValueError(f"image {bad[0]}: a target box is not finite; check the labels with python -m data.check")
+
+
+def _require_finite_input(x: torch.Tensor, batch: Batch) -> None:
+    """Spiking neurons are silent on NaN, so that the detections of a damaged input would look like any others."""
+    if batch.x.is_floating_point() and not x.isfinite().all():
+        rows = x.transpose(0, 1) if x.dim() == 5 else x
+        bad = [i for i, row in zip(batch.image_ids, rows, strict=True) if not row.isfinite().all()]
+        raise ValueError(f"image {bad[0]}: its input is not finite ({len(bad)} of {len(rows)} images of the batch)")
+
+
+def _not_finite(
+    model: nn.Module,
+    buffers: dict[str, torch.Tensor],
+    losses: dict[str, float],
+    grad_norm: float,
+    step: int,
+    group: list[Batch],
+) -> str:
+    gradients = [k for k, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    statistics = [name for name, b in buffers.items() if not b.isfinite().all()]
+    return (
+        f"step {step}: losses {losses}, gradient norm {grad_norm}; weights and BatchNorm statistics were not changed. "
+        f"First non-finite gradients: {gradients[:3] or 'none'}, buffers: {statistics[:3] or 'none'}; "
+        f"{_largest_input(group)}. Lower optim.lr, set train.clip_norm, or check the data with python -m data.check"
+    )
+
+
+def _largest_input(group: list[Batch]) -> str:
+    peaks: list[tuple[float, int]] = []
+    for batch in group:
+        x = batch.x.float()
+        rows = (x.transpose(0, 1) if x.dim() == 5 else x).flatten(1).abs()
+        peaks += zip(rows.nan_to_num(math.inf, math.inf).amax(1).tolist(), batch.image_ids, strict=True)
+    peak, image = max(peaks)
+    return (
+        f"largest input: {peak:.3g} in image {image}" if math.isfinite(peak) else f"input of image {image} not finite"
     )

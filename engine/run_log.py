@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from data.atomic_file import write_atomically
+
+from .board import Board
 from .loop import Step
 from .run_facts import Expected
 
@@ -28,15 +31,59 @@ class RunLog:
         self.folder, self.log_every = folder, log_every
         self.expected = Expected(first_step, steps)
         self.metrics = folder / "metrics.jsonl"
-        if self.metrics.exists():
-            lines = [line for line in self.metrics.read_text().splitlines() if _epoch(line) < first_epoch]
-            self.metrics.write_text("".join(f"{line}\n" for line in lines))
-        self.board = SummaryWriter(str(folder), purge_step=first_step)
         self.bar: tqdm | None = None
+        self._failed: set[str] = set()
+        self.attempt("metrics.jsonl", lambda: self._cut_metrics(first_epoch))
+        self.board: Board | None = None
+        self.attempt("TensorBoard", lambda: self._open_board(first_step))
+
+    def attempt(self, what: str, action: Callable[[], object]) -> None:
+        """Run `action`; where it fails say so, the first time, and go on: no log is worth a training."""
+        try:
+            action()
+        except Exception as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                self.say(f"warning: {what} failed, and the training goes on without it: {error or repr(error)}")
+
+    def _open_board(self, first_step: int) -> None:
+        self.board = Board(self.folder, first_step)
+
+    def _on_board(self, action: Callable[[Board], object]) -> None:
+        """To TensorBoard, unless that has failed before."""
+        if (board := self.board) is not None and "TensorBoard" not in self._failed:
+            self.attempt("TensorBoard", lambda: action(board))
+
+    def _write(self, method: str, *arguments: Any) -> None:
+        self._on_board(lambda board: board.write(method, *arguments))
+
+    def _cut_metrics(self, first_epoch: int) -> None:
+        if not self.metrics.exists():
+            return
+        text = self.metrics.read_bytes().decode(errors="replace")
+        lines = [line for line in text.split("\n") if line]
+        damaged = [i for i, line in enumerate(lines) if _epoch(line) is None]
+        kept = [line for line in lines if (epoch := _epoch(line)) is not None and epoch < first_epoch]
+        if damaged:
+            self.say(
+                f"warning: {self.metrics}: {len(damaged)} damaged lines left out, the first is line {damaged[0] + 1}: "
+                f"{lines[damaged[0]][:60]!r}"
+            )
+        if missing := sorted(set(range(first_epoch)) - {_epoch(line) for line in kept}):
+            self.say(f"warning: {self.metrics}: no line of epochs {missing[:5]}{' ...' if len(missing) > 5 else ''}")
+        if (text_kept := "".join(f"{line}\n" for line in kept)) != text:
+            write_atomically(self.metrics, text_kept)
+
+    def _append_metrics(self, record: dict[str, Any]) -> None:
+        with self.metrics.open("ab+") as file:
+            if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":  # a line that a full disk cut off
+                file.write(b"\n")
+            file.write(json.dumps(record).encode() + b"\n")
 
     def say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
 
     def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
         self.bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=not sys.stderr.isatty())
@@ -50,34 +97,33 @@ class RunLog:
         if step.step % self.log_every and step.step >= self.log_every:
             return
         for key, value in step.losses.items():
-            self.board.add_scalar(f"loss/{key}", value, step.step)
-        self.board.add_scalar("loss/total", sum(step.losses.values()), step.step)
-        self.board.add_scalar("optim/lr", step.lr, step.step)
-        self.board.add_scalar("optim/grad_norm", step.grad_norm, step.step)
-        self.board.add_scalar("time/step", step.step_time, step.step)
-        self.board.add_scalar("time/data", step.data_time, step.step)
+            self._write("add_scalar", f"loss/{key}", value, step.step)
+        self._write("add_scalar", "loss/total", sum(step.losses.values()), step.step)
+        self._write("add_scalar", "optim/lr", step.lr, step.step)
+        self._write("add_scalar", "optim/grad_norm", step.grad_norm, step.step)
+        self._write("add_scalar", "time/step", step.step_time, step.step)
+        self._write("add_scalar", "time/data", step.data_time, step.step)
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line of metrics.jsonl; its scalars named val/... go to TensorBoard at `record["step"]`."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self.attempt("metrics.jsonl", lambda: self._append_metrics(record))
         for key, value in record.items():
             if key.startswith("val/") and isinstance(value, (int, float)):
-                self.board.add_scalar(key, value, record["step"])
-        self.board.flush()
+                self._write("add_scalar", key, value, record["step"])
+        self._on_board(Board.flush)
 
     def firing_rates(self, rates: dict[str, float], step: int) -> None:
         # TensorBoard sorts groups of tags by name and opens the first two: the losses, not a card for each layer.
         for layer, rate in rates.items():
-            self.board.add_scalar(f"val_firing_rate/{layer}", rate, step)
+            self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
 
     def pictures(self, pictures: list[Tensor], step: int) -> None:
         """uint8 [3, H, W] each; always the same samples."""
         for i, picture in enumerate(pictures):
-            self.board.add_image(f"val_pictures/{i}", picture, step)
+            self._write("add_image", f"val_pictures/{i}", picture, step)
 
     def close(self) -> None:
-        self.board.close()
+        self._on_board(Board.close)
 
 
 class SilentLog:
@@ -90,8 +136,10 @@ class SilentLog:
         return lambda *args, **kwargs: None
 
 
-def _epoch(line: str) -> float:
+def _epoch(line: str) -> int | None:
+    """The epoch of a line of metrics.jsonl; None where the line is damaged."""
     try:
-        return json.loads(line)["epoch"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # a line cut off by a crash
+        epoch = json.loads(line)["epoch"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -17,23 +15,20 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from analysis.firing_rate import FiringRates
+from data.atomic_file import remove_partial_files
 from models import Detector
 
 from . import distributed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .evaluator import Evaluator
+from .generators import generator_states, restore_generators
 from .identity import COMPARED, compare, refuse, same_judge
 from .loop import evaluate_epoch, stream_of, train_epoch
 from .optim import Schedule
 from .run_facts import Expected
 from .run_log import RunLog, SilentLog
 
-
-def seed_everything(seed: int) -> None:
-    """One seed for weights and whatever draws from a global generator; samples have streams of their own."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 
 
 @dataclass
@@ -66,6 +61,7 @@ class Trainer:
     log_every: int = 20
     epoch: int = 0
     best: float = -1.0
+    unscored: dict[str, Any] | None = None  # record of an epoch that was trained before a resume, and not scored
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -75,11 +71,12 @@ class Trainer:
     def fit(self) -> list[dict[str, Any]]:
         """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
         main = distributed.is_main()
+        first_epoch = self.epoch - (self.unscored is not None)
         log = (
             RunLog(
                 self.folder,
                 self.log_every,
-                self.epoch,
+                first_epoch,
                 self.epoch * self.steps_per_epoch,
                 self.epochs * self.steps_per_epoch,
             )
@@ -91,6 +88,8 @@ class Trainer:
             model = DistributedDataParallel(self.model, [self.device] if self.device.type == "cuda" else None)
         took: list[float] = []
         try:
+            if self.unscored is not None:
+                log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
             for epoch in range(self.epoch, self.epochs):
                 started = time.perf_counter()
                 self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined, union-attr]
@@ -115,16 +114,35 @@ class Trainer:
                 record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
                 record |= {f"loss/{k}": v for k, v in losses.items()}
                 record["seconds"] = round(time.perf_counter() - started, 2)
-                if self.epoch % self.eval_every == 0 or self.epoch == self.epochs:
-                    record |= self._validate(log, record["step"])
-                log.epoch(record)  # before the checkpoint: a crash between them has this epoch run and logged again
-                self._save(record)
+                record = self._finish_epoch(log, record, self.epoch % self.eval_every == 0 or self.epoch == self.epochs)
                 took.append(time.perf_counter() - started)
                 log.say(_line(record, self.epochs) + Expected.left(took, self.epochs - self.epoch))
-                self.history.append(record)
         finally:
             log.close()
         return self.history
+
+    def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:
+        """Score, log and save an epoch; returns its record, complete.
+
+        Its weights are saved before they are scored, so that no failure of validation loses them; a resume then scores
+        them first.
+        """
+        if validate:
+            self._save([LAST], record, scored=False)
+            try:
+                record = record | self._validate(log, record["step"])
+            except Exception:
+                log.say(f"{self.folder / LAST} holds epoch {self.epoch}, whose validation failed: --resume scores it")
+                raise
+        log.epoch(record)  # before the checkpoint: a crash between them has this epoch scored or run and logged again
+        score = record.get("val/AP", record.get("val/AP50"))  # AP50 where a protocol has no AP
+        improved = score is not None and score > self.best
+        if improved:
+            self.best = float(score or 0.0)
+        # Best first, so that no checkpoint_last.pt knows of a best one that a crash kept from being written.
+        self._save([BEST, LAST] if improved else [LAST], record, scored=True)
+        self.history.append(record)
+        return record
 
     def _validate(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
         evaluated = self.ema.module
@@ -137,17 +155,14 @@ class Trainer:
         scores = evaluator.score(self.protocol)
         if distributed.is_main():
             log.firing_rates(firing.rates(), step)
-            log.pictures(self.draw(evaluated), step)
+            log.attempt("drawing validation images", lambda: log.pictures(self.draw(evaluated), step))
         return {"val/protocol": self.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }
 
-    def _save(self, record: dict[str, Any]) -> None:
-        """checkpoint_last.pt after each epoch, checkpoint_best.pt when AP (AP50 where a protocol has no AP) rises."""
-        score = record.get("val/AP", record.get("val/AP50"))
-        improved = score is not None and score > self.best
-        if improved:
-            self.best = float(score or 0.0)
+    def _save(self, names: list[str], record: dict[str, Any], scored: bool) -> None:
+        """Write checkpoints of these names after an epoch; FloatingPointError where a tensor is not finite."""
+        generators = distributed.gather(generator_states(self.device))
         if not distributed.is_main():
             return
         content = {
@@ -160,11 +175,12 @@ class Trainer:
             "best": self.best,
             "metrics": record,
             "steps_per_epoch": self.steps_per_epoch,
-            "rng": torch.get_rng_state(),
+            "scored": scored,
+            "generators": generators,
+            "machine": self._machine(),
         }
-        if improved:  # first, so that no checkpoint_last.pt knows of a best one that a crash kept from being written
-            save_checkpoint(self.folder / "checkpoint_best.pt", content)
-        save_checkpoint(self.folder / "checkpoint_last.pt", content)
+        for name in names:
+            save_checkpoint(self.folder / name, content)
 
     def resume(self, path: Path) -> list[str]:
         """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator.
@@ -180,13 +196,32 @@ class Trainer:
         load_weights(self.model, content["model"], path)
         load_weights(self.ema.module, content["ema"], path)
         self.ema.n_averaged.fill_(content["ema_updates"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        states = content.get("generators") or [None]  # None: an earlier version kept torch's alone
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+            if (state := states[distributed.rank() % len(states)]) is not None:
+                restore_generators(state, self.device)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(f"{path}: its optimizer or generators cannot be restored: {error!r}") from error
         self.epoch = content["epoch"]
-        other_judge = same_judge(content, self.identity["judged_by"])
-        if not other_judge:
+        self.unscored = None if content.get("scored", True) else content["metrics"]
+        said = same_judge(content, self.identity["judged_by"])
+        if not said:
             self.best = content["best"]
-        torch.set_rng_state(content["rng"])
-        return other_judge
+        if distributed.is_main():
+            remove_partial_files(self.folder)
+        written = content.get("machine", {})
+        return said + [
+            f"resumed with {what} {now}, after {written[what]}: what follows differs in the last digits from an "
+            "uninterrupted run"
+            for what, now in self._machine().items()
+            if written.get(what, now) != now
+        ]
+
+    def _machine(self) -> dict[str, Any]:
+        """What the last digits of a result depend on."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return {"threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": device}
 
 
 def _line(record: dict[str, Any], epochs: int) -> str:

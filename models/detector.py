@@ -11,6 +11,17 @@ from torch import Tensor, nn
 from .time import repeat_over_time
 
 
+class NonFiniteLogitsError(ValueError):
+    """`entries`: the indices within the batch of the images whose logits are not finite."""
+
+    def __init__(self, entries: list[int], batch: int):
+        self.entries = entries
+        super().__init__(
+            f"logits are not finite for {len(entries)} of {batch} images, entries {entries[:5]} of the batch: an input "
+            "that is not finite, or weights that have diverged"
+        )
+
+
 class Detector(nn.Module):
     """The torchvision detection contract, with a time axis.
 
@@ -58,8 +69,12 @@ class Detector(nn.Module):
 
         A target of None says that nothing is asked of that picture, whose events only move the membranes: it takes no
         part in the losses, and in evaluation nothing is decoded for it.
+
+        NonFiniteLogitsError in evaluation: below, NaN would pass as "no detection".
         """
         raw = self.raw(x)
+        if not self.training:
+            _require_finite(raw)
         if targets is None:
             if self.training:
                 raise ValueError("in training mode the model needs targets; call model.eval() for detections")
@@ -79,3 +94,9 @@ class Detector(nn.Module):
         if len(known) < batch:
             raw = [r[known] for r in raw]
         return self.head.loss(raw, [targets[i] for i in known])
+
+
+def _require_finite(raw: list[Tensor]) -> None:
+    finite = torch.stack([r.flatten(1).isfinite().all(1) for r in raw]).all(0)
+    if not finite.all():
+        raise NonFiniteLogitsError((~finite).nonzero().flatten().tolist(), len(finite))

@@ -159,3 +159,10 @@ def test_a_checkpoint_that_is_not_finite_is_not_loaded(tmp_path):
     torch.save({"format": "spikesight-1", "model_kwargs": KWARGS, "ema": weights}, tmp_path / "c.pt")
     with pytest.raises(ValueError, match=rf"c\.pt: ema\.{name} holds 1 of \d+ values that are not finite"):
         load_detector(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), torch.__version__, {1}, b"x", pytest])
+def test_a_checkpoint_that_could_not_be_loaded_is_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match=r"metrics\.a\.1 is of type \w+, neither a tensor nor a plain value"):
+        save_checkpoint(tmp_path / "c.pt", {"metrics": {"a": [0, value]}})
+    assert not list(tmp_path.iterdir())

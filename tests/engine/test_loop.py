@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from tiny_trainer import Net
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -79,7 +80,7 @@ def test_the_first_bad_gradient_is_named():
             return {"good": self.good.sum(), "bad": (self.w * float("nan")).sum()}
 
     model = TwoPart()
-    with pytest.raises(FloatingPointError, match=r"First non-finite gradients: \['w'\]\."):
+    with pytest.raises(FloatingPointError, match=r"First non-finite gradients: \['w'\], buffers: none"):
         train_epoch(
             model, batches([1.0], 1), build_optimizer(model, "sgd", 0.1, 0.9, 0.0),
             Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0), torch.device("cpu"), 0, clip_norm=1.0,
@@ -101,6 +102,28 @@ def test_a_bad_step_stops_before_the_weights_change(value):
             torch.device("cpu"), 7,
         )  # fmt: skip
     assert model.w.item() == 0.5
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("value, what", [(float("nan"), "input of image 2 not finite"), (1e20, r"1e\+20 in image 2")])
+def test_a_step_on_a_bad_input_leaves_the_statistics_of_the_step_before(value, what, accumulate):
+    """The variance of 1e20 is infinite, while the loss is finite: every neuron of that channel would fall silent."""
+    model = Net()
+    x = torch.rand(4, 3, 8, 8)
+    x[2, 0, 1, 1] = value
+    ema = build_ema(model, 0.9, 1.0)
+    before = [{k: v.clone() for k, v in m.state_dict().items()} for m in (model, ema)]
+    parts = [
+        Batch(x[i : i + 2], [{}] * 2, [i, i + 1], [(8, 8)] * 2, [Placement()] * 2, 1.0, torch.ones(2, dtype=torch.bool))
+        for i in (0, 2)
+    ][-accumulate:]
+    with pytest.raises(FloatingPointError, match=rf"step 3: .*buffers: \['norm\.running_.*{what}"):
+        train_epoch(
+            model, parts, build_optimizer(model, "sgd", 0.1, 0.9, 0.0), Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), ema,
+            torch.device("cpu"), 3, accumulate=accumulate,
+        )  # fmt: skip
+    for m, state in zip((model, ema), before, strict=True):
+        assert all(torch.equal(v, state[k]) for k, v in m.state_dict().items() if "num_batches" not in k)
 
 
 def test_unknown_precision():

@@ -1,0 +1,195 @@
+"""What a training keeps when something fails, and what a resume makes of it: the run that nothing interrupted."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from tiny_trainer import Images, MeanScore, Net, tiny_trainer
+
+import engine.trainer
+from engine.checkpoint import load_checkpoint, save_checkpoint
+
+
+def records(folder):
+    path = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def same_run(a, b):
+    assert records(a) == records(b)
+    for name in ("checkpoint_last.pt", "checkpoint_best.pt"):
+        left, right = load_checkpoint(a / name), load_checkpoint(b / name)
+        assert left["epoch"] == right["epoch"] and left["best"] == right["best"] and left["scored"]
+        for part in ("model", "ema"):
+            assert all(torch.equal(left[part][key], right[part][key]) for key in left[part])
+    return True
+
+
+def resumed(folder, **kwargs):
+    trainer = tiny_trainer(folder, **kwargs)
+    torch.rand(7), np.random.rand(3), random.random()
+    trainer.resume(folder / "checkpoint_last.pt")
+    trainer.fit()
+    return folder
+
+
+@pytest.fixture
+def whole(tmp_path):
+    tiny_trainer(tmp_path / "whole").fit()
+    return tmp_path / "whole"
+
+
+class FailsInEpoch(MeanScore):
+    calls = 0
+
+    def score(self, protocol):
+        FailsInEpoch.calls += 1
+        if FailsInEpoch.calls == self.failing:
+            raise MemoryError("out of memory")
+        return super().score(protocol)
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_a_failed_validation_loses_no_epoch(whole, tmp_path, epoch, monkeypatch, capsys):
+    monkeypatch.setattr(FailsInEpoch, "calls", 0)
+    monkeypatch.setattr(FailsInEpoch, "failing", epoch, raising=False)
+    broken = tmp_path / "broken"
+    with pytest.raises(MemoryError):
+        tiny_trainer(broken, new_evaluator=FailsInEpoch).fit()
+    content = load_checkpoint(broken / "checkpoint_last.pt")
+    assert content["epoch"] == epoch and not content["scored"] and len(records(broken)) == epoch - 1
+    assert f"holds epoch {epoch}, whose validation failed: --resume scores it" in capsys.readouterr().out
+    assert same_run(whole, resumed(broken))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("write", range(1, 12))
+def test_killed_at_any_write_of_a_checkpoint(whole, tmp_path, write, monkeypatch):
+    """4 epochs write checkpoints 8 times or more: unscored, best where it rose, scored."""
+    left = write
+
+    def dies(path, content):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        save_checkpoint(path, content)
+
+    killed = tmp_path / "killed"
+    monkeypatch.setattr(engine.trainer, "save_checkpoint", dies)
+    trainer = tiny_trainer(killed)
+    try:
+        trainer.fit()
+    except Killed:
+        monkeypatch.undo()
+        if write == 1:
+            assert not (killed / "checkpoint_last.pt").exists()
+            return
+        resumed(killed)
+    assert same_run(whole, killed)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resume_continues_every_global_generator(tmp_path, workers):
+    """Dropout draws from torch's; loaders, which start anew, must not."""
+    draws = []
+
+    class Draws(Net):
+        def forward(self, x, targets=None):
+            if self.training:
+                draws.append((random.random(), np.random.rand(), float(torch.rand(()))))
+            return super().forward(x, targets)
+
+    def trainer(folder, epochs):
+        kwargs = {"workers": workers, "epochs": epochs, "schedule": tiny_trainer(folder).schedule}
+        made = tiny_trainer(folder, **kwargs)
+        made.model.__class__ = Draws
+        return made
+
+    trainer(tmp_path / "whole", 4).fit()
+    expected = draws[:]
+    draws.clear()
+    trainer(tmp_path / "parts", 2).fit()
+    random.random(), np.random.rand(), torch.rand(3)
+    second = trainer(tmp_path / "parts", 4)
+    second.resume(tmp_path / "parts" / "checkpoint_last.pt")
+    second.fit()
+    assert len(expected) == 8 and draws == expected and same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_another_number_of_threads_is_said(whole):
+    content = load_checkpoint(whole / "checkpoint_last.pt")
+    content["machine"] = content["machine"] | {"threads": 63}
+    save_checkpoint(whole / "checkpoint_last.pt", content)
+    (said,) = tiny_trainer(whole).resume(whole / "checkpoint_last.pt")
+    assert "resumed with threads" in said and "after 63" in said
+
+
+def test_what_killed_writers_left_is_removed_on_a_resume(whole):
+    (whole / ".checkpoint_last.pt.17-00ff.partial").write_bytes(b"half")
+    tiny_trainer(whole).resume(whole / "checkpoint_last.pt")
+    assert not list(whole.glob(".*.partial"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"optimizer": {}},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"optimizer": {"state": 1, "param_groups": [1, 2, 3]}},
+        {"generators": [{}]},
+        {"generators": [5]},
+    ],
+)
+def test_an_ill_formed_state_is_named(whole, entry):
+    path = whole / "checkpoint_last.pt"
+    save_checkpoint(path, load_checkpoint(path) | entry)
+    with pytest.raises(ValueError, match=r"checkpoint_last\.pt: its optimizer or generators cannot be restored"):
+        tiny_trainer(whole).resume(path)
+
+
+def test_drawing_and_logging_that_fail_are_said_once_and_cost_nothing(whole, tmp_path, capsys, monkeypatch):
+    def draw(model):
+        raise RuntimeError("no font")
+
+    def add_scalar(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", add_scalar)
+    tiny_trainer(tmp_path / "run", draw=draw).fit()
+    said = capsys.readouterr().out
+    assert said.count("drawing validation images failed, and the training goes on without it: no font") == 1
+    assert said.count("TensorBoard failed, and the training goes on without it: disk full") == 1
+    assert same_run(whole, tmp_path / "run")
+
+
+def test_an_average_that_is_not_finite_is_never_saved(tmp_path):
+    trainer = tiny_trainer(tmp_path / "run", epochs=2)
+    trainer.fit()
+    trainer.epochs = 3
+    trainer.ema.module.conv.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"checkpoint_last\.pt: not written, ema\.conv\.weight holds"):
+        trainer.fit()
+    assert load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")["epoch"] == 2
+
+
+def test_an_input_that_is_not_finite_in_validation_only_is_said(tmp_path):
+    data = Images()
+    data.x[6, 0, 0, 0] = float("nan")
+    trainer = tiny_trainer(tmp_path / "run")
+    trainer.val_loader = tiny_trainer(tmp_path / "other", data=data).val_loader
+    with pytest.raises(ValueError, match=r"image 6: its input is not finite \(1 of 4 images of the batch\)"):
+        trainer.fit()
+
+
+def test_a_target_box_that_is_not_finite_is_said(tmp_path):
+    data = Images()
+    data.boxes = torch.tensor([[1.0, 1.0, float("nan"), 5.0]])
+    with pytest.raises(ValueError, match=r"image \d: a target box is not finite; check the labels"):
+        tiny_trainer(tmp_path / "run", data=data).fit()
