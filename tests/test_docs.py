@@ -1,0 +1,195 @@
+"""README and docs as a user meets them: links lead somewhere, code runs, programs take the commands and configs."""
+
+import contextlib
+import functools
+import io
+import re
+import runpy
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.events import write_dat
+from data.synthetic import Settings, generate_scenes
+from engine.checkpoint import save_checkpoint
+from engine.config import config_to_plain, load_config, model_kwargs
+from models import create_model
+from tools import make_scenes
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECORDED = {"results.md", "performance.md"}  # commands of runs, with what stood in for a folder of a user
+TINY = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Each command of a page as its words: those in blocks, and those in the text."""
+    found = []
+    for block in blocks(page, ""):
+        found += re.sub(r"\\\n", " ", block).splitlines()
+    inline = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    found += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
+    wanted = ("python ", "torchrun ", ".venv/bin/python ")
+    return [shlex.split(line, comments=True) for line in found if line.startswith(wanted)]
+
+
+COMMANDS = [(page, words) for page in PAGES if page.name not in RECORDED for words in commands(page)]
+
+
+def configs_shown() -> dict[str, str]:
+    """The config files that pages show whole: blocks that begin with `# configs/NAME.yaml`."""
+    shown = [block for page in PAGES for block in blocks(page, "yaml") if block.startswith("# configs/")]
+    return {block.split("\n", 1)[0].removeprefix("# "): block for block in shown}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_a_file_or_a_heading(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists() and file.is_relative_to(ROOT), f"{page.name}: {target}"
+        headings = (
+            [re.sub(r"[^\w\- ]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)", file.read_text(), re.M)]
+            if anchor
+            else []
+        )
+        assert not anchor or anchor in {h.replace(" ", "-") for h in headings}, f"{page.name}: {target}"
+
+
+def test_every_page_is_linked_from_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in readme] == []
+
+
+@functools.cache
+def help_of(*command: str) -> str:
+    """What `python COMMAND --help` prints."""
+    out, argv = io.StringIO(), sys.argv
+    where = command[1] if command[0] == "-m" else command[0]
+    sys.argv = [where, *command[2 if command[0] == "-m" else 1 :], "--help"]
+    try:
+        with contextlib.redirect_stdout(out), pytest.raises(SystemExit), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # runpy's, of a module that is imported already
+            if command[0] == "-m":
+                runpy.run_module(where, run_name="__main__")
+            else:
+                runpy.run_path(str(ROOT / where), run_name="__main__")
+    finally:
+        sys.argv = argv
+    return out.getvalue()
+
+
+def name_of(value: object) -> str:
+    return value.name if isinstance(value, Path) else " ".join(value) if isinstance(value, list) else ""
+
+
+@pytest.mark.parametrize("page, words", COMMANDS, ids=name_of)
+def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch):
+    """No program runs: configs are loaded with their overrides, options are looked up in the help."""
+    if words[0] == "torchrun":
+        words = ["python", *words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]]
+    size = {"-m": 2}.get(words[1], 1) + (words[1:3] == ["-m", "tools.benchmark"])
+    program, rest = words[1 : 1 + size], words[1 + size :]
+    if program[-1] in ("pytest", "pip", "venv"):
+        return
+    for option in (word for word in rest if word.startswith("--")):
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*program)), option
+    if program[-1] in ("train.py", "data.check") and rest[0].endswith(".yaml"):  # not CONFIG
+        file = ROOT / rest[0]
+        if not file.exists():
+            file = tmp_path / file.name
+            file.write_text(configs_shown()[rest[0]])
+        overrides = [word for word in rest[1:] if not word.startswith("--")]
+        load_config(file, overrides)  # a word that is no key=value is an error
+    if program[-1] == "tools.make_scenes" and rest[0] != "FOLDER":
+        made = {}
+
+        @functools.wraps(generate_scenes)
+        def stop(root, **options):
+            made.update(options)
+            raise ValueError(f"stopped before {root}")
+
+        monkeypatch.setattr(make_scenes, "generate_scenes", stop)
+        with pytest.raises(SystemExit):
+            make_scenes.main(rest)
+        made.pop("workers")
+        Settings(**made)
+
+
+def test_no_line_of_a_command_is_cut_off():
+    for page in PAGES:
+        for block in blocks(page, ""):
+            for before, line in zip(block.splitlines(), block.splitlines()[1:], strict=False):
+                assert not line.startswith("    --") or before.endswith("\\"), f"{page.name}: {line}"
+
+
+YAML = [(page, block) for page in PAGES for block in blocks(page, "yaml") if not block.startswith(" ")]
+
+
+@pytest.mark.parametrize("page, block", YAML, ids=name_of)
+def test_configs_shown_are_read(page, block, tmp_path):
+    file = tmp_path / "shown.yaml"
+    file.write_text(block)
+    load_config(file)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what pages take for granted: photographs in VOC's layout, recordings, and trained detectors."""
+    folder = tmp_path_factory.mktemp("place")
+    rng = np.random.default_rng(0)
+    voc = folder / "BCCD_Dataset" / "BCCD"
+    for part in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (voc / part).mkdir(parents=True)
+    for split, count in {"train": 4, "val": 1, "test": 1}.items():
+        names = [f"{split}_{k}" for k in range(count)]
+        (voc / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+        for name in names:
+            Image.fromarray(rng.integers(0, 255, (480, 640, 3), np.uint8)).save(voc / "JPEGImages" / f"{name}.jpg")
+            corners = "<xmin>10</xmin><ymin>20</ymin><xmax>200</xmax><ymax>180</ymax>"
+            kinds = ("RBC", "WBC", "Platelets")
+            objects = "".join(f"<object><name>{kind}</name><bndbox>{corners}</bndbox></object>" for kind in kinds)
+            size = "<size><width>640</width><height>480</height><depth>3</depth></size>"
+            (voc / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    Image.fromarray(rng.integers(0, 255, (300, 400, 3), np.uint8)).save(folder / "photo.jpg")
+    t = np.sort(rng.integers(0, 1_500_000, 30_000))
+    columns = (rng.integers(0, n, len(t)) for n in (304, 240, 2))
+    write_dat(folder / "recording_td.dat", t, *columns, 304, 240)
+    (folder / "docs").mkdir()
+    (folder / "cells.yaml").write_text(configs_shown()["configs/cells.yaml"])
+    for name, cfg, classes, channels in (
+        ("demo", load_config(ROOT / "configs/demo.yaml", [f"data.args.scenes={TINY}"]), ["car", "pedestrian"], 2),
+        ("cells", load_config(folder / "cells.yaml"), ["RBC", "WBC", "Platelets"], 3),
+    ):
+        kwargs = model_kwargs(cfg, len(classes), channels)
+        content = {"model_kwargs": kwargs, "ema": create_model(**kwargs).state_dict(), "config": config_to_plain(cfg)}
+        (folder / "runs" / name).mkdir(parents=True)
+        save_checkpoint(folder / "runs" / name / "checkpoint_best.pt", content | {"class_names": classes})
+    return folder
+
+
+CODE = [page for page in PAGES if any("from ." not in code for code in blocks(page, "python"))]
+
+
+@pytest.mark.parametrize("page", CODE, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page, place, monkeypatch):
+    """All but the new files that pages show, which tests/test_extend.py puts in their places."""
+    monkeypatch.chdir(place)
+    torch.manual_seed(0)
+    names = {"__name__": "docs"}
+    for code in blocks(page, "python"):
+        if "from ." not in code:
+            exec(compile(code, page.name, "exec"), names)
