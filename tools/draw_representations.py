@@ -1,64 +1,120 @@
 """All representations of one event window, side by side: `python -m tools.draw_representations OUT.png`.
 
-The window is of a synthetic scene, made for it. Drawn is the newest step of each form, as `Representation.view` has it.
+The window is of a synthetic scene, made for it. Drawn are channels of the newest step of each form, with their numbers,
+as the network is given them: the values stand beside the colours.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
-from torch import Tensor
+from matplotlib.patches import Rectangle
 
-from analysis.draw import BACKGROUND, TEXT, event_picture
+from analysis.draw import BACKGROUND, TEXT
 from data.events import open_events
 from data.representations import build_representation, list_representations
 from data.scenes import Scenes
 
-SCENE = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 240, "height": 180, "speed": 2.5, "noise_hz": 0.05}
+SCENE = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5, "noise_hz": 0.05}
 SCENE |= {"max_pan": 40, "workers": 1, "pictures": False}
+# The defaults of a form, but where they give the same as another form's.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sbt": {"polarity": "signed"},
+    "sbn": {"polarity": "signed", "value": "binary"},
+    "event_volume": {"bins": 3},
+}
 
 
-def draw(num_steps: int, window_ms: float, seed: int) -> list[tuple[str, Tensor]]:
-    """(name, uint8 [3, H, W]) of every registered form, with its defaults."""
+@dataclass
+class Panel:
+    """title: name and arguments; x: [C, H, W] of the newest step, one of equal channels; empty: x without events."""
+
+    title: str
+    x: np.ndarray
+    empty: float
+
+    @property
+    def shown(self) -> list[int]:
+        """Up to four channels, evenly spread."""
+        return sorted({round(k) for k in np.linspace(0, len(self.x) - 1, min(4, len(self.x)))})
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the mosaic."""
+        return (2, 2) if len(self.shown) > 2 else (1, len(self.shown))
+
+    def mosaic(self) -> np.ndarray:
+        """float [rows H, columns W] of the `shown` channels, row by row; what is left over is NaN."""
+        (rows, columns), (height, width) = self.grid, self.x.shape[1:]
+        tiles = np.full((rows * columns, height, width), np.nan)
+        tiles[: len(self.shown)] = self.x[self.shown]
+        return tiles.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+
+
+def draw(num_steps: int, window_ms: float, seed: int) -> list[Panel]:
+    """A panel of every registered form."""
     with tempfile.TemporaryDirectory() as folder:
         scenes = SCENE | {"seed": seed}
         path = Scenes("train", root=f"{folder}/scenes", scenes=scenes).recordings[0]
         reader = open_events(path)
         t1, (height, width) = 900_000, reader.sensor_size or (0, 0)
         t0 = t1 - round(window_ms * 1e3)
-        pictures = []
+        panels = []
         for name in list_representations():
-            form = build_representation(name, num_steps)
-            x = form(reader.read(t0 - form.history_us, t1), t0, t1, height, width)
-            shown = torch.from_numpy(form.view(x))
-            pictures.append((name, shown[-1] if form.picture else event_picture(shown[-1:])))
+            options = OPTIONS.get(name, {})
+            form = build_representation({"name": name, **options}, num_steps)
+            x = form(reader.read(t0 - form.history_us, t1), t0, t1, height, width)[-1]
+            title = ", ".join([name, *(f"{key} {value}" for key, value in options.items())])
+            shape = " x ".join(map(str, x.shape[:-2]))
+            x = x[:1] if form.picture else x.reshape(-1, height, width)
+            panels.append(Panel(f"{title}\n[{shape}, H, W] {x.dtype}", x, form.empty))
         reader.close()
-    return pictures
+    return panels
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.draw_representations")
     parser.add_argument("out", type=Path, help="a .png")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--window-ms", type=float, default=200)
-    parser.add_argument("--columns", type=int, default=4)
+    parser.add_argument("--columns", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    pictures = draw(args.steps, args.window_ms, args.seed)
-    rows = -(-len(pictures) // args.columns)
+    panels = draw(args.steps, args.window_ms, args.seed)
+    rows = -(-len(panels) // args.columns)
     ground, text = (f"#{bytes(colour).hex()}" for colour in (BACKGROUND, TEXT))
-    figure = Figure(figsize=(2.5 * args.columns, 2.06 * rows), facecolor=ground, layout="constrained")
+    figure = Figure(figsize=(3.9 * args.columns, 3.1 * rows), facecolor=ground, layout="constrained")
     for axes in figure.subplots(rows, args.columns).flat:
         axes.axis("off")
-        if pictures:
-            name, picture = pictures.pop(0)
-            axes.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axes.set_title(name, fontsize=9, color=text)
-    figure.savefig(args.out, dpi=100)
+        if not panels:
+            continue
+        panel = panels.pop(0)
+        # The few largest values would leave all others dark.
+        least, most = np.percentile(panel.x[panel.x != panel.empty], [3, 97])
+        if panel.x.min() < 0:
+            limit = max(abs(least), abs(most))
+            colours, norm = "RdBu_r", Normalize(-limit, limit)
+        else:
+            low, high = min(panel.empty, least), max(panel.empty, most)
+            colours, norm = ("gray", Normalize(low, high)) if panel.empty else ("magma", PowerNorm(0.6, low, high))
+        image = axes.imshow(panel.mosaic(), cmap=colours, norm=norm, interpolation="nearest")
+        bar = figure.colorbar(image, ax=axes, shrink=0.85, extend="neither")
+        bar.ax.tick_params(labelsize=8, colors=text)
+        axes.set_title(panel.title, fontsize=10, color=text)
+        height, width = panel.x.shape[1:]
+        for k, channel in enumerate(panel.shown):
+            x, y = 3 + k % panel.grid[1] * width, 3 + k // panel.grid[1] * height
+            plate = {"facecolor": ground, "edgecolor": "none", "pad": 1.5}
+            axes.text(x, y, str(channel), fontsize=8, color=text, va="top", bbox=plate)
+            axes.add_patch(Rectangle((x - 3.5, y - 3.5), width, height, fill=False, edgecolor=text, linewidth=0.4))
+    figure.savefig(args.out, dpi=90)
 
 
 if __name__ == "__main__":
