@@ -1,14 +1,18 @@
 """Every Gen1 recipe from raw recordings to an AP, at a fraction of its width; all else is the recipe's."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import evaluate
 import train
 from data.synthetic import generate_scenes
+from engine.config import load_config
 from engine.protocols import get_protocol
+from models import create_model
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "configs" / "gen1").glob("*.yaml"))
@@ -19,6 +23,16 @@ def gen1(tmp_path_factory):
     """A small folder as Gen1's: 304x240, labels each 250 ms less 1 us, the old field order."""
     root = tmp_path_factory.mktemp("gen1") / "gen1"
     return generate_scenes(root, train=2, val=1, test=2, seconds=1.0, train_label_hz=4.0, dt_ms=16.0)
+
+
+def test_the_published_recipe_weighs_objectness_as_the_published_code_does():
+    """By 3 / 2 levels, and by (640 / 640)^2 although its frames are 320 x 320."""
+    cfg = load_config(ROOT / "configs/gen1/ems_resnet18_ee_published.yaml")
+    head = create_model(cfg.model.name, num_classes=2, head=dict(cfg.model.head), width=0.125).head
+    raw = [torch.zeros(1, 3, side, side, 7) for side in (20, 10)]  # of 320 x 320
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    unweighted = sum(balance * math.log(2) for balance in (4.0, 1.0))
+    assert head.loss(raw, [target])["objectness"].item() == pytest.approx(1.5 * unweighted)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

@@ -36,6 +36,9 @@ DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 class AnchorHead(nn.Module):
     """Feature maps [T, B, C_l, H_l, W_l] -> raw logits [B, A, H_l, W_l, 5 + K]: x, y, w, h, objectness, classes.
 
+    Differs from the published code where boxes share a cell: objectness learns the best of them, there the one written
+    last, which on CUDA is any. The eps of its CIoU stands elsewhere, which changes the loss by 1e-9 of itself.
+
     Args:
         channels, strides: of the levels, finest first.
         num_classes: K.
