@@ -90,6 +90,7 @@ class Detector(nn.Module):
                 found[i] = detections
             return found
         if not known:  # zero losses that reach every weight, as DDP asks for
+            nothing["unlabelled"] = raw[0].new_zeros(())  # heads that count images over processes leave this one out
             return {key: 0 * loss for key, loss in self.head.loss([r[:1] for r in raw], [nothing]).items()}
         if len(known) < batch:
             raw = [r[known] for r in raw]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -129,7 +130,12 @@ class DFLHead(nn.Module):
 
     def loss(self, raw: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Losses `box`, `class`, `dfl`, each summed over the points of all pictures, divided by the sum of the scores
-        assigned (by 1, where it is less), and times the number of pictures, as published."""
+        assigned (by 1, where it is less), and times the number of pictures, as published.
+
+        With several processes, sum and number are those of all, so that their gradients add up to those of one process
+        with all pictures (published: of each alone, whose gradients do not, the less so where a sum is below 1). All
+        processes must then call this equally often.
+        """
         points, stride = self._points(raw)
         distributions, classes = self._split(raw)
         predicted = self._boxes(distributions, points, stride)
@@ -147,7 +153,8 @@ class DFLHead(nn.Module):
         distances = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / stride
         dfl_loss = (two_bin_cross_entropy(distributions, distances).mean(-1) * score).sum()
 
-        scale = len(targets) / score.sum().clamp(min=1)
+        pictures, scores = _over_processes(sum("unlabelled" not in t for t in targets), score.sum())
+        scale = pictures / scores.clamp(min=1)
         return {
             "box": box_loss * (scale * self.box_gain),
             "class": class_loss * (scale * self.class_gain),
@@ -188,6 +195,15 @@ class DFLHead(nn.Module):
 
     def published_factor(self, name: str) -> None:
         """All is kept as published."""
+
+
+def _over_processes(pictures: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
+    """Both, summed over all processes; as they are in one process, or where nothing is learned."""
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+        return pictures, scores
+    both = torch.stack([scores, scores.new_full((), pictures)])
+    dist.all_reduce(both)
+    return both[1], both[0]
 
 
 def two_bin_cross_entropy(distributions: Tensor, distances: Tensor) -> Tensor:

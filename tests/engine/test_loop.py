@@ -9,8 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.sample import Batch, Placement
 from engine.ema import build_ema
-from engine.loop import autocast, train_epoch
+from engine.loop import autocast, evaluate_epoch, train_epoch
 from engine.optim import Schedule, build_optimizer
+from models.detector import NonFiniteLogitsError
 
 
 class Toy(nn.Module):
@@ -129,3 +130,16 @@ def test_a_step_on_a_bad_input_leaves_the_statistics_of_the_step_before(value, w
 def test_unknown_precision():
     with pytest.raises(ValueError, match="fp32.*bf16.*got 'fp8'"):
         autocast(torch.device("cpu"), "fp8")
+
+
+def test_logits_that_are_not_finite_name_the_image():
+    """NaN would pass the threshold of NMS as an image without objects."""
+
+    class Diverged(nn.Module):
+        def forward(self, x):
+            raise NonFiniteLogitsError([1], len(x))
+
+    numbered = list(batches([0.1, 0.2], 2))
+    numbered[0].image_ids = [2, 3]
+    with pytest.raises(ValueError, match=r"image 3: logits are not finite \(1 of 2 images of the batch\)"):
+        evaluate_epoch(Diverged(), numbered, None, torch.device("cpu"))

@@ -112,3 +112,16 @@ def test_training_needs_targets():
         model(torch.rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match="2 pictures, but 1 targets"):
         model(torch.rand(2, 3, 64, 64), targets()[:1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("with_targets", [False, True])
+def test_logits_that_are_not_finite_are_no_image_without_objects(value, with_targets):
+    model = create_model("ems_resnet10_ee", num_classes=2, T=1, width=0.125).eval()
+    raw = model.raw(torch.rand(3, 3, 64, 64))
+    raw[1][2, 0, 0, 0, 4] = value
+    model.raw = lambda x: raw
+    target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=r"not finite for 1 of 3 images, entries \[2\]") as caught:
+        model(torch.rand(3, 3, 64, 64), [target, None, None] if with_targets else None)
+    assert caught.value.entries == [2]

@@ -1,6 +1,8 @@
 """The DFL head against the published head, and its loss against the same rules as loops over points and boxes."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -242,6 +244,69 @@ def test_loss_equals_the_loops_with_one_class_and_with_fewer_points_than_claims(
     losses = head(1).loss(raw, targets)
     for key, value in slow_loss(raw, targets, K=1)[0].items():
         assert losses[key].item() == pytest.approx(value, rel=2e-4, abs=1e-5), key
+
+
+class Processes:
+    """Threads in the place of processes: `all_reduce` sums over them."""
+
+    def __init__(self, count):
+        self.count, self.barrier, self.given = count, threading.Barrier(count, timeout=60), {}
+
+    def all_reduce(self, tensor):
+        self.given[threading.get_ident()] = tensor.clone()
+        self.barrier.wait()
+        total = sum(self.given.values())
+        self.barrier.wait()
+        tensor.copy_(total)
+
+    def run(self, function):
+        with ThreadPoolExecutor(self.count) as pool:
+            return list(pool.map(function, range(self.count)))
+
+
+@pytest.mark.parametrize("spread, below_one", [(0.05, True), (4.0, False)])
+def test_gradients_of_two_processes_add_up_to_those_of_one(spread, below_one, monkeypatch):
+    """Also where the sum of scores is below 1, and where one process has more to find than the other."""
+    h = head()
+    targets = [
+        random_target(i, 1 if below_one else n, high=12.0 if below_one else 60.0) for i, n in enumerate((1, 2, 8, 0))
+    ]
+    whole = random_raw(0, B=4, spread=spread)
+    expected = h.loss(whole, targets)
+    sum(expected.values()).backward()
+
+    processes = Processes(2)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", processes.all_reduce)
+
+    def one(rank):
+        part = slice(2 * rank, 2 * rank + 2)
+        raw = [r.detach()[part].clone().requires_grad_() for r in whole]
+        losses = h.loss(raw, targets[part])
+        sum(losses.values()).backward()
+        return losses, raw
+
+    (a, raw_a), (b, raw_b) = processes.run(one)
+    for key, value in expected.items():
+        assert (a[key] + b[key]).item() == pytest.approx(value.item(), rel=1e-5), key
+    for level, x, y in zip(whole, raw_a, raw_b, strict=True):
+        torch.testing.assert_close(torch.cat([x.grad, y.grad]), level.grad, rtol=1e-5, atol=1e-8)
+    with torch.no_grad():  # a loss that nothing learns from waits for nobody
+        h.loss(whole, targets)
+
+
+def test_a_process_without_labels_takes_no_part_in_the_number_of_images(monkeypatch):
+    model = create_model("ems_resnet10_ee", num_classes=3, T=1, width=0.125, head="dfl")
+    x, box = torch.rand(1, 1, 3, 64, 64), random_target(3, 2)
+    model.raw = lambda x: [r.clone() for r in random_raw(0, B=1)]
+    monkeypatch.setattr(model.head, "strides", STRIDES)
+    alone = model(x, [box])
+    processes = Processes(2)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", processes.all_reduce)
+    labelled, unlabelled = processes.run(lambda rank: model(x, [None if rank else box]))
+    assert all(labelled[key].item() == pytest.approx(alone[key].item(), rel=1e-6) for key in alone)
+    assert all(value == 0 for value in unlabelled.values())
 
 
 def test_the_assignment_is_held_while_the_losses_are_differentiated():
