@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from analysis.draw import overlay
-from data import DetectionDataset, Problems, create_dataset, eval_loader, train_loader
+from data import DetectionDataset, Problems, create_dataset, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
 from engine.checkpoint import init_from
@@ -104,6 +104,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             f"the events come in {train_set.num_steps} steps, the model has T = {cfg.model.T}. Set "
             "data.args.num_steps=${model.T}"
         )
+    say(overview({cfg.data.train_split: train_set, cfg.data.val_split: val_set}))
     loader = train_loader(
         train_set,
         cfg.train.batch_size,

@@ -8,6 +8,7 @@ from .loader import eval_loader, train_loader
 from .problems import Problem, Problems
 from .registry import create_dataset, list_datasets, register_dataset
 from .sample import Batch, Placement, Sample
+from .statistics import overview
 
 __all__ = [
     "Batch",
@@ -19,6 +20,7 @@ __all__ = [
     "create_dataset",
     "eval_loader",
     "list_datasets",
+    "overview",
     "register_dataset",
     "train_loader",
 ]

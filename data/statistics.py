@@ -84,8 +84,26 @@ def _report_repeated(truth: dict, problems: Problems) -> None:
         seen.add(key)
 
 
+def overview(datasets: dict[str, DetectionDataset], most: int = 10) -> str:
+    """What a training reads, by split: the tables of `data.check`, with at most `most` classes, and what else labels
+    alone show. ValueError where the first split, the one to train on, has no box to learn."""
+    problems = Problems()
+    splits = {name: count_split(dataset, problems) for name, dataset in datasets.items()}
+    report_unlearnt(splits, next(iter(splits)), problems)
+    parts = [split_table(splits), class_table(splits, most)]
+    return "\n\n".join([*parts, problems.summary()] if problems.items else parts)
+
+
 def report_unlearnt(splits: dict[str, SplitReport], training: str, problems: Problems) -> None:
     """Classes that the split `training` has no box of to learn from."""
+    if not any(len(found.short_sides) for found in splits[training].classes.values()):
+        boxes = sum(found.boxes for found in splits[training].classes.values())
+        value = f"none of {boxes} boxes in {splits[training].images} images" + (
+            ", all crowd or difficult" * (boxes > 0)
+        )
+        remedy = "A detector learns from boxes: look at the labels, and at data.train_split"
+        problems.add(Problem("no box to learn", f"split {training!r}", "", value, remedy, fatal=True))
+        return
     for name, found in splits[training].classes.items():
         if len(found.short_sides):
             continue
@@ -113,10 +131,11 @@ def split_table(splits: dict[str, SplitReport]) -> str:
     return "\n".join(_aligned(rows))
 
 
-def class_table(splits: dict[str, SplitReport]) -> str:
-    """Boxes: a row for each class, those with most boxes first, and a group of columns for each split."""
-    names = dict.fromkeys(name for report in splits.values() for name in report.classes)
-    count = {name: sum(r.classes[name].boxes for r in splits.values() if name in r.classes) for name in names}
+def class_table(splits: dict[str, SplitReport], most: int | None = None) -> str:
+    """Boxes: a row for each class, the `most` with most boxes first, and a group of columns for each split."""
+    known = dict.fromkeys(name for report in splits.values() for name in report.classes)
+    count = {name: sum(r.classes[name].boxes for r in splits.values() if name in r.classes) for name in known}
+    names = sorted(known, key=lambda name: -count[name])[:most]
     everything = [found for report in splits.values() for found in report.classes.values()]
     flags = [flag for flag in ("crowd", "difficult") if any(getattr(found, flag) for found in everything)]
     blocks = []
@@ -125,14 +144,16 @@ def class_table(splits: dict[str, SplitReport]) -> str:
         rows = [["boxes", "%", "images", *flags, "min", "median", "max", f"<{SMALL}"], _cells(whole, whole, flags)]
         rows += [
             _cells(report.classes[name], whole, flags) if name in report.classes else [""] * len(rows[0])
-            for name in sorted(names, key=lambda name: -count[name])
+            for name in names
         ]
         blocks.append(_aligned(rows, gap=" ", left=False))
-    titles = _aligned([["class"], ["all"], *([name] for name in sorted(names, key=lambda name: -count[name]))])
+    titles = _aligned([["class"], ["all"], *([name] for name in names)])
     width = len(titles[0])
     head = " | ".join([" " * width, *(split.ljust(len(b[0])) for split, b in zip(splits, blocks, strict=True))])
     lines = [" | ".join(parts) for parts in zip(titles, *blocks, strict=True)]
     note = f"min, median, max, <{SMALL}: the shorter side of the boxes to learn, in pixels of the network's input"
+    if more := len(known) - len(names):
+        note = f"and {more} classes with fewer boxes; {note}"
     return "\n".join([head.rstrip(), *(line.rstrip() for line in lines), note])
 
 

@@ -197,11 +197,14 @@ class AnchorHead(nn.Module):
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Keep the anchors where they reach more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace
         them by k-means, if that reaches more. Says in one line what was done."""
-        sizes = sizes[(sizes > 2).all(1)]
+        count, sizes = len(sizes), sizes[(sizes > 2).all(1)]
+        if not len(sizes):
+            return f"anchors kept: none of {count} training boxes is larger than 2 pixels, the least that can be fitted"
         current = self.anchors.flatten(0, 1).cpu().numpy()
-        reached = best_possible_recall(sizes, current, self.anchor_ratio) if len(sizes) else 1.0
+        reached = best_possible_recall(sizes, current, self.anchor_ratio)
         if reached > 0.98 or len(sizes) < len(current):
-            return f"anchors kept: they reach {reached:.1%} of {len(sizes)} training boxes"
+            few = "" if len(sizes) >= len(current) else f", too few to fit {len(current)} anchors"
+            return f"anchors kept: they reach {reached:.1%} of {len(sizes)} training boxes{few}"
         fitted = kmeans_anchors(sizes, len(current))
         better = best_possible_recall(sizes, fitted, self.anchor_ratio)
         if better <= reached:

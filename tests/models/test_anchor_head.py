@@ -132,5 +132,8 @@ def test_anchors_are_fitted_only_where_they_do_not_reach():
     sizes = np.tile(np.array([[300, 4], [4, 300], [30, 30]], dtype=np.float32), (50, 1))
     assert "fitted" in h.fit_anchors(sizes)
     assert best_possible_recall(sizes, h.anchors.flatten(0, 1).numpy(), 4.0) == 1.0
-    assert "kept" in h.fit_anchors(np.zeros((0, 2), dtype=np.float32))
-    assert "kept" in h.fit_anchors(np.full((3, 2), 9999.0, dtype=np.float32))  # too few to fit six anchors
+    none = "anchors kept: none of {} training boxes is larger than 2 pixels"
+    assert h.fit_anchors(np.zeros((0, 2), dtype=np.float32)).startswith(none.format(0))
+    assert h.fit_anchors(np.full((9, 2), 1.5, dtype=np.float32)).startswith(none.format(9))
+    few = "anchors kept: they reach 0.0% of 3 training boxes, too few to fit 6 anchors"
+    assert h.fit_anchors(np.full((3, 2), 9999.0, dtype=np.float32)) == few
