@@ -236,3 +236,5 @@ if __name__ == "__main__":
         main()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {reason(error)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the results of this evaluation were not written")

@@ -34,7 +34,7 @@ from engine import distributed
 from engine.checkpoint import init_from
 from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.ema import build_ema
-from engine.errors import reason
+from engine.errors import reason, remedies
 from engine.evaluator import Evaluator
 from engine.generators import seed_everything
 from engine.identity import data_facts, extension, judged_by
@@ -189,7 +189,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     say(f"{len(train_set)} samples to train on, {len(val_set)} to validate")
     say(steps_text(*epoch, cfg.train.epochs, distributed.world_size()))
     say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
-    trainer.fit()
+    with remedies():
+        trainer.fit()
     say(f"done: {folder}")
     return folder
 

@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def remedies() -> Iterator[None]:
+    """Around a training: torch's errors that a config can mend, with the keys that do."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        shape = str(error).rpartition("size ")[2]
+        raise ValueError(
+            f"BatchNorm needs more than one value per channel in training, and in some layer a batch has one: {shape}, "
+            "which is samples x steps, channels, height, width. Set train.batch_size so that no batch holds a single "
+            "sample (the last one holds what is left), or a larger data.size, of which more than one cell is left"
+        ) from error
+
 
 def reason(error: Exception) -> str:
     """The message of `error`; of one that crossed from a loader's process, without that process's traceback."""

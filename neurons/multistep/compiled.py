@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from . import formulas
 from .dynamics import Dynamics
+
+# Inductor imports torch's C++ builder, which warns at its import where a machine has CUDA's compiler but no GPU.
+logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
 MAX_T = 16  # time is unrolled: above, compiling takes too long for what it saves
 

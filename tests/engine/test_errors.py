@@ -1,14 +1,16 @@
 """Users see reasons, one line each, wherever in the program they arose."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine import distributed
 from engine.config import load_config
-from engine.errors import reason
+from engine.errors import reason, remedies
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,3 +45,35 @@ def test_numbers_out_of_range_are_named(override):
 def test_an_unknown_device_is_named():
     with pytest.raises(ValueError, match="'gpu'.*give auto, cpu or cuda"):
         distributed.start("gpu")
+
+
+def test_one_value_per_channel_names_the_keys_that_help():
+    norm = torch.nn.BatchNorm2d(3)
+    with remedies():
+        norm(torch.rand(2, 3, 1, 1))
+    with pytest.raises(ValueError, match=r"\[1, 3, 1, 1\].*train.batch_size.*data.size"), remedies():
+        norm(torch.rand(1, 3, 1, 1))
+    with pytest.raises(ValueError, match="^another$"), remedies():
+        raise ValueError("another")
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_ctrl_c_is_one_line(script):
+    code = f"""
+import runpy, sys
+import engine.checkpoint, engine.config
+def interrupted(*arguments): raise KeyboardInterrupt
+engine.checkpoint.load_detector = engine.config.load_config = interrupted
+sys.argv = ["{script}", "x.pt"]
+runpy.run_path("{script}", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.startswith("interrupted") and done.stderr.count("\n") == 1
+
+
+def test_a_missing_gpu_is_not_warned_of(tmp_path):
+    """Where CUDA's compiler is installed, torch's C++ builder, with which neurons are compiled, warns at its import."""
+    code = "import neurons, torch.utils.cpp_extension, logging\nlogging.getLogger('torch.utils.cpp_extension').warning('x')"
+    environment = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "No CUDA runtime" not in done.stderr and "x" in done.stderr

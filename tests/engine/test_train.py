@@ -171,7 +171,8 @@ def test_validation_is_never_augmented(tiny, scenes):
     assert {k: v for k, v in dataset_kwargs(cfg)[1].items() if k in kwargs} == kwargs | {"root": str(scenes)}
 
 
-def test_two_processes_train_one_model(tiny, tmp_path):
+def two_processes(*arguments: str) -> list[str]:
+    """What two ranks of train.py print, as torchrun would start them."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -181,14 +182,31 @@ def test_two_processes_train_one_model(tiny, tmp_path):
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        command = [sys.executable, str(ROOT / "train.py"), tiny, "train.epochs=1", "train.batch_size=2"]
+        command = [sys.executable, str(ROOT / "train.py"), *arguments]
         workers.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
     outputs = [w.communicate(timeout=180)[0].decode() for w in workers]
     assert [w.returncode for w in workers] == [0, 0], outputs
+    return outputs
+
+
+def test_two_processes_train_one_model_and_continue_it(tiny, tmp_path):
+    command = [tiny, "model.neuron=relu", "train.batch_size=2", "--resume", "auto"]
+    outputs = two_processes(*command, "train.epochs=1")
     assert "done" in outputs[0] and "epoch" not in outputs[1]
     runs = list((tmp_path / "runs").iterdir())
     assert len(runs) == 1 and load_checkpoint(runs[0] / "checkpoint_last.pt")["epoch"] == 1
     assert losses(runs[0])[0]["val/AP50"] >= 0
+    outputs = two_processes(*command, "train.epochs=2")
+    assert "after epoch 1" in outputs[0] and "resuming" not in outputs[1]
+    assert list((tmp_path / "runs").iterdir()) == runs
+    assert load_checkpoint(runs[0] / "checkpoint_last.pt")["epoch"] == 2 and len(losses(runs[0])) == 2
+
+
+def test_batches_of_one_value_per_channel(tiny, tmp_path):
+    one_cell = ["model.T=1", "data.size=[32, 32]", "train.batch_size=1", "model.neuron=relu"]
+    with pytest.raises(ValueError, match="BatchNorm needs more than one value.*train.batch_size.*data.size"):
+        train.main([tiny, *one_cell])
+    assert not list((tmp_path / "runs").iterdir())  # as any mistake, it leaves no folder
 
 
 def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys):
