@@ -48,6 +48,7 @@ from engine.run_folder import discarded_without_checkpoint, new_run_folder
 from engine.run_lock import RunLock
 from engine.trainer import Trainer
 from models import Detector, create_model
+from neurons.base import DynamicNeuron
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -188,7 +189,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     epoch = (len(loader.sampler), cfg.train.batch_size, cfg.train.accumulate)  # type: ignore[arg-type]
     say(f"{len(train_set)} samples to train on, {len(val_set)} to validate")
     say(steps_text(*epoch, cfg.train.epochs, distributed.world_size()))
-    say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
+    if any(isinstance(module, DynamicNeuron) for module in model.modules()):
+        say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
     with remedies():
         trainer.fit()
     say(f"done: {folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,14 +35,17 @@ def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source
     `cfg` is the config `source` with `overrides`. A resumed run keeps its own config, but for overrides that may change
     (`identity.MAY_CHANGE`). ValueError for others, and where there is nothing to resume.
     """
+    writes = int(os.environ.get("RANK", 0)) == 0  # the other processes' machines may not have `out`
     if resume is None:
-        check_new_run(cfg.out, cfg.name, cfg.overwrite)
+        if writes:
+            check_new_run(cfg.out, cfg.name, cfg.overwrite)
         return Start(cfg)
     given = {override.partition("=")[0] for override in overrides}
     if "overwrite" in given:
         raise ValueError("overwrite=... is for a new run: leave out either that or --resume")
     if resume == "auto":
-        check_new_run(cfg.out, cfg.name)
+        if writes:
+            check_new_run(cfg.out, cfg.name)
         folder, resumable = run_to_continue(cfg.out, cfg.name)
         if folder is None or not resumable:
             return Start(cfg, folder, say=[] if folder is None else [f"{folder}: no epoch had ended, starts over"])

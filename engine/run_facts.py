@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-MEASURED = 10  # steps, beside the first, that an expected time is taken from
+ENOUGH_STEPS, ENOUGH_SECONDS = 10, 30.0  # after either, beside the first step, an expected time is told
 
 
 def spec_text(spec: Any) -> str:
@@ -25,7 +25,8 @@ def steps_text(samples: int, batch_size: int, accumulate: int, epochs: int, proc
     of += f" x {accumulate}" if accumulate > 1 else ""
     last = samples - (batches - 1) * batch_size
     smaller = f", the last batch of {last}" if last < batch_size else ""
-    return f"{steps} steps an epoch of {of} samples{smaller}; {epochs} epochs, {epochs * steps:,} steps in all"
+    plural = "" if steps == 1 else "s"
+    return f"{steps} step{plural} an epoch, of {of} samples{smaller}; {epochs} epochs, {epochs * steps:,} steps in all"
 
 
 def duration(seconds: float) -> str:
@@ -49,16 +50,19 @@ class Expected:
     def __init__(self, first_step: int, steps: int):
         self.first_step, self.steps = first_step, steps
         self._seen: list[float] = []
+        self._told = False
 
     def step(self, step: int, seconds: float) -> str:
         """A line once enough steps are known, else nothing. The first step compiles and counts for nothing."""
-        if step > self.first_step and len(self._seen) < MEASURED:
-            self._seen.append(seconds)
-            left = self.steps - step - 1
-            if len(self._seen) == MEASURED and left:
-                each = statistics.median(self._seen)
-                return f"{each:.2g} s a step: about {duration(each * left)} for the {left:,} steps left, and validation"
-        return ""
+        if self._told or step == self.first_step:
+            return ""
+        self._seen.append(seconds)
+        left = self.steps - step - 1
+        if not left or (len(self._seen) < ENOUGH_STEPS and sum(self._seen) < ENOUGH_SECONDS):
+            return ""
+        self._told = True
+        each = statistics.median(self._seen)
+        return f"{each:.2g} s a step: about {duration(each * left)} for the {left:,} steps left, and validation"
 
     @staticmethod
     def left(seconds: list[float], epochs: int) -> str:

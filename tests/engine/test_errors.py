@@ -73,7 +73,8 @@ runpy.run_path("{script}", run_name="__main__")
 
 def test_a_missing_gpu_is_not_warned_of(tmp_path):
     """Where CUDA's compiler is installed, torch's C++ builder, with which neurons are compiled, warns at its import."""
-    code = "import neurons, torch.utils.cpp_extension, logging\nlogging.getLogger('torch.utils.cpp_extension').warning('x')"
+    code = "import neurons, torch.utils.cpp_extension, logging\n"
+    code += "logging.getLogger('torch.utils.cpp_extension').warning('x')"
     environment = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "No CUDA runtime" not in done.stderr and "x" in done.stderr
