@@ -3,15 +3,17 @@
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
+    python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
     python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no pictures
     python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
-    python evaluate.py CHECKPOINT --detections runs/demo/detections.json --protocol raw  truth: that of its run
+    python evaluate.py CHECKPOINT --detections FILE --protocol raw                      truth: that of its run
 
-Writes metrics.json (AP beside its protocol, images, expected_images, T, parameters), detections.json (COCO results in
-original pixels) and pictures/ into the checkpoint's folder, or into --out. Refuses, with a non-zero exit, when pictures
-that the labels list are missing, unless --allow-missing. With --detections FILE.json, metrics.json goes into the folder
-FILE_PROTOCOL/ beside it, or into --out.
+Each evaluation has a folder of its own beside the checkpoint, eval/SPLIT_PROTOCOL_CHECKPOINT and what else differs from
+the run (eval/test_coco_best, eval/test_coco_best_weights=model), or --out: metrics.json (AP beside its protocol, data,
+settings, commit and machine), detections.json (COCO results in original pixels), annotations.json (their truth) and
+pictures/. The same evaluation again replaces it. Refuses, with a non-zero exit, when images that the labels list are
+missing, unless --allow-missing. With --detections FILE.json the folder is FILE_SPLIT_PROTOCOL beside it.
 """
 
 from __future__ import annotations
@@ -25,22 +27,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torchvision.io import write_png
 from tqdm import tqdm
 
 from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
-from data import Problems, create_dataset, eval_loader
-from data.atomic_file import write_atomically
+from data import DetectionDataset, Problems, create_dataset, eval_loader
 from engine import distributed
 from engine.checkpoint import load_checkpoint, load_detector
-from engine.config import config_from_plain, dataset_kwargs, load_config
+from engine.config import config_changes, config_from_plain, dataset_kwargs, evaluation_options, load_config
 from engine.detections import read_detections, read_truth
 from engine.errors import reason
+from engine.evaluation_folder import check_free, evaluation_name, new_files, option
+from engine.evaluation_options import set_evaluation_options
 from engine.evaluator import Evaluator
+from engine.fingerprint import check_same_data, describe, weights_digest
 from engine.loop import evaluate_epoch, stream_of
+from engine.metrics_table import table
 from engine.pictures import draw_samples
 from engine.protocols import PROTOCOLS, get_protocol
+from engine.provenance import command_line, provenance
 from engine.voc_ap import precision_recall
 from models.binary import binary_check, to_binary
 
@@ -54,15 +61,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--protocol", help=f"{', '.join(PROTOCOLS)}; default: the config's eval.protocol, else coco")
     parser.add_argument("--split", help="default: the config's data.test_split")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
-    parser.add_argument("--allow-missing", action="store_true", help="score although listed pictures are missing")
+    parser.add_argument("--allow-missing", action="store_true", help="score although listed images are missing")
     parser.add_argument("--spikes", action="store_true", help="firing rate of every layer, into the table and metrics")
     parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )
     parser.add_argument("--plots", action="store_true", help="precision-recall curves and a confusion matrix")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
-    parser.add_argument("--out", type=Path, help="default: the checkpoint's folder")
+    parser.add_argument("--out", type=Path, help="default: eval/ beside the checkpoint, see above")
     args = parser.parse_intermixed_args(argv)
+    args.command = command_line("evaluate.py", argv)
     if args.checkpoint and "=" in args.checkpoint and not Path(args.checkpoint).exists():
         args.checkpoint, args.overrides = None, [args.checkpoint, *args.overrides]
     if args.protocol:
@@ -73,40 +81,59 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise ValueError("--truth belongs to --detections FILE; a checkpoint is scored against its dataset")
     if not args.checkpoint:
         raise ValueError("nothing to score: name a checkpoint, or --detections FILE with --truth FILE")
+    return score_checkpoint(args)
 
+
+def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
+    """Run a checkpoint's detector over a split, and score it."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("evaluate.py runs in one process: start it with python, not torchrun")
     for override in args.overrides:
         if override.startswith(("model", "optim", "train")) and not override.startswith("train.precision"):
             raise ValueError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
-    model, content = load_detector(args.checkpoint, args.weights)
-    cfg = config_from_plain(content["config"], args.overrides)
-    split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
+    checkpoint = Path(args.checkpoint)
+    model, content = load_detector(checkpoint, args.weights)
+    run, cfg = config_from_plain(content["config"]), config_from_plain(content["config"], args.overrides)
+    cfg.data.test_split = split = args.split or cfg.data.test_split
+    cfg.eval.protocol = protocol = args.protocol or cfg.eval.protocol
     get_protocol(protocol)
     device = distributed.start(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     model.to(device)
-    name, kwargs = dataset_kwargs(cfg)
-    kwargs |= {"allow_missing": args.allow_missing, "problems": Problems(strict=cfg.data.strict)}
-    dataset = create_dataset(name, split, **kwargs)
+    dataset = _dataset(cfg, split, args.allow_missing)
     if dataset.class_names != content["class_names"]:
         raise ValueError(
-            f"{args.checkpoint} was trained on the classes {content['class_names']}, {split} has {dataset.class_names}"
+            f"{checkpoint} was trained on the classes {content['class_names']}, {split} has {dataset.class_names}"
         )
     trained = content["model_kwargs"].get("in_channels", dataset.channels)
     if trained != dataset.channels:
         raise ValueError(
-            f"{args.checkpoint} was trained on {trained} channels, {split} has {dataset.channels}: "
+            f"{checkpoint} was trained on {trained} channels, {split} has {dataset.channels}: "
             "leave the representation as it was"
         )
-    if dataset.problems.items:
-        print(f"{split}: {dataset.problems.summary()}")
+    options = set_evaluation_options(model, dataset.num_steps, **evaluation_options(cfg))
 
-    out = args.out or Path(args.checkpoint).parent
-    out.mkdir(parents=True, exist_ok=True)
+    changes = config_changes(run, cfg)
+    differs = [option("weights", args.weights)] if args.weights != "ema" else []
+    differs += [flag for flag in ("binary", "allow_missing") if getattr(args, flag)]
+    differs += [
+        option(key, new) for key, (_, new) in changes.items() if key not in ("data.test_split", "eval.protocol")
+    ]
+    name = evaluation_name([split, protocol, checkpoint.stem.removeprefix("checkpoint_"), *differs])
+    out = args.out or checkpoint.parent / "eval" / name
+    request = {
+        "checkpoint": _seen_from(out, checkpoint),
+        "split": split,
+        "protocol": protocol,
+        "weights": args.weights,
+        "binary": args.binary,
+        "allow_missing": args.allow_missing,
+        "config_changes": changes,  # {key: [of the run, here]}
+    }
+    earlier = check_free(out, request)
     truth = dataset.ground_truth()
-    get_protocol(protocol).score(truth, [])  # and so does a truth that the protocol cannot judge
+    get_protocol(protocol).score(truth, [])  # a truth that the protocol cannot judge fails before the work, too
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
     parameters = sum(p.numel() for p in model.parameters())  # of the network as trained
@@ -118,116 +145,121 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     with FiringRates(model) as firing, stream_of(model, loader) as stream:
         bar = tqdm(loader, leave=False, disable=not sys.stderr.isatty())
         evaluate_epoch(model, bar, evaluator, device, cfg.train.precision, stream)
-    scores = evaluator.score(protocol)
-    evaluator.write_detections(out / "detections.json")
 
     metrics = {
-        **scores,
+        **evaluator.score(protocol),
         "split": split,
         "model": content["model_kwargs"]["name"],
         "neuron": content["model_kwargs"]["neuron"],
-        "T": model.T,
+        **options,
+        "input_size": None if cfg.eval.rectangular else list(dataset[0].x.shape[-2:]),
+        "precision": cfg.train.precision,
         "parameters": parameters,
         "weights": args.weights,
+        "weights_digest": weights_digest(content[args.weights]),
         "epochs": content["epoch"],
         "seed": content["config"]["seed"],
-        "checkpoint": str(args.checkpoint),
+        "checkpoint": str(checkpoint),
         **({"clips": len({image["clip"] for image in truth["images"]})} if "clip" in truth["images"][0] else {}),
+        "data": {"name": cfg.data.name, "root": str(cfg.data.root), **describe(truth, split)},
     }
     if args.binary:
         metrics["binary"] = binary
     if args.spikes:
         metrics["firing_rates"] = firing.rates()
-    write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    (out / "pictures").mkdir(exist_ok=True)
-    for i, picture in enumerate(draw_samples(model, dataset, device, args.pictures)):
-        write_png(picture, str(out / "pictures" / f"{split.replace('/', '_')}_{i}.png"))
-    if args.plots:
-        plot(evaluator, metrics, f"{Path(args.checkpoint).resolve().parent.name} ({Path(args.checkpoint).name})", out)
-    print(table(metrics, out))
+    metrics |= {"request": request, "provenance": provenance(args.command, device)}
+    with new_files(out) as folder:
+        evaluator.write_detections(folder / "detections.json")
+        _write_json(folder / "annotations.json", {"info": metrics["data"], **truth})
+        (folder / "pictures").mkdir()
+        for image_id, picture in draw_samples(evaluator, dataset, args.pictures).items():
+            write_png(picture, str(folder / "pictures" / f"image_{image_id}.png"))
+        if args.plots:
+            where = f"{checkpoint.resolve().parent.name} ({checkpoint.name})"
+            plot(evaluator, metrics, ", ".join([where, *differs]), folder)
+        _write_json(folder / "metrics.json", metrics)
+    _report(metrics, earlier, out)
     return metrics
 
 
 def score_file(args: argparse.Namespace) -> dict[str, Any]:
     """Score the detections in a file, without a model."""
-    for option in ("allow_missing", "spikes", "binary"):
-        if getattr(args, option):
-            raise ValueError(f"--{option.replace('_', '-')} is about running a model: leave it out with --detections")
+    for flag in ("allow_missing", "spikes", "binary"):
+        if getattr(args, flag):
+            raise ValueError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
     if args.truth:
         if args.checkpoint or args.overrides or args.split:
             raise ValueError("--truth is all the truth there is: leave out the config, its overrides and --split")
         truth, split, protocol = read_truth(args.truth), str(args.truth), args.protocol or "coco"
-        expected = len(truth["images"])
+        expected, name = len(truth["images"]), args.truth.stem
     elif args.checkpoint:
         if Path(args.checkpoint).suffix == ".pt":
             cfg = config_from_plain(load_checkpoint(args.checkpoint)["config"], args.overrides)
         else:
             cfg = load_config(args.checkpoint, args.overrides)
         split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
-        name, kwargs = dataset_kwargs(cfg)
         # An absent recording would shift the image ids of all that follow.
-        kwargs |= {"allow_missing": False, "problems": Problems(strict=cfg.data.strict)}
-        dataset = create_dataset(name, split, **kwargs)
-        if dataset.problems.items:
-            print(f"{split}: {dataset.problems.summary()}")
-        truth, expected = dataset.ground_truth(), dataset.expected_images
+        dataset = _dataset(cfg, split, allow_missing=False)
+        truth, expected, name = dataset.ground_truth(), dataset.expected_images, split
     else:
         raise ValueError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
     get_protocol(protocol)
+    found = read_detections(args.detections, truth)
+    data = describe(truth, split)
+    data["checked"] = check_same_data(args.detections, data)
+
+    out = args.out or args.detections.with_name(evaluation_name([args.detections.stem, name, protocol]))
+    request = {
+        "detections": _seen_from(out, args.detections),
+        "truth": data["fingerprint"],
+        "protocol": protocol,
+    }
+    earlier = check_free(out, request)
     evaluator = Evaluator(truth, expected)
-    evaluator.add_results(read_detections(args.detections, truth))
-    metrics = {**evaluator.score(protocol), "split": split, "detections": str(args.detections)}
-    out = args.out or args.detections.with_name(f"{args.detections.stem}_{protocol}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    if args.plots:
-        plot(evaluator, metrics, args.detections.name, out)
-    print(table(metrics, out))
+    evaluator.add_results(found)
+    metrics = {**evaluator.score(protocol), "split": split, "detections": str(args.detections), "data": data}
+    metrics |= {"request": request, "provenance": provenance(args.command)}
+    with new_files(out) as folder:
+        if args.plots:
+            plot(evaluator, metrics, args.detections.name, folder)
+        _write_json(folder / "metrics.json", metrics)
+    _report(metrics, earlier, out)
     return metrics
 
 
-def plot(evaluator: Evaluator, metrics: dict[str, Any], run: str, out: Path) -> None:
+def plot(evaluator: Evaluator, metrics: dict[str, Any], source: str, out: Path) -> None:
     """Curves and confusion of what the protocol counts."""
     truth, found = get_protocol(metrics["protocol"]).counted(*evaluator.truth_and_detections())
-    title = f"{run}, split {metrics['split']}, protocol {metrics['protocol']}"
-    curves = precision_recall(truth, found)
-    plot_precision_recall(curves, out / "precision_recall.png", title, metrics["per_class_AP50"])
+    title = f"split {metrics['split']}, protocol {metrics['protocol']}: {source}"
+    plot_precision_recall(
+        precision_recall(truth, found), out / "precision_recall.png", title, metrics["per_class_AP50"]
+    )
     plot_confusion(truth, found, out / "confusion.png", title)
 
 
-def table(metrics: dict[str, Any], out: Path) -> str:
-    """What a person reads: the numbers, what they mean, where the rest is."""
+def _dataset(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDataset:
+    name, kwargs = dataset_kwargs(cfg)
+    kwargs |= {"allow_missing": allow_missing, "problems": Problems(strict=cfg.data.strict)}
+    dataset = create_dataset(name, split, **kwargs)
+    if dataset.problems.items:
+        print(f"{split}: {dataset.problems.summary()}")
+    return dataset
 
-    def number(key: str) -> str:
-        return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
 
-    of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
-    if "model" in metrics:
-        source = [
-            ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
-            ("parameters", f"{metrics['parameters']:,}"),
-        ]
-    else:
-        source = [("detections", metrics["detections"])]
-    rows = [
-        *source,
-        (
-            "split",
-            f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
-            f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
-        ),
-        ("protocol", metrics["protocol"]),
-        ("rule", metrics["rule"]),
-        ("AP50", number("AP50")),
-        ("AP75", number("AP75")),
-        ("AP", number("AP")),
-        *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
-        *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
-        *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
-        ("written to", str(out)),
-    ]
-    width = max(len(key) for key, _ in rows)
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in rows)
+def _seen_from(folder: Path, file: Path) -> str:
+    """The same for as long as both are moved together."""
+    return os.path.relpath(file.resolve(), folder.resolve())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1 if path.name == "metrics.json" else None) + "\n")
+
+
+def _report(metrics: dict[str, Any], earlier: dict[str, Any] | None, out: Path) -> None:
+    if earlier and "provenance" in earlier:
+        epochs = f" of epoch {earlier['epochs']}" if "epochs" in earlier else ""
+        print(f"{out}: replaced the same evaluation{epochs}, of {earlier['provenance']['date']}")
+    print(table(metrics, out))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,10 @@ from data import DetectionDataset, Problems, create_dataset, eval_loader, overvi
 from data.atomic_file import write_atomically
 from engine import distributed
 from engine.checkpoint import init_from
-from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
+from engine.config import config_to_plain, dataset_kwargs, evaluation_options, load_config, model_kwargs
 from engine.ema import build_ema
 from engine.errors import reason, remedies
+from engine.evaluation_options import set_evaluation_options
 from engine.evaluator import Evaluator
 from engine.generators import seed_everything
 from engine.identity import data_facts, extension, judged_by
@@ -132,6 +133,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
 
     steps = -(-len(loader) // cfg.train.accumulate)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
+    set_evaluation_options(cast(Detector, ema.module), val_set.num_steps, **evaluation_options(cfg))
     optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
     schedule = partial(_schedule, cfg, steps)
     folder = start.folder
@@ -152,7 +154,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         val_loader=val_loader,
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
-        draw=lambda m: draw_samples(m, val_set, device, count=4, draw=overlay),
+        draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, overlay).values()),
         folder=folder,
         device=device,
         epochs=cfg.train.epochs,

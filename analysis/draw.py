@@ -148,8 +148,9 @@ def overlay(
     Arguments as of `side_by_side`; about half as large.
     """
     image = event_picture(x) if x.dim() == 4 else x.detach().cpu()
-    zoom = zoom_of(*image.shape[1:], shorter_side=240)
-    size = zoom * image.shape[2], zoom * image.shape[1]
+    height, width = image.shape[1:]
+    zoom = zoom_of(height, width, shorter_side=240)
+    size = zoom * width, zoom * height
     canvas = _to_pil(image).resize(size, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     for x1, y1, x2, y2 in (zoom * truth["boxes"].detach().cpu()).tolist():

@@ -80,7 +80,7 @@ def plot_confusion(
     axes.set_yticks(ticks, [*shown, "background"])
     _verbatim([*axes.get_xticklabels(), *axes.get_yticklabels()])
     for k, colour in enumerate(class_colours(len(names))):  # a bar of its class's colour at each row and column
-        style = {"color": np.array(colour) / 255, "linewidth": 5, "clip_on": False, "zorder": 3}
+        style: dict[str, Any] = {"color": np.array(colour) / 255, "linewidth": 5, "clip_on": False, "zorder": 3}
         axes.plot([k - 0.45, k + 0.45], [0, 0], transform=axes.get_xaxis_transform(), **style)
         axes.plot([0, 0], [k - 0.45, k + 0.45], transform=axes.get_yaxis_transform(), **style)
     axes.set(xlabel="detected as", ylabel="truth", xlim=(-0.5, len(counts) - 0.5), ylim=(len(counts) - 0.5, -0.5))

@@ -23,6 +23,12 @@ class Placement:
         scale = boxes.new_tensor([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
         return (boxes - offset) / scale
 
+    def to_sample(self, boxes: Tensor) -> Tensor:
+        """Boxes [N, 4] xyxy in pixels of the original picture -> pixels of `x`."""
+        offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
+        scale = boxes.new_tensor([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
+        return boxes * scale + offset
+
 
 @dataclass
 class Sample:

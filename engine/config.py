@@ -91,6 +91,10 @@ class EvalConfig:
     protocol: str
     batch_size: int
     rectangular: bool
+    T: int | None
+    score_threshold: float | None
+    nms_iou: float | None
+    max_detections: int | None
 
 
 @dataclass
@@ -179,6 +183,13 @@ def _checked(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]]:
+    """{dotted key: [value before, value after]} where they differ; None stands for a key that is not there."""
+    old, new = (_flat(config_to_plain(cfg)) for cfg in (before, after))
+    keys = [*old, *(key for key in new if key not in old)]
+    return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
+
+
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
     """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without.
 
@@ -218,6 +229,11 @@ def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[st
     return {**fixed, **args}
 
 
+def evaluation_options(cfg: DictConfig) -> dict[str, Any]:
+    """Arguments of `set_evaluation_options`: how the evaluated detector differs from the trained one."""
+    return {key: cfg.eval[key] for key in ("T", "score_threshold", "nms_iou", "max_detections")}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         # OmegaConf reads with a safe YAML loader
@@ -248,6 +264,14 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
             if not isinstance(value, dict):
                 raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
             _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
+
+
+def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{dotted key: value}, lists whole."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _all_keys(schema: type, prefix: str = "") -> list[str]:

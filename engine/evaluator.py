@@ -96,6 +96,16 @@ class Evaluator:
         categories = torch.tensor(self.category_ids, dtype=torch.float64)[labels]
         return torch.cat([boxes[:, :2], sizes, scores[:, None], categories[:, None]], 1).numpy()
 
+    def found(self, image_id: int) -> dict[str, Tensor] | None:
+        """Of one picture boxes [N, 4] xyxy in original pixels, scores [N], labels [N]; None if it was not seen."""
+        if image_id not in self._found:
+            return None
+        rows = torch.from_numpy(self._found[image_id])
+        index = {category: label for label, category in enumerate(self.category_ids)}
+        labels = torch.tensor([index[int(category)] for category in rows[:, 5]], dtype=torch.int64)
+        boxes = torch.cat([rows[:, :2], rows[:, :2] + rows[:, 2:4]], 1)
+        return {"boxes": boxes, "scores": rows[:, 4], "labels": labels}
+
     def state(self) -> list[tuple[int, np.ndarray]]:
         """What this rank saw, to be gathered (it pickles): (image id, [N, 6] x, y, w, h, score, category id)."""
         return list(self._found.items())

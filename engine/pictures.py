@@ -1,4 +1,4 @@
-"""A model's detections beside the truth, on fixed samples of a dataset."""
+"""The detections that were scored beside the truth, on fixed samples of a dataset."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ from torch import Tensor
 
 from analysis.draw import side_by_side
 from data import DetectionDataset
-from models import Detector
+
+from .evaluator import Evaluator
 
 
-@torch.inference_mode()
 def draw_samples(
-    model: Detector,
-    dataset: DetectionDataset,
-    device: torch.device,
-    count: int,
-    draw: Callable[..., Tensor] = side_by_side,
-) -> list[Tensor]:
-    """`count` samples spread evenly over the dataset, the same ones each time: uint8 [3, H, W], drawn by `draw`, one of
-    `analysis.draw.side_by_side` and `overlay`.
+    evaluator: Evaluator, dataset: DetectionDataset, count: int, draw: Callable[..., Tensor] = side_by_side
+) -> dict[int, Tensor]:
+    """{image id: uint8 [3, H, W]} of `count` samples spread evenly over the dataset, the same ones each time, drawn by
+    `draw`, one of `analysis.draw.side_by_side` and `overlay`.
 
-    Of samples that come in sequence the labelled ones are shown; the model sees each from rest.
+    What is drawn is what `evaluator` holds, so of a sequential detector what it found with its membranes carried on.
+    Of samples that come in sequence the labelled ones are shown.
     """
-    pictures = []
-    model.eval()
+    pictures = {}
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
         while not sample.labelled:  # every recording ends at a label
             sample = dataset[index := index + 1]
-        x = sample.x.to(device).float() * dataset.scale
-        output = model(x.unsqueeze(0 if x.dim() == 3 else 1))[0]
-        truth = {"boxes": sample.boxes, "labels": sample.labels}
+        if (found := evaluator.found(sample.image_id)) is None:
+            continue
+        prediction = {**found, "boxes": sample.placement.to_sample(found["boxes"])}
         shown = dataset.view(sample.x)
         if shown.dim() == 4 and shown.shape[1] == 3:  # pictures over time: the last one
             shown = shown[-1]
-        pictures.append(draw(shown, truth, {k: v.cpu() for k, v in output.items()}, dataset.class_names))
+        truth = {"boxes": sample.boxes, "labels": sample.labels}
+        pictures[sample.image_id] = draw(shown, truth, prediction, dataset.class_names)
     return pictures

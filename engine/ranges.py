@@ -80,6 +80,10 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.eval_every": COUNT,
     "train.log_every": COUNT,
     "eval.batch_size": COUNT,
+    "eval.T": Range(1, 2**31 - 1, null="the detector's own"),
+    "eval.score_threshold": Range(0, 1, null="the head's own"),
+    "eval.nms_iou": Range(0, 1, null="the head's own"),
+    "eval.max_detections": Range(1, 2**31 - 1, null="the head's own"),
 }
 
 

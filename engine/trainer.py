@@ -37,7 +37,7 @@ class Trainer:
 
     model, ema: on `device`; evaluation sees the averaged weights.
     new_evaluator: makes an empty `Evaluator` of the validation split.
-    draw: (averaged model) -> the validation pictures, uint8 [3, H, W] each.
+    draw: (evaluator of the whole validation split) -> its pictures, uint8 [3, H, W] each.
     identity: plain values kept in each checkpoint: config, and what a resume compares (`identity.COMPARED`).
     """
 
@@ -49,7 +49,7 @@ class Trainer:
     val_loader: DataLoader
     new_evaluator: Callable[[], Evaluator]
     protocol: str
-    draw: Callable[[Any], list[torch.Tensor]]
+    draw: Callable[[Evaluator], list[torch.Tensor]]
     folder: Path
     device: torch.device
     epochs: int
@@ -155,7 +155,7 @@ class Trainer:
         scores = evaluator.score(self.protocol)
         if distributed.is_main():
             log.firing_rates(firing.rates(), step)
-            log.attempt("drawing validation images", lambda: log.pictures(self.draw(evaluated), step))
+            log.attempt("drawing validation images", lambda: log.pictures(self.draw(evaluator), step))
         return {"val/protocol": self.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }

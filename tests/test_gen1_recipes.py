@@ -41,10 +41,11 @@ def test_from_raw_files_to_an_ap(recipe, gen1, tmp_path):
     where = [f"data.root={gen1}", f"out={tmp_path}", "data.workers=0", "device=cpu", "threads=1", "eval.batch_size=2"]
     run = train.main([str(recipe), *where, *shrunk])
     metrics = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "1"])
-    assert metrics == json.loads((run / "metrics.json").read_text())
+    folder = run / "eval" / f"{metrics['split']}_{metrics['protocol']}_last"
+    assert metrics == json.loads((folder / "metrics.json").read_text())
     assert metrics["images"] == metrics["expected_images"] > 0 and metrics["clips"] > 0
     assert metrics["rule"] == get_protocol(metrics["protocol"]).rule
     assert 0 <= metrics["AP"] <= 1 and metrics["T"] > 1
-    assert (run / "pictures" / f"{metrics['split']}_0.png").stat().st_size > 1000
+    assert (folder / "pictures" / "image_1.png").stat().st_size > 1000
     other = evaluate.main([str(run / "checkpoint_last.pt"), "--protocol", "prophesee", "--pictures", "0"])
     assert other["protocol"] == "prophesee" and 0 < other["evaluated_images"] <= other["images"]

@@ -13,7 +13,6 @@ from data.image_augment import GRAY, ImageAugment, letterbox_placement, letterbo
 from engine.config import dataset_kwargs, load_config
 from engine.evaluator import Evaluator
 from engine.pictures import draw_samples
-from models import create_model
 
 SIZES = [(40, 30), (30, 40), (200, 50), (40, 30), (100, 100), (30, 40), (60, 45)]  # width, height
 
@@ -119,9 +118,11 @@ def test_scores_depend_neither_on_the_batch_size_nor_on_the_ranks(dataset):
 
 
 def test_samples_are_drawn_in_their_own_shapes(dataset):
-    model = create_model("ems_resnet10_ee", num_classes=2, in_channels=3, T=1, width=0.125)
-    pictures = draw_samples(model, dataset, torch.device("cpu"), count=7)
-    assert len({picture.shape for picture in pictures}) == 4
+    evaluator = Evaluator(dataset.ground_truth())
+    for batch in eval_loader(dataset, 2):
+        evaluator.add(found(batch.to("cpu")[0]), batch)
+    pictures = draw_samples(evaluator, dataset, count=7)
+    assert len(pictures) == 7 and len({picture.shape for picture in pictures.values()}) == 4
 
 
 def test_the_check_counts_the_same(root):

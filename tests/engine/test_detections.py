@@ -60,7 +60,7 @@ def test_a_file_is_scored_and_names_its_rule(write, tmp_path, capsys):
     metrics = evaluate.main(["--detections", detections, "--truth", truth, "--plots"])
     assert metrics["AP"] == pytest.approx(0.5) and metrics["per_class"] == {"car": pytest.approx(1), "tram": 0}
     assert metrics["protocol"] == "coco" and metrics["images"] == metrics["expected_images"] == 2
-    folder = tmp_path / "found_coco"
+    folder = tmp_path / "found_truth_coco"
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     assert (folder / "precision_recall.png").exists() and (folder / "confusion.png").exists()
     printed = capsys.readouterr().out
@@ -74,7 +74,7 @@ def test_protocol_and_folder_are_chosen_on_the_command_line(write, tmp_path):
     )
     assert metrics["AP50"] == pytest.approx(0.5) and metrics["rule"].startswith("PASCAL VOC 2007")
     assert [p.name for p in (tmp_path / "there").iterdir()] == ["metrics.json"]
-    assert not (tmp_path / "found_voc07").exists()
+    assert not list(tmp_path.glob("found_*"))
 
 
 def test_a_config_gives_the_truth_and_the_protocol(tiny, scenes, write):

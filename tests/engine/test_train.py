@@ -234,21 +234,25 @@ def test_pictures_of_a_split_in_a_folder_below(tiny, scenes, tmp_path):
     splits = [f"data.{name}_split=year/{name}" for name in ("train", "val", "test")]
     run = train.main([tiny, f"data.root={tmp_path / 'data'}", *splits, "train.epochs=1"])
     evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "1"])
-    assert [path.name for path in (run / "pictures").iterdir()] == ["year_test_0.png"]
+    assert [path.name for path in (run / "eval").glob("year-test_coco_last*/pictures/*")] == ["image_1.png"]
 
 
 def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
-    checkpoint, detections = str(run / "checkpoint_last.pt"), str(run / "detections.json")
+    folder = run / "eval" / "test_coco_last"
+    checkpoint, detections = str(run / "checkpoint_last.pt"), str(folder / "detections.json")
     with pytest.raises(ValueError, match="prophesee_1mpx"):
         evaluate.main([checkpoint, "--protocol", "prophesee_1mpx"])
-    assert not (run / "detections.json").exists()  # refused before the work
+    assert not (run / "eval").exists()  # refused before the work
     metrics = evaluate.main([checkpoint, "--pictures", "0"])
     for source in (checkpoint, str(run / "config.yaml")):
         again = evaluate.main([source, "--detections", detections])
-        assert all(again[key] == metrics[key] for key in again if key != "detections")
+        assert again["data"].pop("checked") == f"the same as in {folder / 'metrics.json'}"
+        differs = {key for key in again if again[key] != metrics.get(key)}
+        assert differs == {"data", "detections", "request", "provenance"}
+        assert again["data"] == {key: metrics["data"][key] for key in again["data"]}
     assert evaluate.main([checkpoint, "--detections", detections, "--protocol", "toolbox"])["rule"] != metrics["rule"]
-    assert {p.name for p in run.glob("detections_*")} == {"detections_coco", "detections_toolbox"}
-    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert {p.name for p in folder.glob("detections_*")} == {"detections_test_coco", "detections_test_toolbox"}
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
 
 
 def test_evaluate_on_binary_spikes(tiny, run, capsys):
@@ -281,8 +285,9 @@ def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
     assert refused.returncode != 0 and "scene_0001_td.dat" in refused.stderr and "allow" in refused.stderr
     allowed = subprocess.run([*command, "--allow-missing"], cwd=ROOT, capture_output=True, text=True)
     assert allowed.returncode == 0, allowed.stderr
-    written = json.loads((run / "metrics.json").read_text())
-    assert 0 < written["images"] < written["expected_images"]
+    (folder,) = (run / "eval").glob("*allow_missing*")
+    written = json.loads((folder / "metrics.json").read_text())
+    assert 0 < written["images"] < written["expected_images"] and written["request"]["allow_missing"]
 
 
 def test_pictures_without_boxes_train(tiny, scenes, tmp_path):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from slow_forms import FORMS, events_of
-from torch import nn
 
 from analysis.draw import event_picture
 from data import create_dataset, eval_loader
 from data.events import Events, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
 from data.representations import build_representation, list_representations
+from engine.evaluator import Evaluator
 from engine.pictures import draw_samples
 
 T, HEIGHT, WIDTH, T0, T1 = 3, 6, 8, 1000, 1600
@@ -130,15 +130,9 @@ class TestEveryRepresentation:
         wanted = torch.from_numpy(form(read, 150_000, 250_000, 64, 96))
         if not form.picture:
             assert torch.equal(sample.x, wanted)
-        assert len(draw_samples(Nothing(), data, torch.device("cpu"), 2)) == 2
-
-
-class Nothing(nn.Module):
-    """A detector that finds nothing and takes what it is given."""
-
-    def forward(self, x):
-        assert x.dim() in (5, 6)
-        return [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}]
+        evaluator = Evaluator(data.ground_truth())
+        evaluator.add_results([])
+        assert len(draw_samples(evaluator, data, 2)) == 2
 
 
 @pytest.fixture(scope="module")

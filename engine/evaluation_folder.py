@@ -1,0 +1,102 @@
+"""The folder of one evaluation: its name says what was evaluated, and its files are always those of one evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data.atomic_file import write_atomically
+
+METRICS = "metrics.json"
+FILES = ("detections.json", "annotations.json", "precision_recall.png", "confusion.png")
+PICTURES = "pictures"  # a folder of image_<id>.png
+
+
+def evaluation_name(parts: Sequence[str]) -> str:
+    """["test", "coco", "best", "data.size=[64, 96]"] -> "test_coco_best_data.size=64-96-<digest>".
+
+    What a file's name had better not hold becomes "-", and a digest tells apart what that, or the length, leaves alike.
+    """
+    exact = "_".join(parts)
+    name = re.sub(r"[^\w.=+-]+", "-", exact, flags=re.ASCII).strip("-.")[:100]
+    return name if name == exact else f"{name}-{hashlib.sha256(exact.encode(errors='replace')).hexdigest()[:8]}"
+
+
+def option(key: str, value: Any) -> str:
+    """`key=value`, the value as JSON unless it is a text."""
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def check_free(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The metrics that an evaluation of the same `request` left in `folder`, which a new one replaces; None without.
+
+    ValueError where files of another evaluation, or of anything else, would be overwritten.
+    """
+    remedy = "Name another folder with --out"
+    if (folder / METRICS).exists():
+        earlier = _read(folder / METRICS)
+        if "request" not in earlier:
+            raise ValueError(
+                f"{folder / METRICS}: does not say what was evaluated. Remove it, or name another folder with --out"
+            )
+        if earlier["request"] != json.loads(json.dumps(request)):
+            other = {k: v for k, v in earlier["request"].items() if v != request.get(k)}
+            raise ValueError(f"{folder}: holds another evaluation ({json.dumps(other)[:300]}). {remedy}")
+        return earlier
+    if written := _written(folder):
+        raise ValueError(
+            f"{written[0]}: would be overwritten, and no {METRICS} says that an evaluation wrote it. {remedy}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file. {remedy}")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"{existing}: is not writable. {remedy}")
+    return None
+
+
+@contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """A folder to write `FILES` and metrics.json into, which then replace those of an earlier evaluation in `folder`.
+
+    While files are exchanged metrics.json holds no scores but `incomplete`, so that after a crash no number stands
+    beside files of other weights. Call `check_free` before. ValueError where the disk does not take them.
+    """
+    partial = folder / ".partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        request = json.loads((partial / METRICS).read_text())["request"]
+        stub = {"incomplete": "evaluate.py was stopped while it wrote: run it again", "request": request}
+        write_atomically(folder / METRICS, json.dumps(stub) + "\n")
+        for old in _written(folder):
+            old.unlink()
+        for new in _written(partial):
+            (folder / new.relative_to(partial)).parent.mkdir(exist_ok=True)
+            os.replace(new, folder / new.relative_to(partial))
+        os.replace(partial / METRICS, folder / METRICS)
+    except OSError as error:
+        raise ValueError(f"{folder}: the result cannot be written: {error}. Name another folder with --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _written(folder: Path) -> list[Path]:
+    """What evaluations wrote into `folder`, but for metrics.json."""
+    return [*(folder / name for name in FILES if (folder / name).exists()), *folder.glob(f"{PICTURES}/image_*.png")]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,44 @@
+"""What may differ between the detector as trained and as evaluated: T of images, and how detections are selected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models import Detector
+
+
+def set_evaluation_options(
+    model: Detector,
+    num_steps: int | None,
+    T: int | None = None,
+    score_threshold: float | None = None,
+    nms_iou: float | None = None,
+    max_detections: int | None = None,
+) -> dict[str, Any]:
+    """Change `model` where a value is given; returns T, score_threshold, nms_iou and max_detections as they then hold.
+
+    num_steps: T of the dataset's event frames, None for images: these alone can be shown for another number of steps.
+    ValueError for T of events, and for selection by a head without the dict `selection`.
+    """
+    if T is not None and num_steps is not None:
+        raise ValueError(
+            f"eval.T = {T}: only images can be shown for another number of steps. Events come in the {num_steps} "
+            "frames of their representation, each of a part of the window: leave it out, or train with another model.T"
+        )
+    if T is not None:
+        model.T = T
+    if num_steps not in (None, model.T):
+        raise ValueError(
+            f"the events come in {num_steps} steps, the model has T = {model.T}. Leave data.args.num_steps as it was"
+        )
+    given = {"score_threshold": score_threshold, "iou_threshold": nms_iou, "max_detections": max_detections}
+    given = {key: value for key, value in given.items() if value is not None}
+    selection: dict[str, Any] = getattr(model.head, "selection", {})
+    if unknown := given.keys() - selection.keys():
+        raise ValueError(
+            f"{type(model.head).__name__} has no {', '.join(sorted(unknown))} in its dict `selection`: leave out "
+            "eval.score_threshold, eval.nms_iou and eval.max_detections"
+        )
+    selection.update(given)
+    names = {"score_threshold": "score_threshold", "iou_threshold": "nms_iou", "max_detections": "max_detections"}
+    return {"T": model.T, **{name: selection.get(key) for key, name in names.items()}}

@@ -1,0 +1,45 @@
+"""A metrics.json as a table for the console."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from analysis.draw import legible
+
+
+def table(metrics: dict[str, Any], out: Path) -> str:
+    """The numbers, what they mean, and where the rest is."""
+
+    def number(key: str) -> str:
+        return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
+
+    changes = metrics["request"].get("config_changes", {})
+    of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
+    if "model" in metrics:
+        source = [
+            ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T={metrics['T']}"),
+            ("parameters", f"{metrics['parameters']:,}"),
+        ]
+    else:
+        source = [("detections", metrics["detections"]), ("data", metrics["data"]["checked"])]
+    rows = [
+        *source,
+        (
+            "split",
+            f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
+            f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
+        ),
+        *((f"changed: {key}", f"{old} -> {new}") for key, (old, new) in changes.items()),
+        ("protocol", metrics["protocol"]),
+        ("rule", metrics["rule"]),
+        ("AP50", number("AP50")),
+        ("AP75", number("AP75")),
+        ("AP", number("AP")),
+        *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
+        *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
+        *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
+        ("written to", str(out)),
+    ]
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(legible(f"{key:<{width}}  {value}", longest=1000) for key, value in rows)
