@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.atomic_file import write_atomically
+from data.atomic_file import remove_partial_files, write_atomically
 
 METRICS = "metrics.json"
 FILES = ("detections.json", "annotations.json", "precision_recall.png", "confusion.png")
@@ -83,6 +83,7 @@ def new_files(folder: Path) -> Iterator[Path]:
             (folder / new.relative_to(partial)).parent.mkdir(exist_ok=True)
             os.replace(new, folder / new.relative_to(partial))
         os.replace(partial / METRICS, folder / METRICS)
+        remove_partial_files(folder)
     except OSError as error:
         raise ValueError(f"{folder}: the result cannot be written: {error}. Name another folder with --out") from error
     finally:
