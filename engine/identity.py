@@ -23,10 +23,14 @@ MAY_CHANGE = {
     "data.cache_dir": "",
     "data.strict": "",
     "data.allow_missing": "",
-    "data.val_split": "",  # these four: the best score starts anew, see `judged_by`
+    "data.val_split": "",  # this and eval.*: the best score starts anew, see `judged_by`
     "eval.protocol": "",
     "eval.batch_size": "",
     "eval.rectangular": "",
+    "eval.T": "",
+    "eval.score_threshold": "",
+    "eval.nms_iou": "",
+    "eval.max_detections": "",
     "data.test_split": "",
     "train.epochs": "",  # what it does to the rate is said by `extension`
     "train.batch_size": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
@@ -50,9 +54,8 @@ def data_facts(dataset: DetectionDataset) -> dict[str, Any]:
 def judged_by(config: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, Any]:
     """What a best score depends on besides the weights: scores are compared only where all of it agrees."""
     return {
-        "protocol": config["eval"]["protocol"],
         "split": config["data"]["val_split"],
-        "rectangular": config["eval"]["rectangular"],
+        **{key: value for key, value in config["eval"].items() if key != "batch_size"},
         **validation,
     }
 
