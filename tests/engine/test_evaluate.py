@@ -284,5 +284,5 @@ def test_an_interrupt_is_one_line(monkeypatch):
 
     monkeypatch.setattr("engine.checkpoint.load_detector", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
-    with pytest.raises(SystemExit, match="^interrupted$"):
+    with pytest.raises(SystemExit, match="^interrupted: the results of this evaluation were not written$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")
