@@ -8,6 +8,7 @@ import runpy
 import shlex
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,8 @@ def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch)
         if not file.exists():
             file = tmp_path / file.name
             file.write_text(configs_shown()[rest[0]])
-        overrides = [word for word in rest[1:] if not word.startswith("--")]
+        values = {after for option, after in pairwise(rest) if option.startswith("--") and "=" not in after}
+        overrides = [word for word in rest[1:] if not word.startswith("--") and word not in values]
         load_config(file, overrides)  # a word that is no key=value is an error
     if program[-1] == "tools.make_scenes" and rest[0] != "FOLDER":
         made = {}
@@ -132,7 +134,7 @@ def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch)
 def test_no_line_of_a_command_is_cut_off():
     for page in PAGES:
         for block in blocks(page, ""):
-            for before, line in zip(block.splitlines(), block.splitlines()[1:], strict=False):
+            for before, line in pairwise(block.splitlines()):
                 assert not line.startswith("    --") or before.endswith("\\"), f"{page.name}: {line}"
 
 

@@ -37,7 +37,13 @@ def test_the_published_recipe_weighs_objectness_as_the_published_code_does():
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_from_raw_files_to_an_ap(recipe, gen1, tmp_path):
-    shrunk = ["model.args={width: 0.125}", "train.epochs=1", "train.batch_size=2", "train.accumulate=1"]
+    shrunk = [
+        "model.args={width: 0.125}",
+        "train.epochs=1",
+        "train.batch_size=2",
+        "train.accumulate=1",
+        "optim.warmup_epochs=0.5",
+    ]
     where = [f"data.root={gen1}", f"out={tmp_path}", "data.workers=0", "device=cpu", "threads=1", "eval.batch_size=2"]
     run = train.main([str(recipe), *where, *shrunk])
     metrics = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "1"])
