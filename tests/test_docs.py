@@ -6,6 +6,7 @@ import io
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import warnings
 from itertools import pairwise
@@ -16,7 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from data.events import write_dat
+from data import create_dataset
+from data.events import write_boxes, write_dat
+from data.events.boxes import BOX_DTYPE
 from data.synthetic import Settings, generate_scenes
 from engine.checkpoint import save_checkpoint
 from engine.config import config_to_plain, load_config, model_kwargs
@@ -166,7 +169,7 @@ def place(tmp_path_factory):
             objects = "".join(f"<object><name>{kind}</name><bndbox>{corners}</bndbox></object>" for kind in kinds)
             size = "<size><width>640</width><height>480</height><depth>3</depth></size>"
             (voc / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-    Image.fromarray(rng.integers(0, 255, (300, 400, 3), np.uint8)).save(folder / "photo.jpg")
+    shutil.copy(voc / "JPEGImages" / "train_0.jpg", folder / "photo.jpg")
     t = np.sort(rng.integers(0, 1_500_000, 30_000))
     columns = (rng.integers(0, n, len(t)) for n in (304, 240, 2))
     write_dat(folder / "recording_td.dat", t, *columns, 304, 240)
@@ -195,3 +198,24 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, place, monkeypatch):
     for code in blocks(page, "python"):
         if "from ." not in code:
             exec(compile(code, page.name, "exec"), names)
+
+
+def test_the_page_on_python_feeds_a_detector_as_training_did(place, tmp_path, monkeypatch):
+    """The input that its code makes of an image and of a window of events is the data sets' own."""
+    monkeypatch.chdir(place)
+    load, image, events = blocks(ROOT / "docs" / "python.md", "python")
+    names = {}
+    for code in (load, image):
+        exec(code, names)
+    voc = create_dataset("voc", "train", root="BCCD_Dataset/BCCD", size=names["settings"]["size"])
+    (index,) = (k for k, record in enumerate(voc.records) if Path(record.path).stem == "train_0")
+    assert torch.equal(names["x"][0], voc[index].x.float() / 255)
+
+    exec(events, names)
+    (tmp_path / "test").mkdir()
+    e = names["events"]
+    write_dat(tmp_path / "test" / "a_td.dat", e.t, e.x, e.y, e.p, 304, 240)
+    write_boxes(tmp_path / "test" / "a_bbox.npy", np.array([(names["end"], 10, 12, 40, 30, 0, 1, 1.0)], BOX_DTYPE))
+    args = {key: value for key, value in names["settings"]["args"].items() if key != "scenes"}
+    gen1 = create_dataset("gen1", "test", root=tmp_path, size=names["settings"]["size"], **args)
+    assert torch.equal(names["x"][:, 0], gen1[0].x.float())
