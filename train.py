@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -67,14 +68,14 @@ def main(argv: list[str] | None = None) -> Path:
     cfg = load_config(args.config, args.overrides)
     get_protocol(cfg.eval.protocol)  # a wrong name fails before the work
     start = plan_start(cfg, args.overrides, args.resume, args.config)
-    device = distributed.start(start.cfg.device)
+    device = distributed.start(start.cfg.device, start.cfg.timeout_minutes)
     try:
         distributed.require_same("run folder to continue", str(start.folder))
         if distributed.is_main():
             print("".join(f"{line}\n" for line in start.say), end="", flush=True)
         if start.finished and start.folder is not None:
             return start.folder
-        with ExitStack() as held:
+        with distributed.naming_lost_processes(), ExitStack() as held:
             return train(start, device, command_line("train.py", argv), held)
     finally:
         distributed.stop()
@@ -228,6 +229,9 @@ def _dataset(cfg: DictConfig, split: str, say, augment: bool = False) -> Detecti
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(stop) is signal.SIG_DFL:  # else nohup has it ignored
+            signal.signal(stop, signal.default_int_handler)
     try:
         main()
     except (ValueError, FloatingPointError, OSError) as error:

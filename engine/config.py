@@ -105,6 +105,7 @@ class Config:
     seed: int
     device: str
     threads: int | None
+    timeout_minutes: float
     model: ModelConfig
     data: DataConfig
     optim: OptimConfig

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +17,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+# Rank 0 may read or make a large data set while the others wait at a barrier.
+PREPARATION = timedelta(hours=2)
+_preparing: dist.ProcessGroup | None = None  # the group of barriers
 
-def start(device: str) -> torch.device:
-    """Join the process group if torchrun started us, and pick this rank's device ("auto": CUDA where there is one)."""
+
+def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
+    """Join the process group if torchrun started us, and pick this rank's device ("auto": CUDA where there is one).
+
+    timeout_minutes: that an exchange between processes, barriers apart, waits for one that does not answer.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and device.startswith("cuda:"):
@@ -30,14 +44,51 @@ def start(device: str) -> torch.device:
             raise ValueError(f"device={device}, but torch sees {count} CUDA devices: give cuda:0 to cuda:{count - 1}")
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        # Rank 0 may read or make a large dataset while the others wait.
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=2))
+        global _preparing
+        end_with_parent()
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        _preparing = dist.new_group(backend="gloo", timeout=PREPARATION)
     return chosen
 
 
 def stop() -> None:
+    global _preparing
     if dist.is_initialized():
         dist.destroy_process_group()
+        _preparing = None
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """End this process when torchrun, which started it, has ended: nobody else would, after a SIGKILL of torchrun."""
+    parent = os.getppid()
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        print("torchrun has ended, and so does this process of the training", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)  # one that waits for another process does not see the signal
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with torchrun", daemon=True).start()
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """ConnectionError that names the reason and the remedy, where an exchange with other processes fails."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not dist.is_initialized() or not (isinstance(error, dist.DistError) or re.search("gloo|nccl", text, re.I)):
+            raise
+        raise ConnectionError(
+            f"process {rank()} of {world_size()}: another process has ended, or has not answered within "
+            f"timeout_minutes ({text.splitlines()[0]}). Its own message says why; continue with --resume"
+        ) from error
 
 
 def rank() -> int:
@@ -53,8 +104,9 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
+    """Waits for all ranks, as long as a data set takes to prepare."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(_preparing)
 
 
 def gather(value: Any) -> list[Any]:

@@ -17,6 +17,7 @@ MAY_CHANGE = {
     "overwrite": "",
     "device": "results agree up to rounding, not bit for bit",
     "threads": "results agree up to rounding, not bit for bit",
+    "timeout_minutes": "",
     "data.root": "",
     "data.workers": "",
     "data.cache": "",

@@ -58,6 +58,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "seed": Range(0, 2**64 - 1),
     "device": Choice(("auto", "cpu", "cuda"), r"cuda:\d{1,4}", "cuda:N, as in cuda:1"),
     "threads": Range(1, 1024, null="torch's own choice"),
+    "timeout_minutes": Range(0, 60 * 24, open_low=True),
     "model.T": COUNT,
     "data.workers": Range(0, 1024),
     "data.cache": Choice(("none", "ram", "disk")),

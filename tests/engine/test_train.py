@@ -184,7 +184,7 @@ def two_processes(*arguments: str) -> list[str]:
         }  # fmt: skip
         command = [sys.executable, str(ROOT / "train.py"), *arguments]
         workers.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    outputs = [w.communicate(timeout=180)[0].decode() for w in workers]
+    outputs = [w.communicate(timeout=600)[0].decode() for w in workers]
     assert [w.returncode for w in workers] == [0, 0], outputs
     return outputs
 
@@ -300,3 +300,16 @@ def test_pictures_without_boxes_train(tiny, scenes, tmp_path):
             np.save(root / split / path.name.replace("_td.dat", "_bbox.npy"), boxes[:0])
     folder = train.main([tiny, f"data.root={root}", "train.epochs=1", "train.batch_size=2", "train.fit_anchors=false"])
     assert losses(folder)[0]["loss/box"] == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(tiny, stop, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), tiny, "train.epochs=500"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "epoch 1/500" not in (line := process.stdout.readline()) and line:
+        pass
+    process.send_signal(stop)
+    said = process.communicate(timeout=120)[1].strip().splitlines()
+    assert process.returncode == 1
+    assert said[-1] == f"interrupted: continue after the last whole epoch with --resume {tmp_path / 'runs' / 'tiny'}"
+    assert not any("Traceback" in line for line in said)
