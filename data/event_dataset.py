@@ -18,6 +18,7 @@ from .event_augment import Change, EventAugment
 from .event_windows import WINDOW, label_windows, sequential_windows
 from .events import EventReader, Events, Span, Tally, audit_events
 from .events.boxes import NO_TRACK
+from .events.unpacking import MAX_UNPACKED_MB
 from .image_augment import letterbox_placement
 from .label_clock import clock_problem
 from .names import did_you_mean, reject_unknown
@@ -116,12 +117,18 @@ class EventDataset(DetectionDataset):
         """
         return self._audit(recording, problems, None)
 
-    def _audit(self, recording: Path, problems: Problems, sensor: tuple[int, int] | None) -> Tally | None:
+    def _audit(
+        self,
+        recording: Path,
+        problems: Problems,
+        sensor: tuple[int, int] | None,
+        max_unpacked_mb: int = MAX_UNPACKED_MB,
+    ) -> Tally | None:
         number = next((k for k, clip in enumerate(self._clips) if clip.reader.path == recording), None)
         windows = self._windows[self._windows["clip"] == number]
         windows = windows[windows["image_id"] > 0]
         shortest = int((windows["t1"] - windows["t0"]).min()) if len(windows) else None
-        tally = audit_events(recording, problems, sensor, shortest)
+        tally = audit_events(recording, problems, sensor, shortest, max_unpacked_mb)
         if number is not None and tally and tally.events and len(windows):
             known = self._clips[number].recorded
             shift = tally.first_us - known.first_us if known else 0  # of the clip's clock against that of the file

@@ -16,9 +16,12 @@ from .clip import Clip
 from .event_dataset import EventDataset
 from .events import EventReader, LazyReader, ShiftedReader, Span, Tally, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
+from .events.unpacking import MAX_UNPACKED_MB
+from .events.unusable import MAX_SIDE
 from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .representations.base import check_numbers
 from .split_folders import missing_folder, split_folders
 from .values import class_list, flag, is_whole
 
@@ -44,6 +47,7 @@ class Gen1(EventDataset):
                  opened, which takes a pass, when they are first read, and those of another sensor are refused then
     shift_clock: the clock of each recording is shifted to begin at its first event, as the SDK of the camera's maker
                  does by default: for labels made with it
+    max_unpacked_mb: MiB that a compressed `.npz`, or one chunk of an HDF5 file, may unpack to, in each worker
 
     A clip with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels were
     all dropped as invalid, or left out by the rules, is no sample.
@@ -60,6 +64,7 @@ class Gen1(EventDataset):
         label_names: Sequence[str] | None = None,
         sensor: Sequence[int] | None = None,
         shift_clock: bool = False,
+        max_unpacked_mb: int = MAX_UNPACKED_MB,
         allow_missing: bool = False,
         problems: Problems | None = None,
         **events: Any,
@@ -67,6 +72,8 @@ class Gen1(EventDataset):
         self._problems = Problems() if problems is None else problems
         self._rules, self._training = build_label_rules(labels), split.startswith("train")
         self._names, self._class_of = list(label_names or classes), _class_numbers(classes, label_names)
+        check_numbers("events", 1, max_unpacked_mb=max_unpacked_mb)
+        self._max_unpacked_mb = max_unpacked_mb
         self._sensor, self._allow_missing = _height_width(sensor), allow_missing
         if (shift := flag(shift_clock)) is None:
             raise ValueError(f"shift_clock = {shift_clock!r}: give true or false")
@@ -97,7 +104,7 @@ class Gen1(EventDataset):
         return list(self._files)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
-        return self._audit(recording, problems, self._sensors.get(recording.parent))
+        return self._audit(recording, problems, self._sensors.get(recording.parent), self._max_unpacked_mb)
 
     def _read_folder(self, folder: Path) -> list[Clip]:
         """The clips of a folder, in natural order of their names."""
@@ -177,11 +184,11 @@ class Gen1(EventDataset):
                 # `data.check` audits each recording, and would report twice what opening it finds.
                 return open_dat(recording, None if self._problems.collect else self._problems)
             if sensor is None:
-                reader = open_events(recording)
+                reader = open_events(recording, max_unpacked_mb=self._max_unpacked_mb)
                 reader.close()
                 if (sensor := reader.sensor_size) is None:
                     raise ValueError(f"{recording}: names no sensor size. Give it as `sensor`: (height, width)")
-            return LazyReader(recording, sensor)
+            return LazyReader(recording, sensor, self._max_unpacked_mb)
         except ValueError as error:
             if not self._problems.collect:
                 raise
@@ -214,6 +221,6 @@ def _height_width(sensor: Sequence[int] | None) -> tuple[int, int] | None:
     if sensor is None:
         return None
     pair = isinstance(sensor, Sequence) and len(sensor) == 2
-    if not pair or not all(is_whole(n) and 0 < n <= 1 << 14 for n in sensor):
-        raise ValueError(f"sensor = {sensor!r}: give (height, width) in pixels")
+    if not pair or not all(is_whole(n) and 0 < n <= MAX_SIDE for n in sensor):
+        raise ValueError(f"sensor = {sensor!r}: give (height, width) in pixels, up to {MAX_SIDE}")
     return sensor[0], sensor[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -24,4 +25,16 @@ def regular_only(path: str, flags: int) -> int:
     if stat.S_ISREG(mode):
         return file
     os.close(file)
-    raise OSError(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file")
+    raise OSError(_not_regular(mode))
+
+
+def require_regular(path: str | Path) -> None:
+    """Before a library opens `path` by itself: ValueError unless it is a regular file or a link to one; OSError where
+    there is none."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: {_not_regular(mode)}. Copy the data into one")
+
+
+def _not_regular(mode: int) -> str:
+    return f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file"

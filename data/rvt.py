@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError
 
 import numpy as np
@@ -26,8 +26,10 @@ from .event_dataset import STRIDE, EventDataset
 from .event_windows import WINDOW
 from .events import Span, Tally
 from .events.boxes import check_boxes
+from .events.unpacking import MAX_UNPACKED_MB, check_unpacked
 from .problems import Problem, Problems
 from .registry import register_dataset
+from .representations.base import check_numbers
 from .split_folders import missing_folder
 from .values import class_list, height_width
 
@@ -39,7 +41,8 @@ FRAMES, LABELS = "event_representations_v2", "labels_v2"
 _FORMS = {"stacked_histogram": "stacked_histogram", "mixeddensity_stack": "mixed_density"}
 _FOLDER = re.compile(r"(stacked_histogram|mixeddensity_stack)_(?:dt|ne)=\d+_nbins=(\d+)(?:_cutoff=\d+)?")
 _OF_EVENTS = ("polarity", "drop", "drop_time", "drop_area")  # augmentation that frames come too late for
-_DAMAGE = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, TokenError, KeyError, NotImplementedError)
+_DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, TokenError)
+_DAMAGE += (KeyError, NotImplementedError, MemoryError)
 
 
 @register_dataset("rvt")
@@ -49,6 +52,7 @@ class Rvt(EventDataset):
 
     representation: name of the folder of frames; None: the only one there is
     classes:        names of class ids 0, 1, ...; of 1Mpx [pedestrian, two wheeler, car]
+    max_unpacked_mb: MiB that the labels of a recording, or one chunk of its frames, may unpack to
 
     Frames before the first one of a recording are empty. In sequential sampling the windows tile the frames, which
     `num_steps` has to divide between any two label times. RVT filtered the labels of all splits, so scores are those of
@@ -69,10 +73,13 @@ class Rvt(EventDataset):
         augment: dict[str, Any] | None = None,
         newest_first: bool = False,
         allow_missing: bool = False,
+        max_unpacked_mb: int = MAX_UNPACKED_MB,
         problems: Problems | None = None,
     ):
         classes = class_list(classes, "classes")
         self._problems = Problems() if problems is None else problems
+        check_numbers("rvt", 1, max_unpacked_mb=max_unpacked_mb)
+        self._max_unpacked_mb = max_unpacked_mb
         self._allow_missing, self._num_classes, self._expected = allow_missing, len(classes), 0
         for name in _OF_EVENTS:
             if (augment or {}).get(name):
@@ -152,7 +159,7 @@ class Rvt(EventDataset):
         whole, half = (path / self._folder / f"event_representations{end}.h5" for end in ("", "_ds2_nearest"))
         file, factor = (half, 2) if half.is_file() and not whole.is_file() else (whole, 1)
         try:
-            labels = _load(path / LABELS / "labels.npz", "labels")
+            labels = _load(path / LABELS / "labels.npz", "labels", self._max_unpacked_mb)
             times = _load(path / LABELS / "timestamps_us.npy").astype(np.int64)
             if not file.is_file():
                 if not self._allow_missing:
@@ -161,7 +168,7 @@ class Rvt(EventDataset):
                 return None
             ends = _load(path / self._folder / "timestamps_us.npy").astype(np.int64)
             frame_of = _load(path / self._folder / "objframe_idx_2_repr_idx.npy").astype(np.int64)
-            frames = ArrayFile(file, "data")
+            frames = ArrayFile(file, "data", self._max_unpacked_mb)
             _compare(path, file, labels, times, ends, frame_of, frames)
         except ValueError as error:
             if not self._problems.collect:
@@ -187,14 +194,19 @@ def _only_folder(folder: Path, sequences: list[Path]) -> str:
     return found.pop()
 
 
-def _load(path: Path, name: str | None = None) -> np.ndarray:
-    """The array of an `.npy`, or one of an `.npz`. ValueError where it is absent, damaged or no vector."""
+def _load(path: Path, name: str | None = None, max_unpacked_mb: int = MAX_UNPACKED_MB) -> np.ndarray:
+    """The array of an `.npy`, or one of an `.npz`. ValueError where it is absent, damaged, no vector or too large."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Copy the recording again")
     try:
+        if name is not None:
+            with ZipFile(path) as archive:
+                check_unpacked(path, name, archive.getinfo(f"{name}.npy").file_size, max_unpacked_mb)
         loaded = np.load(path, allow_pickle=False)
         array = loaded if name is None else loaded[name]
     except _DAMAGE as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise ValueError(f"{path}: not a readable array: {error}. Copy the recording again") from error
     numbers = name is not None or isinstance(array, np.ndarray) and array.dtype.kind in "iu"
     if not isinstance(array, np.ndarray) or array.ndim != 1 or not numbers:

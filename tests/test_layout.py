@@ -21,8 +21,8 @@ WALLS = {
     "cupy": {"neurons/multistep/cupy_kernels.py"},
     "pycocotools": set(),
     "faster_coco_eval": {"engine/coco_ap.py"},
-    "h5py": {"data/events/hdf5.py"},
-    "hdf5plugin": {"data/events/hdf5.py"},
+    "h5py": {"data/events/hdf5_file.py"},
+    "hdf5plugin": {"data/events/hdf5_file.py"},
 }
 FILES = [p for room in MAY_IMPORT for p in sorted((ROOT / room).rglob("*.py"))]
 

@@ -13,6 +13,7 @@ from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sens
 from .dat_header import read_header
 from .reader import is_dat, open_events
 from .scan import Scan
+from .unpacking import MAX_UNPACKED_MB
 
 _CHUNK = 1 << 16  # records read at once: what is done with them stays in the processor's cache
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
@@ -39,10 +40,12 @@ def audit_events(
     problems: Problems,
     sensor_size: tuple[int, int] | None = None,
     silence_us: int | None = None,
+    max_unpacked_mb: int = MAX_UNPACKED_MB,
 ) -> Tally | None:
     """Read every event of a recording of any format and add what is wrong to `problems`, as opening and reading would:
     fatal where a training would stop, and else dropped or repaired; and events that it holds more than once. OSError
-    when the file is not there. `silence_us`: how long a silence has to be to stand in the result.
+    when the file is not there. `silence_us`: how long a silence has to be to stand in the result; `max_unpacked_mb`: as
+    in `open_events`.
 
     Returns its `Tally`; None for a recording that would stop a training.
     """
@@ -54,7 +57,7 @@ def audit_events(
                 return None
             events, first_us, last_us, on = (found[name] for name in ("events", "first_us", "last_us", "on"))
         else:
-            reader = open_events(path, sensor_size, problems)  # which reads all of it
+            reader = open_events(path, sensor_size, problems, max_unpacked_mb=max_unpacked_mb)  # which reads all of it
             assert isinstance(reader, BlockReader)
             _scan(reader, scan)
             reader.close()
@@ -100,8 +103,7 @@ def audit_dat(path: str | Path, problems: Problems, scan: Scan | None = None) ->
             if scan is not None:
                 scan.add(t, address)
             found["on"] += int(np.count_nonzero(address & 1 << 28))
-            outside = (address & 0x3FFF) >= header.width
-            outside |= (address & 0x3FFF << 14) >= header.height << 14
+            outside = header.outside(address)
             if count := int(np.count_nonzero(outside)):
                 place = int(address[i := int(outside.argmax())])
                 odd = odd or (f"record {start + i}", place & 0x3FFF, place >> 14 & 0x3FFF)

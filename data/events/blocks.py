@@ -9,14 +9,30 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..problems import Problem, Problems
-from .clock import backwards, clamp, jitter, outside_sensor, too_many, truncated, without_events
+from .clock import backwards, clamp, jitter, truncated, without_events
 from .interface import EventReader, Events
 from .span import Span
+from .unusable import Unusable, inside, whole_below
+
+
+class Block(NamedTuple):
+    """What a stretch of a file decodes to.
+
+    events: as recorded: x, y and p may be any number, of any numeric type
+    state:  of the decoder at its end
+    lost:   words of events that need a time, row or column which has not come yet
+    kinds:  int [16], words of each type, in the formats of words
+    """
+
+    events: Events
+    state: tuple[int, ...] = ()
+    lost: int = 0
+    kinds: np.ndarray | None = None
 
 
 class BlockReader(EventReader):
@@ -43,14 +59,15 @@ class BlockReader(EventReader):
         """The memory map or file handle that `_decode` finds in `_source`."""
 
     @abstractmethod
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
-        """Events of the units start .. stop - 1, the decoder's state after them, and how many units were unusable."""
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
+        """The units start .. stop - 1, decoded from `state` on."""
 
     @property
     def _source(self) -> Any:
+        # Before each read: a map of a file that was cut off meanwhile would end the process (SIGBUS).
+        if self.path.stat().st_size != self._size:
+            raise ValueError(f"{self.path}: changed its size since it was opened. Open it again")
         if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
-            if self.path.stat().st_size != self._size:
-                raise ValueError(f"{self.path}: changed its size since it was opened. Open it again")
             self.close()
             self._handle, self._owner = self._connect(), os.getpid()
         return self._handle
@@ -92,18 +109,14 @@ class BlockReader(EventReader):
         if start >= stop:
             none = np.empty(0, np.uint16)
             return Events(np.empty(0, np.int64), none, none, np.empty(0, np.uint8))
-        events, _, _ = self._decode(start, stop, state)
+        events = self._decode(start, stop, state).events
         t = clamp(events.t, self._before[low])[0] if self.clamped else events.t
         cut = slice(*np.searchsorted(t, (t0_us, t1_us), "right").tolist())
         events = Events(t[cut], events.x[cut], events.y[cut], events.p[cut])
-        inside = self._inside(events)
-        return events if inside.all() else Events(*(getattr(events, name)[inside] for name in "txyp"))
-
-    def _inside(self, events: Events) -> np.ndarray:
-        if self._sensor_size is None:
-            return np.ones(len(events), bool)
-        height, width = self._sensor_size
-        return (events.x < width) & (events.y < height)
+        usable = inside(events, self._sensor_size) & whole_below(events.p, 2)
+        if not usable.all():
+            events = Events(*(getattr(events, name)[usable] for name in "txyp"))
+        return Events(events.t, events.x.astype(np.uint16), events.y.astype(np.uint16), events.p.astype(np.uint8))
 
     def _whole(self, what: str, offset: int, size: int, problems: Problems) -> int:
         """How many units of `size` bytes (`what`: record or word) follow byte `offset`; one cut off is left out."""
@@ -117,12 +130,13 @@ class BlockReader(EventReader):
         """Find the first event, and the last one in formats that decode from anywhere: those without a state."""
         whence, self._t_last = state, None
         for start in range(0, units, self.BLOCK):
-            events, state, _ = self._decode(start, min(start + self.BLOCK, units), state)
-            if len(events):
-                self._count, self._t_first = 1, int(events.t[0])
+            block = self._decode(start, min(start + self.BLOCK, units), state)
+            state = block.state
+            if len(block.events):
+                self._count, self._t_first = 1, int(block.events.t[0])
                 break
         if self._count and whence == ():
-            self._t_last = int(self._decode(max(units - self.BLOCK, 0), units, ())[0].t.max())
+            self._t_last = int(self._decode(max(units - self.BLOCK, 0), units, ()).events.t.max())
 
     def _build_index(self, units: int, problems: Problems, state: tuple[int, ...] = ()) -> None:
         self._units, self._count, self._t_first = units, 0, 0
@@ -133,14 +147,16 @@ class BlockReader(EventReader):
         self._before: list[int | None] = []  # the latest time before each block
         first, last = [], []
         latest: int | None = None
-        outside = unusable = 0
-        odd: tuple[str, int, int] = "", 0, 0  # the first event outside the sensor
-        early = ""  # the first one clamped
+        lost, kinds = 0, np.zeros(16, np.int64)
+        unusable = Unusable(self._sensor_size)
+        early = ""  # the first event clamped
         for start in range(0, units, self.BLOCK):
             self._states.append(state)
             self._before.append(latest)
-            events, state, lost = self._decode(start, min(start + self.BLOCK, units), state)
-            unusable += lost
+            block = self._decode(start, min(start + self.BLOCK, units), state)
+            events, state = block.events, block.state
+            lost += block.lost
+            kinds += 0 if block.kinds is None else block.kinds
             t, moved, far = clamp(events.t, latest)
             if far is not None:
                 raise ValueError(
@@ -149,53 +165,33 @@ class BlockReader(EventReader):
             if moved is not None:
                 early = early or f"event {self._count + int(moved.argmax())}"
                 self.clamped += int(moved.sum())
-            inside = self._inside(events)
-            if not inside.all():
-                i = int(np.argmin(inside))
-                odd = odd if outside else (f"event {self._count + i}", int(events.x[i]), int(events.y[i]))
-                outside += int(len(events) - inside.sum())
+            unusable.add(self._count, events)
             if len(t):
                 self._t_first = int(t[0]) if latest is None else self._t_first
                 latest = int(t[-1])
             self._count += len(t)
-            self.on += int(np.count_nonzero(events.p))
             first.append(int(t[0]) if len(t) else latest)
             last.append(latest)
         # Blocks before the first event hold nothing: any time up to the first event's keeps the lists sorted.
         self._first = np.array([self._t_first if t is None else t for t in first], np.int64)
         self._last = np.array([self._t_first if t is None else t for t in last], np.int64)
-        self.dropped += outside + unusable
-
-        def report(problem: Problem) -> None:
+        self.dropped += lost + unusable.outside + unusable.polarity
+        self.on = unusable.on
+        found = [*self._odd_words(lost, kinds), *unusable.problems(self.path, self._count)]
+        if self.clamped:
+            found.append(jitter(self.path, early, self.clamped, self._count))
+        if not self._count:
+            found.append(without_events(self.path))
+        for problem in found:
             if problem.fatal:  # the reader would be of no use, whoever collects
                 raise ValueError(str(problem))
             problems.add(problem)
 
-        if unusable:
-            what = f"{unusable} of {units} words have no known type, or no time, row or column yet"
-            remedy = "They are dropped; if they are many, this is no such recording or a damaged one: copy it again"
-            report(Problem("words without meaning", self.path, "", what, remedy, too_many(unusable, units)))
-        if outside:
-            report(outside_sensor(self.path, *odd, self._sensor_size or (0, 0), outside, self._count))
-        if self.clamped:
-            report(jitter(self.path, early, self.clamped, self._count))
-        if not self._count:
-            report(without_events(self.path))
+    def _odd_words(self, lost: int, kinds: np.ndarray) -> list[Problem]:
+        """What is wrong with the words of the file: `lost` and `kinds` as in `Block`."""
+        return []
 
 
 def only_span(reader: type[BlockReader]) -> type[BlockReader]:
     """The class `reader`, but with `span` alone: it decodes the beginning of a file, and its end where that tells."""
     return type(reader.__name__, (reader,), {"WHOLE": False})
-
-
-def check_sensor(
-    path: str | Path, named: tuple[int, int] | None, given: tuple[int, int] | None
-) -> tuple[int, int] | None:
-    """The (height, width) that the file names or else the caller gives. ValueError where the two differ or are not
-    1 to 16384."""
-    size = named or given
-    if size is not None and not all(0 < n <= 1 << 14 for n in size):
-        raise ValueError(f"{path}: sensor size: height, width = {size}. Give both as 1 to 16384")
-    if named and given and tuple(named) != tuple(given):
-        raise ValueError(f"{path}: sensor size: the file names (height, width) {named}, not {given}. Leave it out")
-    return size

@@ -15,8 +15,9 @@ from ..problems import Problem
 # this is far less than any frame is long, so moving an event by it changes no picture. More is a damaged record.
 JITTER_US = 1000
 TOLERATED = 0.01  # share of a file that may be clamped, outside the sensor or without meaning
-WRAP = 1 << 32
+WRAP = 1 << 32  # of the clock of a .dat
 HALF = WRAP // 2
+FALL = 3 * WRAP // 4  # a clock that falls by more than three quarters of its range wrapped; less is time run backwards
 
 
 def too_many(count: int, total: int) -> bool:
@@ -37,11 +38,39 @@ def clamp(t: np.ndarray, latest: int | None = None) -> tuple[np.ndarray, np.ndar
     return top, behind > 0, int(far.argmax()) if far.any() else None
 
 
+def unwrap_clock(
+    raw: np.ndarray, state: tuple[int, ...], span: int, jitter_ticks: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """int64 [N]: the values `raw` of a clock that wraps at `span`, going on over its wraps; and the state after them.
+
+    state: the last value, unwrapped, and whether it was reached by a leap of more than 3/4 of the range; (-1, 0) before
+           the first one
+
+    A step ahead is silence, however long. A fall of more than 3/4 of the range is a wrap, unless it comes right after
+    such a leap: then the value between the two is damaged, and time runs backwards here. After a wrap, a step ahead by
+    all of the range but `jitter_ticks` is a step back over the wrap.
+    """
+    values = raw.astype(np.int64)
+    before, leapt = state
+    if not len(raw):
+        return values, (before, leapt)
+    before = int(values[0]) if before < 0 else before
+    steps = np.diff(values, prepend=before % span)
+    far, whole = 3 * span // 4, steps >= span - jitter_ticks
+    leaps = (steps > far) & ~whole
+    wraps = steps < -far
+    wraps[1:] &= ~leaps[:-1]
+    wraps[0] &= not leapt
+    whole &= before // span + np.cumsum(wraps) > 0
+    values = before + np.cumsum(steps + span * wraps - span * whole)
+    return values, (int(values[-1]), int(leaps[-1]))
+
+
 def unwrap(raw: np.ndarray, before: int, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """uint32 times [N] that follow one of `before`, unwrapped to `time` -> int64 times, and bool [N] where the clock
     wrapped and where it rose by more than half its range."""
     steps = np.diff(raw.astype(np.int64), prepend=before)
-    wraps = steps < -HALF
+    wraps = steps < -FALL
     steps[wraps] += WRAP
     steps[steps > WRAP - JITTER_US] -= WRAP  # a small step back, over the wrap
     return time + np.cumsum(steps), wraps, steps > HALF

@@ -1,46 +1,127 @@
-"""Events kept as four arrays t, x, y, p, as `.npz` and HDF5 do: their names, types and values are checked here."""
+"""Events kept as arrays t, x, y, p, as `.npz` and HDF5 do: four vectors, one array of records, or one array [N, 4]."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..problems import Problem, Problems
+from .blocks import Block, BlockReader
 from .interface import Events
 
 NAMES = "txyp"
+ORDERS = ("txyp", "xytp", "xypt")  # of the columns of an array [N, 4], as tools write them
+_KINDS = {"t": "iu", "x": "iuf", "y": "iuf", "p": "iufb"}  # of their types; a time in floats is mostly in seconds
+LATEST_US = 10**17  # 3000 years: an epoch in ns lies above, any in us below
 
 
-def check_columns(path: str | Path, columns: dict[str, Any]) -> int:
-    """Events in `columns` (arrays or anything with dtype and shape). ValueError unless t, x, y, p are vectors of
-    integers (p may be boolean) of one length."""
-    missing = [name for name in NAMES if name not in columns]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing. Events need t [us], x, y, p, one entry per event")
+class ColumnReader(BlockReader):
+    """Base of the formats whose `_source` is a list of arrays: one for each of t, x, y, p, or one for all four.
+
+    x, y and p may be of any numeric type; what does not fit is dropped and counted. Times are whole numbers of us.
+    """
+
+    BLOCK = 1 << 16
+    _order = NAMES  # of the columns of one array [N, 4]
+    _offset = 0  # added to all times [us]
+
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
+        t, *xyp = self._columns(start, stop)
+        return Block(Events(whole_times(self.path, start, t) + self._offset, *xyp))
+
+    def _columns(self, start: int, stop: int) -> list[np.ndarray]:
+        """Rows start .. stop - 1 of t, x, y, p as they are stored."""
+        parts = [np.asarray(array[start:stop]) for array in self._source]
+        if len(parts) > 1:
+            return parts
+        (rows,) = parts
+        return [rows[name] if rows.dtype.names else rows[:, self._order.index(name)] for name in NAMES]
+
+    def _index_columns(self, count: int, problems: Problems) -> None:
+        """`_build_index`, once the order of the columns is known."""
+        (first, *others) = self._source
+        if not others and first.dtype.names is None:
+            self._order = find_order(self.path, np.asarray(first[: self.BLOCK]), problems)
+        self._build_index(count, problems)
+
+
+def find_columns(path: str | Path, arrays: Mapping[str, Any], groups: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the arrays that hold events, of `arrays` (anything with dtype and shape): t, x, y, p, or of one for all.
+    ValueError where there are none, which names what the file holds, `groups` among it, or where their type or shape
+    is not that of events."""
+    there = [name for name in NAMES if name in arrays]
+    tables = [name for name, array in arrays.items() if _is_table(array)]
+    if not there and len(tables) == 1:
+        return (tables[0],)
+    if missing := [name for name in NAMES if name not in there]:
+        holds = [f"{name!r} ({array.dtype}, {list(array.shape)})" for name, array in arrays.items()]
+        holds += [f"group {name!r}" for name in groups]
+        some = ", ".join(holds[:12]) + (f" and {len(holds) - 12} more" if len(holds) > 12 else "")
+        needs = "Save t [us], x, y, p under these names, one entry per event"
+        raise ValueError(f"{path}: column {missing[0]!r} is missing. It holds {some or 'no array'}. {needs}")
     for name in NAMES:
-        column = columns[name]
-        if len(column.shape) != 1:
-            raise ValueError(f"{path}: column {name!r} has the shape {column.shape}. Save one entry per event")
-        if column.dtype.kind not in ("iub" if name == "p" else "iu"):
-            unit = ", times in us" if name == "t" else ""
-            raise ValueError(f"{path}: column {name!r} is {column.dtype}. Save it as integers{unit}")
-    lengths = [columns[name].shape[0] for name in NAMES]
+        array = arrays[name]
+        if len(array.shape) != 1:
+            raise ValueError(f"{path}: column {name!r} has the shape {array.shape}. Save one entry per event")
+        if array.dtype.kind not in _KINDS[name]:
+            unit = ", times in us: np.round(t * 1e6).astype(np.int64) where they are seconds" if name == "t" else ""
+            raise ValueError(f"{path}: column {name!r} is {array.dtype}. Save it as integers{unit}")
+    lengths = [arrays[name].shape[0] for name in NAMES]
     if len(set(lengths)) > 1:
         raise ValueError(f"{path}: columns t, x, y, p have {lengths} entries. Save one entry per event in each")
-    return lengths[0]
+    return tuple(NAMES)
 
 
-def to_events(path: str | Path, start: int, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
-    """Slices of the columns that begin at event `start`, in our types. ValueError for values that do not fit them."""
-    for name, values, limit in (("t", t, 1 << 62), ("x", x, 1 << 16), ("y", y, 1 << 16), ("p", p, 2)):
-        bad = values >= limit
-        if values.dtype.kind == "i":
-            bad |= values < (-limit if name == "t" else 0)
+def _is_table(array: Any) -> bool:
+    """An array of records with fields t, x, y, p, or a numeric one of shape [N, 4]."""
+    if array.dtype.names:
+        fields = [array.dtype.fields.get(name, (np.dtype(object),))[0] for name in NAMES]
+        fit = (field.kind in _KINDS[name] and not field.shape for name, field in zip(NAMES, fields, strict=True))
+        return len(array.shape) == 1 and all(fit)
+    return len(array.shape) == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf"
+
+
+def find_order(path: str | Path, rows: np.ndarray, problems: Problems) -> str:
+    """Which column of the first `rows` [n, 4] is which, one of `ORDERS`: p has two values, times rise, pixels are whole
+    and do not. It is said. ValueError where that fits no order, or several."""
+    fitting = [order for order in ORDERS if _fits(rows, order)] if len(rows) else [NAMES]
+    if len(fitting) != 1:
+        orders = " and as ".join(", ".join(order) for order in fitting)
+        how = f"can be read as {orders}" if fitting else "are in no known order of t, x, y, p"
+        first = f"The first row of {list(rows.shape)} is {rows[0].tolist()}"
+        remedy = "Save t [us], x, y, p as four arrays of these names"
+        raise ValueError(f"{path}: the columns of its one array {how}. {first}. {remedy}")
+    if len(rows):
+        remedy = "If that is wrong, save t [us], x, y, p as four arrays of these names"
+        what = f"its columns are read as {', '.join(fitting[0])}"
+        problems.add(Problem("events in one array", path, "", what, remedy))
+    return fitting[0]
+
+
+def _fits(rows: np.ndarray, order: str) -> bool:
+    t, x, y, p = (rows[:, order.index(name)] for name in NAMES)
+    polarity = np.isin(p, (0, 1)).all() or np.isin(p, (-1, 1)).all()
+    rising = bool((t[1:] >= t[:-1]).mean() > 0.99) if len(t) > 1 else True
+    pixels = all(bool(np.mean(v == np.floor(v)) > 0.99) for v in (x, y))
+    return bool(polarity) and rising and pixels and t[-1] > t[0]
+
+
+def whole_times(path: str | Path, start: int, t: np.ndarray) -> np.ndarray:
+    """Times of the events from number `start` on as int64. ValueError for one that is no time in us."""
+    if t.dtype.kind == "f":
+        bad = ~(np.floor(t) == t)
         if bad.any():
             i = int(bad.argmax())
-            low = -limit if name == "t" else 0
-            raise ValueError(
-                f"{path}: event {start + i}: {name} = {values[i]} is outside {low}..{limit - 1}. Correct it"
-            )
-    return Events(t.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8))
+            remedy = "Save times in us as integers: np.round(t * 1e6).astype(np.int64) where they are seconds"
+            raise ValueError(f"{path}: event {start + i}: t = {t[i]} is no whole number of us. {remedy}")
+    bad = t >= LATEST_US
+    if t.dtype.kind != "u":
+        bad |= t <= -LATEST_US
+    if bad.any():
+        i = int(bad.argmax())
+        remedy = "Save times in us: t // 1000 where they are ns"
+        raise ValueError(f"{path}: event {start + i}: t = {t[i]} us are more than 3000 years. {remedy}")
+    return t.astype(np.int64)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..problems import Problem, Problems
-from .clock import HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, unclear, unwrap
+from .clock import FALL, HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, too_many, unclear, unwrap
 from .dat_header import RECORD, read_header
 from .interface import EventReader, Events, LoggedProblems
 from .span import Span
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _TIME = struct.Struct("<I")
 _THREE_TIMES = struct.Struct("<I4xI4xI")
+_CHUNK = 1 << 16  # records counted at once
 _MARKS = 64  # records looked at in the first read, between which windows are searched
 _MARGIN = 64  # records looked at before and after a window: a search that damage misled ends beside that damage
 
@@ -48,6 +49,7 @@ class DatReader(EventReader):
         self.width, self.height = header.width, header.height
         self.dropped, self.clamped = int(header.rest > 0), 0
         self._outside = 0  # of those dropped
+        self._outside_in_all: int | None = None
         self._map: mmap.mmap | None = None
         self._found: tuple[list[int], list[int]] | None = None
 
@@ -60,11 +62,13 @@ class DatReader(EventReader):
     @property
     def first_us(self) -> int:
         """Time of the first event; 0 in a recording without events."""
+        self._check_size()
         return self._marks()[1][0] if self._count else 0
 
     @property
     def last_us(self) -> int:
         """Time of the last event; 0 in a recording without events."""
+        self._check_size()
         if not self._count:
             return 0
         return int(self._read_times(self._search(self._marks()[1][-1] - JITTER_US - 1), self._count)[0][-1])
@@ -72,6 +76,7 @@ class DatReader(EventReader):
     def span(self, exact: bool = False) -> Span | None:
         if not self._count:
             return None
+        self._check_size()
         buffer = self._open()
         first = self._probe(0)
         (last,) = _TIME.unpack_from(buffer, self._header.offset + RECORD * (self._count - 1))
@@ -94,7 +99,8 @@ class DatReader(EventReader):
 
     def read(self, t0_us: int, t1_us: int) -> Events:
         """Events with t0_us < t <= t1_us. ValueError where times there run backwards by more than jitter, or more than
-        1 % of the window lies outside the sensor."""
+        1 % of the recording lies outside the sensor."""
+        self._check_size()
         if not self._count or t1_us <= t0_us:
             return _decode(np.empty(0, np.int64), np.empty(0, "<u4"))
         # The event times are the running maximum of the recorded ones, which lie at most JITTER_US below it: found so
@@ -115,7 +121,9 @@ class DatReader(EventReader):
         inside = (events.x < self.width) & (events.y < self.height)
         i, outside = int(np.argmin(inside)), int(len(events) - inside.sum())
         x, y, record = int(events.x[i]), int(events.y[i]), f"record {low + cut.start + i}"
-        self._report(outside_sensor(self.path, record, x, y, self.sensor_size, outside, len(events)), self._outside)
+        # A window alone does not tell whether they are too many: 1 % of the recording are an error, as in all formats.
+        share = (outside, len(events)) if not too_many(outside, len(events)) else (self._all_outside(), self._count)
+        self._report(outside_sensor(self.path, record, x, y, self.sensor_size, *share), self._outside)
         self._outside += outside
         self.dropped += outside
         return Events(events.t[inside], events.x[inside], events.y[inside], events.p[inside])
@@ -131,6 +139,19 @@ class DatReader(EventReader):
             raise ValueError(str(problem))
         if not said:
             log.warning("%s", problem)
+
+    def _all_outside(self) -> int:
+        """How many events of the whole recording lie outside the sensor, counted once."""
+        if self._outside_in_all is None:
+            addresses = np.frombuffer(self._open(), "<u4", 2 * self._count, self._header.offset)[1::2]
+            pieces = (addresses[start : start + _CHUNK] for start in range(0, self._count, _CHUNK))
+            self._outside_in_all = sum(int(np.count_nonzero(self._header.outside(piece))) for piece in pieces)
+        return self._outside_in_all
+
+    def _check_size(self) -> None:
+        """ValueError where the file was cut off since it was mapped, which else would end the process (SIGBUS)."""
+        if self._map is not None and self._map.size() != self._header.size:
+            raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
 
     def _open(self) -> mmap.mmap:
         if self._map is None:
@@ -203,7 +224,7 @@ class DatReader(EventReader):
                 ahead.append((before + here) // 2)
                 continue
             raw += step
-            if step < -HALF:
+            if step < -FALL:
                 step, wrap = step + WRAP, here
             elif step > WRAP - JITTER_US:
                 step -= WRAP
@@ -232,9 +253,9 @@ class DatReader(EventReader):
         t = [_TIME.unpack_from(self._map, self._header.offset + RECORD * k)[0] for k in near]
         steps = [b - a for a, b in zip(t, t[1:], strict=False)]
         for k, step in enumerate(steps, 1):
-            if -HALF <= step < -JITTER_US:
+            if -FALL <= step < -JITTER_US:
                 raise ValueError(str(backwards(self.path, f"record {first + k}", t[k], t[k - 1])))
-        if len(steps) == 2 and min(steps) < -HALF and HALF < max(steps) <= WRAP - JITTER_US:
+        if len(steps) == 2 and min(steps) < -FALL and HALF < max(steps) <= WRAP - JITTER_US:
             raise ValueError(str(self._out_of_order(index, f"{t[1]} us, between records of {t[0]} us and {t[2]} us")))
         return t[index - first]
 

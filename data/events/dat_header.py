@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..problems import Problem, Problems
 from .clock import truncated, without_events
+from .text_header import read_text_header
+from .unusable import MAX_SIDE
 
 RECORD = 8  # bytes per event
 EVENT_TYPES = (0x00, 0x0C)
@@ -28,30 +32,27 @@ class Header:
         """Bytes of a record cut off at the end."""
         return self.size - self.offset - RECORD * self.events
 
+    def outside(self, address: np.ndarray) -> np.ndarray:
+        """bool [N]: which of the uint32 addresses of records lie beyond the sensor."""
+        return ((address & 0x3FFF) >= self.width) | ((address & 0x3FFF << 14) >= self.height << 14)
+
 
 def read_header(path: str | Path, problems: Problems) -> Header | None:
     """The header of a file; None where it is unusable and `problems` collects. OSError when the file is not there.
 
-    Fatal: no header or one that is cut off within a line, other events, another record size, a bad sensor size. Not
-    fatal: a last record that is cut off, and a file without events: 0 bytes, or nothing after the header.
+    Fatal: no header, one that is cut off within a line or longer than `text_header.MAX_BYTES`, other events, another
+    record size, a bad sensor size. Not fatal: a last record that is cut off, and a file without events: 0 bytes, or
+    nothing after the header.
     """
 
     def fatal(kind: str, record: str, value: object, remedy: str) -> None:
         problems.add(Problem(kind, path, record, value, remedy, fatal=True))
 
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        file.seek(0)
-        fields: dict[str, str] = {}
-        start = 0
-        while (head := file.read(2)) == b"% ":
-            line = file.readline(4096)
-            if not line.endswith(b"\n"):
-                fatal("truncated header", f"byte {start}", line[:40], "Copy the file again")
-                return None
-            key, _, value = line.decode("ascii", "replace").strip().partition(" ")
-            fields[key.lower()] = value.strip()
-            start = file.tell()
+    text = read_text_header(path)
+    if isinstance(text, Problem):
+        problems.add(text)
+        return None
+    fields, start, head, size = text
     if size == 0:
         problems.add(without_events(path, "the file has 0 bytes"))
         return Header(0, 0, *OLD_SENSOR, size)
@@ -68,12 +69,12 @@ def read_header(path: str | Path, problems: Problems) -> Header | None:
         return None
     sensor = {}
     for key, old in zip(("width", "height"), OLD_SENSOR, strict=True):
-        text = fields.get(key, str(old) if not {"width", "height"} & fields.keys() else "not given")
-        if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) <= 1 << 14):
-            remedy = "Give both Width and Height as 1 to 16384, or neither"
-            fatal("bad sensor size", f"header line {key!r}", text[:40], remedy)
+        side = fields.get(key, str(old) if not {"width", "height"} & fields.keys() else "not given")
+        if not (side.isascii() and side.isdigit() and len(side) < 6 and 0 < int(side) <= MAX_SIDE):
+            remedy = f"Give both Width and Height as 1 to {MAX_SIDE}, or neither"
+            fatal("bad sensor size", f"header line {key!r}", side[:40], remedy)
             return None
-        sensor[key] = int(text)
+        sensor[key] = int(side)
     offset = start + len(head)
     header = Header(offset, (size - offset) // RECORD, size=size, **sensor)
     if header.rest:

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ..problems import Problems
-from .blocks import BlockReader, check_sensor
+from ..problems import Problem, Problems
+from .blocks import Block, BlockReader
+from .clock import JITTER_US, too_many, unwrap_clock
 from .interface import Events, LoggedProblems
 from .raw_header import RawHeader
+from .unusable import check_sensor
 
 OFF, ON, TIME_HIGH = 0x0, 0x1, 0x8
 KNOWN = (OFF, ON, TIME_HIGH, 0xA, 0xE, 0xF)  # the last three: triggers and vendors' data, which hold no pixels
 LOW_BITS = 6
-HIGH_WRAP = 1 << 28
-UNSET = -(1 << 62)  # high bits of the clock before they have come
+HIGH_BITS = 28
+TIME_MASK = (1 << HIGH_BITS) - 1
+UNSET = -1  # high bits of the clock before they have come
+Clock = tuple[np.ndarray, tuple[int, int]]
 
 
 class RawReader(BlockReader):
@@ -27,7 +31,8 @@ class RawReader(BlockReader):
 
     WORD: int
     DTYPE: str
-    START: tuple[int, ...]  # state of the decoder
+    START: tuple[int, ...]  # state of the decoder, that of the clock first
+    KNOWN: tuple[int, ...]  # types of words; the others of the 16 are reserved, and some cameras pad with them
 
     def __init__(
         self,
@@ -49,23 +54,41 @@ class RawReader(BlockReader):
     def _connect(self) -> np.ndarray:
         return self._map(self.DTYPE, self._offset, self._words)
 
+    def _odd_words(self, lost: int, kinds: np.ndarray) -> list[Problem]:
+        found, total = [], self._words
+        reserved = {kind: count for kind, count in enumerate(kinds.tolist()) if count and kind not in self.KNOWN}
+        if count := sum(reserved.values()):
+            of_type = ", ".join(f"{n} of type 0x{kind:X}" for kind, n in reserved.items())
+            if count == total:
+                remedy = "This is no such recording, or a damaged one: copy it again"
+                what = f"{total} of {total} words have no known type: {of_type}"
+                found.append(Problem("words without meaning", self.path, "", what, remedy, fatal=True))
+            what = f"{count} of {total} words: {of_type}"
+            found.append(Problem("reserved words", self.path, "", what, "They are ignored, as padding is"))
+        if lost:
+            what = f"{lost} of {total} words of events have no time, row or column yet"
+            remedy = "They are dropped; if they are many, this is a damaged recording: copy it again"
+            found.append(Problem("words without meaning", self.path, "", what, remedy, too_many(lost, total)))
+        return found
+
 
 class Evt2Reader(RawReader):
     """Random access to an EVT2 recording."""
 
-    WORD, DTYPE, START = 4, "<u4", (UNSET,)
+    WORD, DTYPE, START, KNOWN = 4, "<u4", (UNSET, 0), KNOWN
 
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
         words = np.asarray(self._source[start:stop])
         kind = words >> 28
-        high, state = time_high(kind == TIME_HIGH, words & (HIGH_WRAP - 1), state[0], HIGH_WRAP)
+        high, state = time_high(kind == TIME_HIGH, words & TIME_MASK, state[:2], HIGH_BITS, 1 << LOW_BITS)
         change = (kind == OFF) | (kind == ON)
         timed = change & (high != UNSET)
         events = words[timed]
         t = high[timed] << LOW_BITS | (events >> 22 & 63)
         x, y = (events >> 11 & 2047).astype(np.uint16), (events & 2047).astype(np.uint16)
-        lost = int(np.count_nonzero(~np.isin(kind, KNOWN)) + np.count_nonzero(change & ~timed))
-        return Events(t, x, y, (events >> 28).astype(np.uint8)), state, lost
+        lost = int(np.count_nonzero(change & ~timed))
+        kinds = np.bincount(kind, minlength=16)
+        return Block(Events(t, x, y, (events >> 28).astype(np.uint8)), state, lost, kinds)
 
 
 def last_seen(there: np.ndarray, values: np.ndarray, before: int) -> np.ndarray:
@@ -74,15 +97,14 @@ def last_seen(there: np.ndarray, values: np.ndarray, before: int) -> np.ndarray:
     return np.where(at < 0, before, values.astype(np.int64)[at])
 
 
-def time_high(there: np.ndarray, values: np.ndarray, before: int, wrap: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """High bits of the clock at each word, int64 [N], going on where they wrap; `UNSET` while none has come. And the
-    state after the last word. Of two ways round the clock the shorter one is taken: forward over a wrap, or back."""
-    seen = values[there].astype(np.int64)
-    if not len(seen):
-        return np.full(len(there), before, np.int64), (before,)
-    start = int(seen[0]) if before == UNSET else before
-    steps = np.diff(seen, prepend=start % wrap)
-    seen = start + np.cumsum((steps + wrap // 2) % wrap - wrap // 2)
+def time_high(there: np.ndarray, values: np.ndarray, state: tuple[int, ...], bits: int, tick_us: int) -> Clock:
+    """The high bits of the clock, `bits` of them in units of `tick_us`, which come in the words where `there` holds.
+
+    Returns them at each word, int64 [N], going on where they wrap and `UNSET` while none has come, and the state after
+    the last word.
+    """
+    before = state[0]
+    seen, after = unwrap_clock(values[there], state, 1 << bits, -(-JITTER_US // tick_us))
     unwrapped = np.zeros(len(there), np.int64)
     unwrapped[there] = seen
-    return last_seen(there, unwrapped, before), (int(seen[-1]),)
+    return last_seen(there, unwrapped, before), after

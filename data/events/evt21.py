@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .evt2 import HIGH_WRAP, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, UNSET, RawReader, time_high
+from .blocks import Block
+from .evt2 import HIGH_BITS, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, TIME_MASK, UNSET, RawReader, time_high
 from .interface import Events
 from .raw_header import RawHeader
 
@@ -20,7 +21,7 @@ _BITS = np.arange(32, dtype=np.uint32)
 class Evt21Reader(RawReader):
     """Random access to an EVT2.1 recording."""
 
-    WORD, DTYPE, START = 8, "<2u4", (UNSET,)
+    WORD, DTYPE, START, KNOWN = 8, "<2u4", (UNSET, 0), KNOWN
 
     def _prepare(self, header: RawHeader) -> None:
         self._upper = self._find_upper(header.endianness)
@@ -30,18 +31,22 @@ class Evt21Reader(RawReader):
         if endianness in ("legacy", "little"):
             return int(endianness == "little")
         words = np.asarray(self._source[:_LOOKED_AT])
-        fits = [bool(_plausible(words[:, half]).mean() > 0.99) if len(words) else True for half in (0, 1)]
-        if len(words) and fits[0] == fits[1]:
-            how = "both orders of their halves" if fits[0] else "neither order of their halves"
+        known = np.isin(words >> 28, KNOWN)
+        # Reserved words tell nothing: first those are left out that are so in both orders, then those in any.
+        tries = [words[known.any(1)], words[known.all(1)]]
+        fits = [[bool(len(some) and _plausible(some[:, half]).mean() > 0.99) for half in (0, 1)] for some in tries]
+        found = next((fit for fit in fits if fit[0] != fit[1]), None)
+        if len(words) and found is None:
+            how = "both orders of their halves" if fits[0][0] else "neither order of their halves"
             remedy = "Write `% format EVT21;endianness=little` (GenX320) or `=legacy` (IMX636) into the header"
             raise ValueError(f"{self.path}: header: the words fit {how}. {remedy}, or copy the file again")
-        return int(fits[1])
+        return int(found is None or found[1])
 
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
         words = np.asarray(self._source[start:stop])
         upper, mask = words[:, self._upper], words[:, 1 - self._upper]
         kind = upper >> 28
-        high, state = time_high(kind == TIME_HIGH, upper & (HIGH_WRAP - 1), state[0], HIGH_WRAP)
+        high, state = time_high(kind == TIME_HIGH, upper & TIME_MASK, state[:2], HIGH_BITS, 1 << LOW_BITS)
         change = (kind == OFF) | (kind == ON)
         timed = change & (high != UNSET)
         upper, high = upper[timed], high[timed]
@@ -49,8 +54,8 @@ class Evt21Reader(RawReader):
         upper = upper[word]
         t = high[word] << LOW_BITS | (upper >> 22 & 63)
         x, y = ((upper >> 11 & 2047) + bit).astype(np.uint16), (upper & 2047).astype(np.uint16)
-        lost = int(np.count_nonzero(~np.isin(kind, KNOWN)) + np.count_nonzero(change & ~timed))
-        return Events(t, x, y, (upper >> 28).astype(np.uint8)), state, lost
+        lost = int(np.count_nonzero(change & ~timed))
+        return Block(Events(t, x, y, (upper >> 28).astype(np.uint8)), state, lost, np.bincount(kind, minlength=16))
 
 
 def _plausible(upper: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blocks import Block
 from .evt2 import UNSET, RawReader, last_seen, time_high
 from .interface import Events
 
@@ -23,14 +24,14 @@ _BITS = np.arange(12, dtype=np.uint16)
 class Evt3Reader(RawReader):
     """Random access to an EVT3 recording."""
 
-    WORD, DTYPE, START = 2, "<u2", (UNSET, 0, -1, -1, 0)
+    WORD, DTYPE, START, KNOWN = 2, "<u2", (UNSET, 0, 0, -1, -1, 0), KNOWN
 
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
-        high_before, low_before, y_before, base_before, p_before = state
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
+        high_before, _, low_before, y_before, base_before, p_before = state
         words = np.asarray(self._source[start:stop])
         kind, value = words >> 12, words & 4095
         is_high = kind == TIME_HIGH
-        high, _ = time_high(is_high, value, high_before, 1 << 12)
+        high, clock = time_high(is_high, value, state[:2], 12, 1 << 12)
         # The low bits count from 0 again where the high ones change; their own word need not follow.
         restart = is_high & (np.diff(high, prepend=high_before) != 0)
         low = last_seen((kind == TIME_LOW) | restart, np.where(restart, 0, value), low_before)
@@ -41,7 +42,7 @@ class Evt3Reader(RawReader):
         zero = last_seen(base_here, (value & 2047) - moved, base_before)  # x of the base, had it never moved
         base = np.where((base_before < 0) & ~np.logical_or.accumulate(base_here), -1, zero + moved)
         polarity = last_seen(base_here, value >> 11, p_before)
-        after = tuple(int(a[-1]) for a in (high, low, y, base, polarity))
+        after = *clock, *(int(a[-1]) for a in (low, y, base, polarity))
 
         single, vector = kind == ADDR_X, (kind == VECT_12) | (kind == VECT_8)
         size = np.where(kind == VECT_12, 12, 8)
@@ -57,5 +58,4 @@ class Evt3Reader(RawReader):
         events = Events(
             t, (x[word] + bit).astype(np.uint16), y[word].astype(np.uint16), polarity[word].astype(np.uint8)
         )
-        lost = int(np.count_nonzero(~np.isin(kind, KNOWN)) + np.count_nonzero(change & ~known))
-        return events, after, lost
+        return Block(events, after, int(np.count_nonzero(change & ~known)), np.bincount(kind, minlength=16))

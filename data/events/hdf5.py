@@ -1,8 +1,8 @@
-"""Event recordings as HDF5: datasets t, x, y, p in the group `events` (RVT, DSEC) or at the top.
+"""Event recordings as HDF5: datasets t, x, y, p in the group `events` (RVT, DSEC) or at the top, or one dataset of all.
 
-RVT keeps scalars height and width beside them; DSEC keeps `t_offset` [us] at the top, which is added to every time.
-Blosc and other filters that h5py lacks come with the package hdf5plugin. Prophesee's ECF filter does not. `ArrayFile`
-reads frames that were made of events beforehand.
+The one may be of records with fields t, x, y, p, as `CD/events` of Prophesee is, or of shape [N, 4]. RVT keeps scalars
+height and width beside them; DSEC keeps `t_offset` [us] at the top, which is added to every time. `ArrayFile` reads
+frames that were made of events beforehand.
 """
 
 from __future__ import annotations
@@ -11,107 +11,106 @@ import os
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ..problems import Problems
-from .blocks import BlockReader, check_sensor
-from .columns import NAMES, check_columns, to_events
-from .interface import Events, LoggedProblems
+from ..regular_file import require_regular
+from .blocks import Block
+from .columns import ColumnReader, find_columns
+from .hdf5_file import DAMAGE, attribute, check_filters, find, is_dataset, is_group, open_file, readable, scalar
+from .interface import LoggedProblems
+from .unpacking import MAX_UNPACKED_MB
+from .unusable import check_sensor
 
-ECF = 0x8ECF  # filter of Prophesee's HDF5 event files
-_MOST_PER_BYTE = 1 << 12  # events per byte of a file; no packing of four real columns comes near it
-# What h5py raises on a damaged file.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+# Events per byte of a file: no packing of real ones comes near it (deflate packs at most 1032 bytes into one).
+_MOST_PER_BYTE = 512
+_MICROSECONDS = ("", "us", "\u00b5s", "\u03bcs", "usec", "microsecond", "microseconds")
 
 
-class Hdf5Reader(BlockReader):
+class Hdf5Reader(ColumnReader):
     """Random access to an HDF5 recording. Not memory-mapped: HDF5 reads, and unpacks, the chunks of a window."""
 
-    BLOCK = 1 << 16
-
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        sensor_size: tuple[int, int] | None = None,
+        problems: Problems | None = None,
+        max_unpacked_mb: int = MAX_UNPACKED_MB,
+    ):
         super().__init__(path)
+        self._limit = max_unpacked_mb
         try:
-            self._open_columns(sensor_size, LoggedProblems() if problems is None else problems)
+            with open_file(self.path) as file:
+                count = self._look(file, sensor_size)
+            self._index_columns(count, LoggedProblems() if problems is None else problems)
         except FileNotFoundError:
             raise
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self.close()
-            if str(path) in str(error) and isinstance(error, ValueError):
-                raise
-            raise ValueError(f"{path}: not a readable HDF5 recording: {error}. Copy the file again") from error
+            raise _damaged(self.path, "recording", error) from error
 
-    def _open_columns(self, sensor_size: tuple[int, int] | None, problems: Problems) -> None:
-        file = self._source
-        prophesee = file.get("CD/events")
-        if prophesee is not None:
-            coded = isinstance(prophesee, h5py.Dataset) and ECF in filters(prophesee)
-            raise ValueError(
-                f"{self.path}: dataset 'CD/events' is a Prophesee HDF5 recording{' packed by ECF' if coded else ''}, "
-                f"which is not read here. Convert it with `metavision_file_to_dat -i {self.path.name}`"
-            )
-        group = file.get("events", file)
-        if not isinstance(group, h5py.Group):
-            raise ValueError(f"{self.path}: 'events' is no group. It needs datasets t [us], x, y, p")
-        columns = {name: group[name] for name in NAMES if isinstance(group.get(name), h5py.Dataset)}
-        count = check_columns(self.path, columns)
-        for name, column in columns.items():
-            _need_filters(self.path, name, column)
-        named = None
-        if "height" in group and "width" in group:
-            named = (self._scalar(group["height"]), self._scalar(group["width"]))
-        self._sensor_size = check_sensor(self.path, named, sensor_size)
-        self._prefix = group.name.rstrip("/")
-        self._offset = self._scalar(file["t_offset"]) if "t_offset" in file else 0
+    def _look(self, file: Any, sensor_size: tuple[int, int] | None) -> int:
+        """How many events there are, after their datasets were found."""
+        place = next((found for name in ("CD/events", "events") if (found := find(file, name)) is not None), file)
+        if is_dataset(place):
+            check_filters(self.path, place)
+        arrays = {place.name: place} if is_dataset(place) else _datasets(file, place)
+        groups = [] if is_dataset(place) else [name for name in place if is_group(find(file, f"{place.name}/{name}"))]
+        names = find_columns(self.path, arrays, groups)
+        self._names = [arrays[name].name for name in names]
+        group = place.name.rpartition("/")[0] if is_dataset(place) else place.name
+        self._sensor_size = check_sensor(self.path, _named_sensor(file, group), sensor_size)
+        unit = "".join(attribute(arrays["t"], name) for name in ("unit", "units")) if "t" in names else ""
+        if unit.strip().lower() not in _MICROSECONDS:
+            raise ValueError(f"{self.path}: {arrays['t'].name}: its unit is {unit!r}. Save times as integers in us")
+        self._offset = scalar(file, "t_offset") or 0
         if abs(self._offset) > 1 << 61:
             raise ValueError(f"{self.path}: 't_offset' = {self._offset} us is no time. Correct it")
+        count = arrays[names[0]].shape[0]
         if count > _MOST_PER_BYTE * self._size:  # datasets without a chunk in them may claim any length
             raise ValueError(f"{self.path}: {count} events in a file of {self._size} bytes. Copy the file again")
-        self._build_index(count, problems)
+        return count
 
-    def _scalar(self, dataset: h5py.Dataset) -> int:
-        value = np.asarray(dataset[()])
-        if value.size != 1 or value.dtype.kind not in "iu":
-            raise ValueError(f"{self.path}: {dataset.name!r} is {value.dtype} of shape {value.shape}. Save one integer")
-        return int(value.reshape(()))
-
-    def _connect(self) -> h5py.File:
-        return _open(self.path)
+    def _connect(self) -> list[Any]:
+        file = open_file(self.path)
+        try:
+            return readable(self.path, [find(file, name) for name in self._names], self._limit)
+        except DAMAGE:
+            file.close()
+            raise
 
     def close(self) -> None:
         if self._handle is not None:
-            self._handle.close()
+            self._handle[0].file.close()
         super().close()
 
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
-        t, x, y, p = (self._source[f"{self._prefix}/{name}"][start:stop] for name in NAMES)
-        events = to_events(self.path, start, t, x, y, p)
-        events.t[:] += self._offset
-        return events, (), 0
+    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
+        try:
+            return super()._decode(start, stop, state)
+        except DAMAGE as error:
+            raise _damaged(self.path, "recording", error) from error
 
 
-def filters(dataset: h5py.Dataset) -> list[int]:
-    """Numbers of the filters that its chunks went through."""
-    properties = dataset.id.get_create_plist()
-    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+def _datasets(file: Any, group: Any) -> dict[str, Any]:
+    """The datasets in a group, by name."""
+    found = {name: find(file, f"{group.name}/{name}") for name in group}
+    return {name: dataset for name, dataset in found.items() if is_dataset(dataset)}
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        import hdf5plugin  # noqa: F401  # makes its filters known to h5py
-    except ImportError:
-        pass  # files without such filters need it not; for the others `_need_filters` names it
-    return h5py.File(path, "r")
+def _named_sensor(file: Any, group: str) -> tuple[int, int] | None:
+    """(height, width) by the scalars beside the events, or as Prophesee's attribute geometry says: "1280x720"."""
+    height, width = scalar(file, f"{group}/height"), scalar(file, f"{group}/width")
+    if height is not None and width is not None:
+        return height, width
+    columns, _, rows = attribute(file, "geometry").partition("x")
+    return (int(rows), int(columns)) if columns.isdecimal() and rows.isdecimal() and len(columns + rows) < 12 else None
 
 
-def _need_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
-    for number in filters(dataset):
-        if not h5py.h5z.filter_avail(number):
-            raise ValueError(
-                f"{path}: dataset {name!r} is packed by the HDF5 filter {number}, which h5py lacks. "
-                "Install the package hdf5plugin (pip install hdf5plugin, or the extra `hdf5`)"
-            )
+def _damaged(path: Path, what: str, error: object) -> ValueError:
+    said = str(error)
+    if said.startswith(f"{path}: "):
+        return ValueError(said)
+    return ValueError(f"{path}: not a readable HDF5 {what}: {said}. Copy the file again")
 
 
 class ArrayFile:
@@ -121,47 +120,55 @@ class ArrayFile:
     that is damaged or lacks the dataset, OSError for none.
     """
 
-    def __init__(self, path: str | Path, name: str):
-        self.path, self._name = Path(path), name
-        self._handle: h5py.File | None = None
+    def __init__(self, path: str | Path, name: str, max_unpacked_mb: int = MAX_UNPACKED_MB):
+        self.path, self._name, self._limit = Path(path), name, max_unpacked_mb
+        self._handle: Any = None
         self._owner = 0  # the process that opened the handle
+        self._size = self.path.stat().st_size
         try:
-            dataset = self._file.get(name)
-            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf":
-                raise ValueError(f"{path}: has no dataset {name!r} of numbers. It holds {list(self._file)}")
-            _need_filters(self.path, name, dataset)
+            dataset = self._dataset
             self.shape: tuple[int, ...] = dataset.shape
             self.dtype: np.dtype = dataset.dtype
-        except FileNotFoundError:
-            raise
-        except _DAMAGE as error:
-            raise self._damaged(error) from error
         finally:
             self.close()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows start .. stop - 1."""
+        dataset = self._dataset
         try:
-            return self._file[self._name][start:stop]
-        except _DAMAGE as error:
-            raise self._damaged(f"rows {start} to {stop - 1}: {error}") from error
+            return dataset[start:stop]
+        except DAMAGE as error:
+            raise _damaged(self.path, "file", f"rows {start} to {stop - 1}: {error}") from error
 
     def close(self) -> None:
         if self._handle is not None:
-            self._handle.close()
+            self._handle.file.close()
         self._handle = None
 
     @property
-    def _file(self) -> h5py.File:
+    def _dataset(self) -> Any:
+        if self.path.stat().st_size != self._size:  # HDF5 reads zeros beyond the end of a file
+            raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
         if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
-            self._handle, self._owner = _open(self.path), os.getpid()
+            try:
+                self._handle, self._owner = self._connect(), os.getpid()
+            except FileNotFoundError:
+                raise
+            except DAMAGE as error:
+                raise _damaged(self.path, "file", error) from error
         return self._handle
 
-    def _damaged(self, error: object) -> ValueError:
-        said = str(error)
-        if said.startswith(f"{self.path}: "):
-            return ValueError(said)
-        return ValueError(f"{self.path}: not a readable HDF5 file: {said}. Copy the file again")
+    def _connect(self) -> Any:
+        require_regular(self.path)
+        file = open_file(self.path)
+        try:
+            dataset = find(file, self._name)
+            if not is_dataset(dataset) or dataset.dtype.kind not in "iuf":
+                raise ValueError(f"{self.path}: has no dataset {self._name!r} of numbers. It holds {list(file)}")
+            return readable(self.path, [dataset], self._limit)[0]
+        except DAMAGE:
+            file.close()
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handle": None}

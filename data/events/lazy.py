@@ -8,23 +8,25 @@ from ..problems import Problems
 from .interface import EventReader, Events
 from .reader import open_events
 from .span import Span
+from .unpacking import MAX_UNPACKED_MB
 
 
 class LazyReader(EventReader):
     """`open_events`, postponed until events, their number or their times are asked for.
 
     sensor_size: (height, width), known without opening. ValueError at the first read where the file names another one
+    max_unpacked_mb: as in `open_events`
     """
 
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int]):
+    def __init__(self, path: str | Path, sensor_size: tuple[int, int], max_unpacked_mb: int = MAX_UNPACKED_MB):
         self.path = Path(path)
-        self._sensor_size = sensor_size
+        self._sensor_size, self._max_unpacked_mb = sensor_size, max_unpacked_mb
         self._opened: EventReader | None = None
 
     @property
     def _reader(self) -> EventReader:
         if self._opened is None:
-            self._opened = open_events(self.path, self._sensor_size)
+            self._opened = open_events(self.path, self._sensor_size, max_unpacked_mb=self._max_unpacked_mb)
         return self._opened
 
     @property
@@ -45,7 +47,7 @@ class LazyReader(EventReader):
     def span(self, exact: bool = False) -> Span | None:
         if exact or self._opened is not None:
             return self._reader.span(exact)
-        reader = open_events(self.path, self._sensor_size, Problems(), whole=False)
+        reader = open_events(self.path, self._sensor_size, Problems(), False, self._max_unpacked_mb)
         reader.close()
         return reader.span()
 

@@ -1,86 +1,144 @@
 """Event recordings as `.npz`: arrays t [us], x, y, p and, optionally, the scalars height and width.
 
 `numpy.savez` keeps the arrays as they are, so they are memory-mapped inside the archive; those of
-`numpy.savez_compressed` are unpacked into memory by every process that reads them.
+`numpy.savez_compressed` are unpacked into memory by every process that reads them, up to a limit.
 """
 
 from __future__ import annotations
 
 import struct
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from typing import IO, Literal, NamedTuple
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from zlib import error as ZlibError
 
 import numpy as np
 
 from ..problems import Problems
-from .blocks import BlockReader, check_sensor
-from .columns import NAMES, check_columns, to_events
-from .interface import Events, LoggedProblems
+from .columns import NAMES, ColumnReader, find_columns
+from .interface import LoggedProblems
+from .unpacking import MAX_UNPACKED_MB, check_unpacked
+from .unusable import check_sensor
 
 _LOCAL = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
 # Everything that zipfile and numpy raise on a damaged archive.
 _DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, TokenError)
 _DAMAGE += (NotImplementedError, RuntimeError, KeyError, OverflowError, MemoryError, struct.error, TypeError)
+_SCALARS = ("height", "width")
 
 
-class NpzReader(BlockReader):
+class _Array(NamedTuple):
+    """The header of an array of an archive: `start` is where its data begin in the member, unpacked."""
+
+    member: ZipInfo
+    start: int
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+    @property
+    def packed(self) -> bool:
+        return self.member.compress_type != ZIP_STORED
+
+    def check(self) -> None:
+        """ValueError for an array of Python objects, or one whose header does not fit the length of its data."""
+        name, length = self.member.filename, self.member.file_size - self.start
+        if self.dtype.hasobject:
+            raise ValueError(f"{name} holds Python objects, which are not read")
+        if self.dtype.itemsize * int(np.prod(self.shape, dtype=object)) != length:
+            raise ValueError(f"{name} has {length} bytes for {self.dtype} of shape {self.shape}")
+
+
+class NpzReader(ColumnReader):
     """Random access to an `.npz`. Objects (pickles) inside are refused; checksums are compared when it is opened."""
 
-    BLOCK = 1 << 16
-
-    def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None, problems: Problems | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        sensor_size: tuple[int, int] | None = None,
+        problems: Problems | None = None,
+        max_unpacked_mb: int = MAX_UNPACKED_MB,
+    ):
         super().__init__(path)
-        columns = self._source
-        named = None
-        if "height" in columns and "width" in columns:
-            named = (self._scalar("height"), self._scalar("width"))
-        self._sensor_size = check_sensor(path, named, sensor_size)
-        self._build_index(check_columns(path, columns), LoggedProblems() if problems is None else problems)
-
-    def _scalar(self, name: str) -> int:
-        value = self._source[name]
-        if value.size != 1 or value.dtype.kind not in "iu":
-            raise ValueError(f"{self.path}: {name!r} is {value.dtype} of shape {value.shape}. Save one integer")
-        return int(value.reshape(()))
-
-    def _connect(self) -> dict[str, np.ndarray]:
         try:
-            with ZipFile(self.path) as archive:
-                wanted = {f"{name}.npy" for name in (*NAMES, "height", "width")}
-                return {m.filename[:-4]: self._array(archive, m) for m in archive.infolist() if m.filename in wanted}
+            with ZipFile(path) as archive:
+                arrays = _arrays(archive)
+                for name in {*NAMES, *_SCALARS} & arrays.keys():
+                    arrays[name].check()
+                self._names = find_columns(path, {k: a for k, a in arrays.items() if k not in _SCALARS})
+                wanted = [arrays[name] for name in (*self._names, *_SCALARS) if name in arrays]
+                for array in wanted:
+                    array.check()
+                unpacked = sum(array.member.file_size for array in wanted if array.packed)
+                check_unpacked(path, "the arrays", unpacked, max_unpacked_mb)
+                named = None
+                if all(name in arrays for name in _SCALARS):
+                    named = self._scalar(archive, arrays, "height"), self._scalar(archive, arrays, "width")
         except FileNotFoundError:
             raise
         except _DAMAGE as error:
-            remedy = "Save t, x, y, p with numpy.savez, or copy the file again"
-            raise ValueError(f"{self.path}: not a readable .npz: {error}. {remedy}") from error
+            raise self._damaged(error) from error
+        self._sensor_size = check_sensor(path, named, sensor_size)
+        self._index_columns(arrays[self._names[0]].shape[0], LoggedProblems() if problems is None else problems)
 
-    def _array(self, archive: ZipFile, member: Any) -> np.ndarray:
+    def _scalar(self, archive: ZipFile, arrays: dict[str, _Array], name: str) -> int:
+        dtype, shape = arrays[name].dtype, arrays[name].shape
+        if int(np.prod(shape, dtype=object)) != 1 or dtype.kind not in "iu":
+            raise ValueError(f"{self.path}: {name!r} is {dtype} of shape {shape}. Save one integer")
+        return int(self._load(archive, arrays[name]).reshape(()))
+
+    def _connect(self) -> list[np.ndarray]:
+        try:
+            with ZipFile(self.path) as archive:
+                arrays = _arrays(archive)
+                return [self._load(archive, arrays[name]) for name in self._names]
+        except FileNotFoundError:
+            raise
+        except _DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def _load(self, archive: ZipFile, array: _Array) -> np.ndarray:
+        """The array, memory-mapped where it is stored as it is; its checksum is compared."""
+        member, shape = array.member, array.shape
+        order: Literal["C", "F"] = "F" if array.fortran else "C"
         with archive.open(member) as file:
-            if member.compress_type != ZIP_STORED:
-                array = np.lib.format.read_array(file, allow_pickle=False)
+            file.read(array.start)
+            if array.packed:
+                data = file.read(member.file_size - array.start)
                 file.read()  # to the end, where the checksum is compared
-                return array
-            version = np.lib.format.read_magic(file)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = read_header[version](file)
-            header = file.tell()
+                return np.frombuffer(data, array.dtype).reshape(shape, order=order)
             while file.read(1 << 20):
                 pass
-        if dtype.hasobject:
-            raise ValueError(f"{member.filename} holds Python objects, which are not read")
-        if dtype.itemsize * int(np.prod(shape, dtype=object)) != member.file_size - header:
-            raise ValueError(f"{member.filename} has {member.file_size - header} bytes for {dtype} of shape {shape}")
         if 0 in shape:
-            return np.empty(shape, dtype)
+            return np.empty(shape, array.dtype)
         with open(self.path, "rb") as raw:
             raw.seek(member.header_offset)
             name, extra = _LOCAL.unpack(raw.read(_LOCAL.size))
-        offset = member.header_offset + _LOCAL.size + name + extra + header
-        return np.memmap(self.path, dtype, "r", offset, shape, "F" if fortran else "C")
+        offset = member.header_offset + _LOCAL.size + name + extra + array.start
+        return np.memmap(self.path, array.dtype, "r", offset, shape, order)
 
-    def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> tuple[Events, tuple[int, ...], int]:
-        t, x, y, p = (np.asarray(self._source[name][start:stop]) for name in NAMES)
-        return to_events(self.path, start, t, x, y, p), (), 0
+    def _damaged(self, error: Exception) -> ValueError:
+        if str(error).startswith(f"{self.path}: "):
+            return ValueError(str(error))
+        remedy = "Save t, x, y, p with numpy.savez, or copy the file again"
+        return ValueError(f"{self.path}: not a readable .npz: {error}. {remedy}")
+
+
+def _arrays(archive: ZipFile) -> dict[str, _Array]:
+    """The arrays of an archive by name; nothing but their headers is unpacked. What is no array and has none of the
+    names of a recording is left out."""
+    arrays = {}
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        with nullcontext() if name in (*NAMES, *_SCALARS) else suppress(*_DAMAGE), archive.open(member) as file:
+            arrays[name] = _read_header(file, member)
+    return arrays
+
+
+def _read_header(file: IO[bytes], member: ZipInfo) -> _Array:
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read[version](file)
+    return _Array(member, file.tell(), shape, fortran, dtype)

@@ -1,6 +1,6 @@
 """The header of Prophesee `.raw` recordings: which encoding the words have, and of what sensor they come.
 
-Lines `% key value` up to `% end` or the first line without `% `. The encoding is named by `evt` ("3.0") or `format`
+The encoding is named by `evt` ("3.0") or `format`
 ("EVT3;height=720;width=1280"), the sensor by `format`, `geometry` ("1280x720") or, in old files, only by its plugin.
 """
 
@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..problems import Problem
+from .text_header import read_text_header
+
+MAX_SIDE = 1 << 11  # pixels that the words of all encodings can name
 ENCODINGS = {"2.0": "EVT2", "2.1": "EVT2.1", "3.0": "EVT3", "EVT2": "EVT2", "EVT21": "EVT2.1", "EVT3": "EVT3"}
 # Part of `plugin_name` -> height, width, for recordings older than the other two ways to say it.
 _PLUGINS = {"gen3": (480, 640), "gen4": (720, 1280), "imx636": (720, 1280), "genx320": (320, 320)}
@@ -26,18 +30,10 @@ class RawHeader:
 
 def read_raw_header(path: str | Path) -> RawHeader:
     """ValueError for an encoding or a sensor size that is not readable, or a header that is cut off."""
-    fields: dict[str, str] = {}
-    with open(path, "rb") as file:
-        offset = 0
-        while file.read(2) == b"% ":
-            line = file.readline(4096)
-            if not line.endswith(b"\n"):
-                raise ValueError(f"{path}: byte {offset}: truncated header: {line[:40]!r}. Copy the file again")
-            offset = file.tell()
-            key, _, value = line.decode("ascii", "replace").strip().partition(" ")
-            if key.lower() == "end":
-                break
-            fields[key.lower()] = value.strip()
+    header = read_text_header(path)
+    if isinstance(header, Problem):
+        raise ValueError(str(header))
+    fields = dict(header.fields)
     name, *options = fields.get("format", "").split(";")
     fields |= {k.strip().lower(): v.strip() for k, _, v in (option.partition("=") for option in options)}
     encoding = None
@@ -47,7 +43,7 @@ def read_raw_header(path: str | Path) -> RawHeader:
             known = "EVT2, EVT2.1 and EVT3 are read; convert it with `metavision_file_to_dat`"
             raise ValueError(f"{path}: header: unknown encoding: {named!r}. {known}")
     sensor_size = _sensor_size(path, fields) if encoding else None  # a .dat is read by itself
-    return RawHeader(offset, encoding, sensor_size, fields.get("endianness", "").lower())
+    return RawHeader(header.offset, encoding, sensor_size, fields.get("endianness", "").lower())
 
 
 def _sensor_size(path: str | Path, fields: dict[str, str]) -> tuple[int, int] | None:
@@ -56,6 +52,9 @@ def _sensor_size(path: str | Path, fields: dict[str, str]) -> tuple[int, int] | 
     if height or width:
         if not (height.isdecimal() and width.isdecimal() and len(height + width) < 12):
             raise ValueError(f"{path}: header: bad sensor size: {width!r} x {height!r}. Give two whole numbers")
+        if max(int(height), int(width)) > MAX_SIDE:
+            what = f"{width} x {height}, where words have 11 bits for each of x and y"
+            raise ValueError(f"{path}: header: bad sensor size: {what}. Give both as 1 to {MAX_SIDE}")
         return int(height), int(width)
     plugin = fields.get("plugin_name", "").lower()
     return next((size for part, size in _PLUGINS.items() if part in plugin), None)

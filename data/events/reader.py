@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..problems import Problems
+from ..regular_file import require_regular
 from .atis_bin import BinReader
-from .blocks import check_sensor, only_span
+from .blocks import only_span
 from .dat import open_dat
 from .evt2 import Evt2Reader
 from .evt3 import Evt3Reader
@@ -16,6 +17,8 @@ from .evt21 import Evt21Reader
 from .interface import EventReader
 from .npz import NpzReader
 from .raw_header import read_raw_header
+from .unpacking import MAX_UNPACKED_MB
+from .unusable import check_sensor
 
 RAW_READERS: dict[str, Callable[..., EventReader]] = {"EVT2": Evt2Reader, "EVT2.1": Evt21Reader, "EVT3": Evt3Reader}
 
@@ -25,6 +28,7 @@ def open_events(
     sensor_size: tuple[int, int] | None = None,
     problems: Problems | None = None,
     whole: bool = True,
+    max_unpacked_mb: int = MAX_UNPACKED_MB,
 ) -> EventReader:
     """Random access to an event recording: .dat, .raw (EVT2, EVT2.1, EVT3), .npz, HDF5, .bin (N-MNIST, N-Caltech101).
 
@@ -32,10 +36,13 @@ def open_events(
     problems:    takes what was dropped or repaired: a record cut off at the end, no events, some outside the sensor or
                  a little out of order, words without meaning. It is logged where none are given
     whole:       False: opened without the pass that formats other than .dat need, for `span` and `sensor_size` alone
+    max_unpacked_mb: how many MiB a compressed .npz, or one chunk of a compressed HDF5 file, may unpack to
 
     ValueError names file, record, value and remedy: for a file of no such format or a damaged one, times that run
-    backwards by more than jitter, or more than 1 % to drop or repair. OSError where the file cannot be opened.
+    backwards by more than jitter, more than 1 % to drop or repair, data in other files, or more than
+    `max_unpacked_mb`. OSError where the file cannot be opened.
     """
+    require_regular(path)
     with open(path, "rb") as file:
         head = file.read(4096)
     ending = Path(path).suffix.lower()
@@ -43,9 +50,9 @@ def open_events(
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from .hdf5 import Hdf5Reader  # h5py is slow to import and few recordings need it
 
-        return form(Hdf5Reader)(path, sensor_size, problems)
+        return form(Hdf5Reader)(path, sensor_size, problems, max_unpacked_mb)
     if head.startswith(b"PK\x03\x04"):
-        return form(NpzReader)(path, sensor_size, problems)
+        return form(NpzReader)(path, sensor_size, problems, max_unpacked_mb)
     if _is_text_header(head):
         header = read_raw_header(path)
         if header.encoding:
@@ -70,6 +77,7 @@ def is_dat(path: str | Path, head: bytes | None = None) -> bool:
     """Whether a file is to be read as a `.dat`: its header is text without an encoding, or its name says so and no
     other format's beginning is there. `head`: its first bytes, where they are read already."""
     if head is None:
+        require_regular(path)
         with open(path, "rb") as file:
             head = file.read(4096)
     if _is_text_header(head):

@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ..events.unusable import MAX_SIDE
 from ..names import did_you_mean
 from .scene import MIN_SIDE
 from .shapes import CLASSES
@@ -20,7 +21,7 @@ _AT_LEAST = {"train": 0, "val": 0, "test": 0, "seed": 0, "seconds": 0.25, "width
 _AT_LEAST |= dict.fromkeys(("max_pan", "arrivals", "sigma", "refractory_us", "noise_hz", "leak_hz", "hot_pixels"), 0)
 _AT_LEAST |= {"min_side": 1, "dt_ms": 0.001}
 _ABOVE_0 = ("label_hz", "train_label_hz", "threshold", "speed", "hot_pixel_hz")
-_AT_MOST = {"hot_pixels": 1, "max_objects": 10_000, "width": 1 << 14, "height": 1 << 14}
+_AT_MOST = {"hot_pixels": 1, "max_objects": 10_000, "width": MAX_SIDE, "height": MAX_SIDE}
 _REASON = {"seconds": ": a clip needs one whole window", "hot_pixels": ": it is a share of all pixels"}
 
 

@@ -40,7 +40,7 @@ def dat(path):
         if t is None:
             t = before = raw
         step = raw - before
-        if step < -(2**31):
+        if step < -(2**32) * 3 // 4:
             step, wraps = step + 2**32, wraps + 1
         elif step > 2**32 - JITTER:
             step -= 2**32
@@ -52,13 +52,13 @@ def dat(path):
 
 
 def bin_(path):
-    content, rows, added = path.read_bytes(), [], 0
+    content, rows, added, clock = path.read_bytes(), [], 0, Clock(2**23, JITTER)
     for i in range(0, len(content) // 5 * 5, 5):
         x, y, a, b, c = content[i : i + 5]
         if y == 240:
             added += 8192
         else:
-            rows.append((added + ((a & 127) << 16 | b << 8 | c), x, y, a >> 7))
+            rows.append((added + clock.at((a & 127) << 16 | b << 8 | c), x, y, a >> 7))
     return rows
 
 
@@ -91,31 +91,44 @@ def raw(path):
     return evt21(words)
 
 
-def _nearer(before, value, wrap):
-    """The clock `value` modulo `wrap` that lies nearest to `before`."""
-    if before is None:
-        return value
-    step = (value - before) % wrap
-    return before + (step if step < wrap // 2 else step - wrap)
+class Clock:
+    """A clock that wraps where it falls by more than 3/4 of its range, but for a fall right after as large a leap. Once
+    it has wrapped, a step ahead by all of its range but `jitter` is one back."""
+
+    def __init__(self, span, jitter):
+        self.span, self.jitter, self.now, self.rounds, self.leapt = span, jitter, None, 0, False
+
+    def at(self, value):
+        if self.now is None:
+            self.now = value
+        step, self.leapt, leapt = value - self.now % self.span, False, self.leapt
+        if step >= self.span - self.jitter:
+            step -= self.span * (self.rounds > 0)
+        elif step > 3 * self.span // 4:
+            self.leapt = True
+        elif step < -(3 * self.span // 4) and not leapt:
+            step, self.rounds = step + self.span, self.rounds + 1
+        self.now += step
+        return self.now
 
 
 def evt2(words):
-    high, rows = None, []
+    high, rows, clock = None, [], Clock(2**28, 16)
     for word in words:
         kind = word >> 28
         if kind == 8:
-            high = _nearer(high, word & 0xFFFFFFF, 2**28)
+            high = clock.at(word & 0xFFFFFFF)
         elif kind < 2 and high is not None:
             rows.append((high * 64 + (word >> 22 & 63), word >> 11 & 2047, word & 2047, kind))
     return rows
 
 
 def evt21(words):
-    high, rows = None, []
+    high, rows, clock = None, [], Clock(2**28, 16)
     for word in words:
         kind = word >> 60
         if kind == 8:
-            high = _nearer(high, word >> 32 & 0xFFFFFFF, 2**28)
+            high = clock.at(word >> 32 & 0xFFFFFFF)
         elif kind < 2 and high is not None:
             t, x, y = high * 64 + (word >> 54 & 63), word >> 43 & 2047, word >> 32 & 2047
             rows += [(t, x + k, y, kind) for k in range(32) if word >> k & 1]
@@ -125,11 +138,11 @@ def evt21(words):
 def evt3(words):
     high = y = base = None
     low = polarity = 0
-    rows = []
+    rows, clock = [], Clock(2**12, 1)
     for word in words:
         kind, value = word >> 12, word & 4095
         if kind == 8:
-            new = _nearer(high, value, 4096)
+            new = clock.at(value)
             high, low = new, low if new == high else 0
         elif kind == 6:
             low = value

@@ -57,9 +57,9 @@ def test_recordings_of_other_formats_are_opened_when_they_are_read(root, ending,
     other_recording(root / "train", "drive_12", lambda f, *e: WRITERS[kind](f / f"drive_12{ending}", *e))
     opened = []
 
-    def open_and_note(path, *args, whole=True):
+    def open_and_note(path, sensor, problems=None, whole=True, *args, **kwargs):
         opened.extend([path.name] * whole)
-        return open_events(path, *args, whole=whole)
+        return open_events(path, sensor, problems, whole, *args, **kwargs)
 
     monkeypatch.setattr(lazy, "open_events", open_and_note)
     data = build(root)

@@ -169,7 +169,7 @@ def test_events_outside_the_sensor_are_dropped_and_counted(tmp_path, name, bad):
         (b"% Date 2026-01-01\n", "header: no line '% evt' or '% format' names an encoding"),
         (b"% evt 3.0\n% wid", "byte 10: truncated header"),
         (b"% evt 3.0\n" + b"\x00\x10" * 50, "words without meaning: 50 of 50 words have no known type"),
-        (b"% evt 2.0\n" + bytes(80), "words without meaning: 20 of 20 words have no known type, or no time"),
+        (b"% evt 2.0\n" + bytes(80), "words without meaning: 20 of 20 words of events have no time"),
         (b"% evt 2.1\n" + b"\x30" * 80, "header: the words fit neither order"),
         (b"PK\x03\x04" + bytes(50), "not a readable .npz"),
         (b"\x89HDF\r\n\x1a\n" + bytes(500), "not a readable HDF5 recording"),
@@ -234,14 +234,10 @@ def test_a_bad_npz_is_named(tmp_path, save, change, says):
 
 
 def test_values_of_an_npz_that_do_not_fit_are_named(tmp_path):
-    for name, value in (("p", 2), ("x", -1), ("y", 1 << 16)):
-        columns = dict.fromkeys("xy", np.zeros(500, int)) | {"t": np.arange(500), "p": np.zeros(500, int)}
-        columns[name] = np.where(np.arange(500) == 300, value, columns[name])
-        np.savez(tmp_path / "a.npz", **columns)
-        with pytest.raises(ValueError, match=f"a.npz: event 300: {name} = {value} is outside 0"):
-            open_events(tmp_path / "a.npz")
-    np.savez(tmp_path / "a.npz", t=np.arange(5), x=np.arange(5))
-    with pytest.raises(ValueError, match="column 'y' is missing"):
+    columns = dict.fromkeys("xyp", np.zeros(500, int)) | {"t": np.arange(500)}
+    columns["t"][300] = 17 * 10**17  # an epoch in ns
+    np.savez(tmp_path / "a.npz", **columns)
+    with pytest.raises(ValueError, match="a.npz: event 300: t = 1700000000000000000 us are more than 3000 years"):
         open_events(tmp_path / "a.npz")
     write_npz(tmp_path / "a.npz", [-5, 3], [0, 1], [0, 1], np.array([False, True]))
     assert open_events(tmp_path / "a.npz").read(-6, 3).t.tolist() == [-5, 3]
@@ -251,9 +247,8 @@ def test_values_of_an_npz_that_do_not_fit_are_named(tmp_path):
 def test_the_clock_wraps(tmp_path, write, wrap):
     t, x, y, p = some_events()
     t = t + 2 * wrap - 100_000  # wraps in the middle; the recording's clock starts within its first round
-    t[1500:] += wrap // 3
-    t[2000:] += wrap // 3
-    t[2500:] += wrap // 3
+    for at in range(1500, 3000, 300):  # once right across the wrap
+        t[at:] += wrap // 5
     write(tmp_path / "a.raw", t, x, y, p)
     reader = open_events(tmp_path / "a.raw")
     t -= wrap

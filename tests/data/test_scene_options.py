@@ -265,7 +265,7 @@ def test_a_folder_from_before_an_option_stands(tmp_path):
         ("pictures", 1, "true or false"),
         ("seconds", "2", "give a number"),
         ("dt_ms", 0.0001, "at least 0.001"),
-        ("width", 20_000, "at most 16384"),
+        ("width", 20_000, "at most 4096"),
     ],
 )
 def test_a_value_that_makes_no_scene_is_named(tmp_path, option, value, says):

@@ -1,0 +1,17 @@
+"""How much a recording may unpack into memory at once, checked before it is: a few MB can hold many GB of zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MAX_UNPACKED_MB = 256  # 20 M events of 13 bytes
+
+
+def check_unpacked(path: str | Path, what: str, size: int, limit_mb: int) -> None:
+    """ValueError where `what` of a file, of `size` bytes unpacked, is above the limit."""
+    if size > limit_mb << 20:
+        raise ValueError(
+            f"{path}: {what} would unpack to {-(-size >> 20)} MiB, and the limit is {limit_mb} MiB. If you trust the "
+            f"file, set data.args.max_unpacked_mb (`max_unpacked_mb` of open_events); or save it without compression, "
+            f"or in smaller chunks"
+        )
