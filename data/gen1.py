@@ -137,7 +137,7 @@ class Gen1(EventDataset):
         if not present and not self._allow_missing:
             raise ValueError(f"{recording}: no such file, yet {labels.name} labels it. Copy it, or set allow_missing")
         reader = self._readable(recording, sensor) if present else None
-        if reader and self._shift:
+        if reader is not None and self._shift:
             reader = ShiftedReader(reader)
         recorded = None if reader is None else _span(reader)
         size = sensor if reader is None else reader.sensor_size
