@@ -97,7 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         panel = panels.pop(0)
         # The few largest values would leave all others dark.
-        least, most = np.percentile(panel.x[panel.x != panel.empty], [3, 97])
+        values = panel.x[panel.x != panel.empty]
+        least, most = np.percentile(values, [3, 97]) if len(values) else (panel.empty, panel.empty + 1)
         if panel.x.min() < 0:
             limit = max(abs(least), abs(most))
             colours, norm = "RdBu_r", Normalize(-limit, limit)
