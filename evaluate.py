@@ -240,7 +240,7 @@ def plot(evaluator: Evaluator, metrics: dict[str, Any], source: str, out: Path) 
 def _dataset(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDataset:
     name, kwargs = dataset_kwargs(cfg)
     kwargs |= {"allow_missing": allow_missing, "problems": Problems(strict=cfg.data.strict)}
-    dataset = create_dataset(name, split, **kwargs)
+    dataset = create_dataset(name, split, generate=False, **kwargs)
     if dataset.problems.items:
         print(f"{split}: {dataset.problems.summary()}")
     return dataset

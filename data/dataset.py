@@ -33,6 +33,10 @@ class DetectionDataset(Dataset, ABC):
     expected_images: int  # how many the labels list; len(self) is smaller when files are missing
     problems: Problems
 
+    @classmethod
+    def generate(cls, **kwargs: Any) -> None:
+        """Write the files that a constructor with these arguments reads, where the dataset is a simulated one."""
+
     @abstractmethod
     def __len__(self) -> int: ...
 

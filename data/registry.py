@@ -28,12 +28,17 @@ def list_datasets() -> list[str]:
     return sorted(_DATASETS)
 
 
-def create_dataset(name: str, split: str, **kwargs: Any) -> DetectionDataset:
-    """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments."""
+def create_dataset(name: str, split: str, *, generate: bool = True, **kwargs: Any) -> DetectionDataset:
+    """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments.
+
+    generate: let a simulated dataset write its files first, where they are not there; without it nothing is written.
+    """
     if name not in _DATASETS:
         raise ValueError(f"unknown dataset {name!r}{did_you_mean(name, _DATASETS) or '.'} Known: {list_datasets()}")
     cls = _DATASETS[name]
     reject_unknown(kwargs, _arguments(cls), f"dataset {name!r}")
+    if generate:
+        cls.generate(**kwargs)
     return cls(split, **kwargs)  # type: ignore[call-arg]
 
 

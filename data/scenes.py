@@ -11,14 +11,39 @@ from .coco import Coco
 from .gen1 import Gen1
 from .names import reject_unknown
 from .registry import register_dataset
-from .synthetic import generate_scenes, read_settings
+from .synthetic import Settings, generate_scenes, read_settings
+from .synthetic.settings import MANIFEST
 
 
-def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Path:
-    """The folder of the scenes, made now if it does not stand; `scenes` holds arguments of `generate_scenes`."""
-    options = {"workers": os.cpu_count() or 1, **(scenes or {})}
+def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> None:
+    """Make the scenes in the folder `root` if they do not stand there; `scenes` holds arguments of `generate_scenes`.
+
+    None: its defaults, or whatever scenes there are.
+    """
+    if scenes is not None or not (Path(root) / MANIFEST).is_file():
+        generate_scenes(root, **{"workers": os.cpu_count() or 1, **_known(scenes)})
+
+
+def standing_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Settings:
+    """Settings of the scenes in `root`; ValueError where there are none, or others than `scenes` says, if not None."""
+    try:
+        found = read_settings(root)
+    except FileNotFoundError:
+        remedy = "Train with this config, or run python -m tools.make_scenes, or set data.root to a folder of scenes"
+        raise ValueError(f"{root}: holds no scenes, and evaluation makes none. {remedy}") from None
+    if scenes is not None:
+        wanted = Settings(**{k: v for k, v in _known(scenes).items() if k != "workers"}).as_dict()
+        there = found.as_dict()
+        if others := [f"{k} is {there[k]}, not {v}" for k, v in wanted.items() if there[k] != v]:
+            remedy = "Set data.root to the folder of these, or data.args.scenes=null to take the scenes that are there"
+            raise ValueError(f"{root}: holds other scenes than data.args.scenes: {', '.join(others)}. {remedy}")
+    return found
+
+
+def _known(scenes: dict[str, Any] | None) -> dict[str, Any]:
+    options = dict(scenes or {})
     reject_unknown(options, list(inspect.signature(generate_scenes).parameters)[1:], "the scenes' generator")
-    return generate_scenes(root, **options)
+    return options
 
 
 @register_dataset("scenes")
@@ -29,8 +54,14 @@ class Scenes(Gen1):
     """
 
     def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **gen1: Any):
-        root = make_scenes(root, scenes)
-        super().__init__(split, root=root, **{"classes": read_settings(root).classes, **gen1})
+        settings = standing_scenes(root, scenes)
+        super().__init__(split, root=root, **{"classes": settings.classes, **gen1})
+
+    @classmethod
+    def generate(  # type: ignore[override]
+        cls, *, root: str | Path, scenes: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        make_scenes(root, scenes)
 
 
 @register_dataset("scene_images")
@@ -38,6 +69,13 @@ class SceneImages(Coco):
     """The same scenes as photographs, at the label times. Arguments of `Coco`, and `scenes`."""
 
     def __init__(self, split: str, *, root: str | Path, scenes: dict[str, Any] | None = None, **coco: Any):
+        standing_scenes(root, scenes)
+        super().__init__(split, root=root, **coco)
+
+    @classmethod
+    def generate(  # type: ignore[override]
+        cls, *, root: str | Path, scenes: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         if not (scenes or {}).get("pictures", True):
             raise ValueError("scenes: pictures = False leaves nothing for the dataset 'scene_images'. Leave it out")
-        super().__init__(split, root=make_scenes(root, scenes), **coco)
+        make_scenes(root, scenes)

@@ -6,11 +6,13 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from .settings import MANIFEST, SPLITS, Settings, read_settings
 
 log = logging.getLogger(__name__)
 
+CACHE = ".spikesight_cache"  # of the decoded images of the old scenes, see data.image_cache
 _REPORT_S = 10.0  # between two words about the progress
 
 
@@ -65,14 +68,17 @@ def generate_scenes(
         root/manifest.json                                                the settings
 
     docs/scenes.md explains the options. `workers` processes share the clips; the result does not depend on how many. A
-    folder whose manifest has these settings is left as it is; one with others is replaced; ValueError for any other
-    folder that is not empty.
+    folder whose manifest has these settings is left as it is. In one with others the scenes are replaced, and files
+    that are none of theirs stay. ValueError for any other folder that is not empty.
     """
     options = {name: value for name, value in locals().items() if name not in ("root", "workers")}
     root, settings = Path(root).resolve(), Settings(**options)
     if not (why := _lacking(root, settings)):
         return root
-    log.log(logging.WARNING if (root / MANIFEST).exists() else logging.INFO, "%s: making scenes: %s", root, why)
+    if (root / MANIFEST).exists():
+        log.warning("%s: replacing the scenes there: %s", root, why)
+    else:
+        log.info("%s: making scenes: %s", root, why)
     root.parent.mkdir(parents=True, exist_ok=True)
     # Everything goes to a folder beside it that takes the name when it is whole: nobody meets half a data set.
     partial_root = Path(tempfile.mkdtemp(prefix=f"{root.name}.partial-", dir=root.parent))
@@ -83,12 +89,48 @@ def generate_scenes(
         partial_root.chmod(0o755)  # mkdtemp's are private
         if not _lacking(root, settings):  # another process was as busy, and faster
             return root
-        if root.exists():
-            shutil.rmtree(root)
-        os.replace(partial_root, root)
+        _put_in_place(partial_root, root)
     finally:
         shutil.rmtree(partial_root, ignore_errors=True)
     return root
+
+
+def _put_in_place(new: Path, root: Path) -> None:
+    """Give `new` the name `root`, for the scenes that stand there; files that are none of theirs move into it."""
+    if not (root / MANIFEST).is_file():  # nothing, or an empty folder
+        os.replace(new, root)
+        return
+    settings = read_settings(root)
+    old = new.with_name(f"{new.name}.old")
+    os.replace(root, old)
+    os.replace(new, root)
+    shutil.rmtree(old / CACHE, ignore_errors=True)
+    kept = []
+    for path in sorted(p for p in old.rglob("*") if p.is_symlink() or not p.is_dir()):
+        place = path.relative_to(old)
+        if _is_of_scenes(place, settings):
+            path.unlink()
+        elif not os.path.lexists(root / place):
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, root / place)
+            kept.append(place.as_posix())
+    for folder in sorted((p for p in old.rglob("*") if not p.is_symlink()), reverse=True):  # deepest first
+        with suppress(OSError):
+            folder.rmdir()
+    with suppress(OSError):
+        old.rmdir()
+    if kept:
+        log.warning("%s: kept %d files that are not of the scenes: %s", root, len(kept), ", ".join(kept[:3]))
+    if old.exists():
+        log.warning("%s: holds what the new scenes have no place for", old)
+
+
+def _is_of_scenes(place: Path, settings: Settings) -> bool:
+    """Whether the generator wrote the file `place`, relative to the root, for these settings."""
+    pattern = r"(?:images/)?(train|val|test)/scene_(\d{4,})_(?:td\.dat|bbox\.npy|\d{9,}\.png)"
+    if clip := re.fullmatch(pattern, place.as_posix()):
+        return int(clip[2]) < getattr(settings, clip[1])
+    return place.as_posix() in {MANIFEST, *(f"annotations/{split}.json" for split in SPLITS)}
 
 
 def _lacking(root: Path, settings: Settings) -> str:

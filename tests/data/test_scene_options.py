@@ -282,3 +282,20 @@ def test_the_command_takes_lists_and_flags(tmp_path, capsys):
     assert "train: 6 label times" in capsys.readouterr().out
     settings = read_settings(tmp_path / "s")
     assert settings.classes == ("truck", "car") and not settings.pictures and settings.hot_pixels == 0.01
+
+
+def test_without_generate_nothing_is_written_or_replaced(tmp_path):
+    """As in an evaluation, whose config comes from a checkpoint."""
+    root = generate_scenes(tmp_path / "scenes", **TINY)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    other = TINY | {"seed": 7, "noise_hz": 1.0}
+    for name in ("scenes", "scene_images"):
+        for scenes in (TINY, None):
+            assert len(create_dataset(name, "train", root=root, scenes=scenes, generate=False)) > 0
+        with pytest.raises(ValueError, match=r"holds other scenes .*seed is 0, not 7, .*data.args.scenes=null"):
+            create_dataset(name, "train", root=root, scenes=other, generate=False)
+        with pytest.raises(ValueError, match="holds no scenes, and evaluation makes none"):
+            create_dataset(name, "train", root=tmp_path / "none", scenes=TINY, generate=False)
+        assert len(create_dataset(name, "train", root=root)) > 0  # no scenes asked for: those that are there
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [root]

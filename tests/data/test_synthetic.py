@@ -220,12 +220,34 @@ def test_the_same_settings_are_not_made_twice(tmp_path, caplog):
         generate_scenes(root, **tiny)
     assert files(root) == before[1] and "files are missing" in caplog.text
 
-    (root / "notes.txt").write_text("of the old scenes")
+    kept = {"notes.txt": b"mine", "train/scene_0000.txt": b"mine", "train/scene_0001_td.dat": b"mine", "more/a/b": b""}
+    kept |= {"images/train/scene_0000_x.png": b"mine", "annotations/mine.json": b"{}"}
+    for name, content in kept.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    (root / "link").symlink_to(tmp_path.parent, target_is_directory=True)
+    (root / ".spikesight_cache").mkdir()
+    (root / ".spikesight_cache" / "images").write_bytes(b"decoded")
     with caplog.at_level(logging.WARNING):
         generate_scenes(root, **tiny | {"seed": 1})
     assert "seed was 0, is 1" in caplog.text
-    assert recording.read_bytes() != before[1]["train/scene_0000_td.dat"] and not (root / "notes.txt").exists()
+    assert "replacing the scenes there" in caplog.text and "kept 7 files that are not of the scenes" in caplog.text
+    assert (root / "link").is_symlink() and tmp_path.parent.is_dir()
+    (root / "link").unlink()
+    after = files(root)
+    assert after["train/scene_0000_td.dat"] != before[1]["train/scene_0000_td.dat"]
+    assert set(after) == set(before[1]) | set(kept) and kept.items() <= after.items()
     assert [p.name for p in tmp_path.iterdir()] == ["scenes"]  # nothing half-made is left
+
+
+def test_a_file_in_the_way_of_new_scenes_is_not_deleted(tmp_path, caplog):
+    tiny = SMALL | {"train": 1, "val": 0, "test": 0, "seconds": 0.25}
+    root = generate_scenes(tmp_path / "scenes", **tiny)
+    (root / "train" / "scene_0001_td.dat").write_bytes(b"mine")
+    with caplog.at_level(logging.WARNING):
+        generate_scenes(root, **tiny | {"train": 2})
+    (old,) = (p for p in tmp_path.iterdir() if p != root)
+    assert files(old) == {"train/scene_0001_td.dat": b"mine"} and str(old) in caplog.text
 
 
 @pytest.mark.parametrize("manifest", [None, "{}", "[]", "not json", '{"settings": 3}'])

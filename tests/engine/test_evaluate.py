@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -286,3 +287,19 @@ def test_an_interrupt_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
     with pytest.raises(SystemExit, match="^interrupted: the results of this evaluation were not written$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")
+
+
+def test_evaluation_leaves_scenes_of_other_settings_alone(images, scenes, tmp_path):
+    root = tmp_path / "mine"
+    shutil.copytree(scenes, root)
+    (root / "notes.txt").write_text("by hand")
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    other = "data.args.scenes={train: 1, val: 1, test: 1, seconds: 0.5}"
+    with pytest.raises(ValueError, match="mine: holds other scenes than data.args.scenes: train is 3, not 1"):
+        score(images, f"data.root={root}", other)
+    with pytest.raises(ValueError, match="nowhere: holds no scenes, and evaluation makes none"):
+        score(images, f"data.root={tmp_path / 'nowhere'}")
+    metrics = score(images, f"data.root={root}", "data.args.scenes=null")
+    assert metrics["images"] == 10
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "nowhere").exists()
