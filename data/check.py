@@ -102,7 +102,9 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
     """Decode every picture, or read every event. Returns what the recordings of events hold."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for problem in pool.map(_look_at, dataset.records):
+            for record, (error, problem) in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):
+                if error:
+                    dataset.report_unreadable(record.path, error)
                 if problem:
                     problems.add(problem)
     elif isinstance(dataset, EventDataset):
@@ -110,20 +112,20 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
     return []
 
 
-def _look_at(record: Record) -> Problem | None:
+def _look_at(record: Record) -> tuple[str, Problem | None]:
+    """(why the image cannot be decoded, what else is odd about it)"""
     try:
         read_record(record)
         stored, orientation = image_header(record.path)
     except ValueError as error:
-        what = str(error).removeprefix(f"{record.path}: ")
-        return Problem("unreadable picture", record.path, "", what, "Loading it stops a training", fatal=True)
+        return str(error), None
     if orientation == 1:
-        return None
+        return "", None
     if record.upright or (record.width, record.height) != stored:
         remedy = "It is turned, as its boxes have to be"
     else:
         remedy = "It is taken as stored: look where its boxes lie, and turn the file if they were drawn upright"
-    return Problem("EXIF orientation", record.path, "", orientation, remedy)
+    return "", Problem("EXIF orientation", record.path, "", orientation, remedy)
 
 
 def _compare_files(files: dict[str, list[Path]], problems: Problems, fast: bool) -> None:

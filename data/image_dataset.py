@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ import numpy as np
 import torch
 
 from .dataset import DetectionDataset
-from .image_augment import image_augment, letterbox_placement, letterbox_shape
+from .image_augment import GRAY, image_augment, letterbox_placement, letterbox_shape
 from .image_cache import PictureCache, disk_cache, memory_cache
-from .image_file import image_header, read_image, turned, upright_size
+from .image_file import UnreadableImage, image_header, read_image, turned, upright_size
 from .mosaic import Picture
 from .names import did_you_mean
 from .problems import Problem, Problems
-from .sample import Sample
+from .sample import Placement, Sample
 from .split_shares import split_shares
 from .values import height_width
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
 CACHES = ("none", "ram", "disk")
 _SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
+_LEFT_OUT = "such images are left out, and scores say how many"
 _ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
 
 
@@ -63,7 +65,7 @@ class ImageDataset(DetectionDataset):
 
     size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
     augment:       options of `ImageAugment`, such as {"hflip": 0.5}
-    allow_missing: leave out pictures whose file is absent; they still count in `expected_images`
+    allow_missing: leave out images whose file is absent or damaged; they still count in `expected_images`
     cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
     rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
@@ -102,6 +104,7 @@ class ImageDataset(DetectionDataset):
             raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
         self._allow_missing = allow_missing
+        self._warned: set[str] = set()  # unreadable images, each said once by each process
         if cache not in CACHES:
             raise ValueError(f"cache = {cache!r}{did_you_mean(cache, CACHES) or '.'} There are {', '.join(CACHES)}")
         if cache_dir is not None and cache != "disk":
@@ -123,15 +126,51 @@ class ImageDataset(DetectionDataset):
         return len(self.records)
 
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
+        """Where an image cannot be decoded, a ValueError; with `allow_missing` a training gets the next one in its
+        place, and an evaluation an unlabelled sample, which is not scored."""
+        read: list[int] = []
+
+        def picture(index: int) -> Picture:
+            for k in range(index, index + (len(self) if epochs_left is not None and self._allow_missing else 1)):
+                with self._left_out():
+                    found = self._picture(k % len(self))
+                    read.append(k % len(self))
+                    return found
+            raise UnreadableImage(f"{self.root}: none of {len(self)} images of split {self.split!r} can be decoded")
+
+        try:
+            image, boxes, labels, place = self._augment.sample(picture, index, len(self), rng, epochs_left)
+        except UnreadableImage as error:
+            if epochs_left is not None or not self._allow_missing:
+                raise ValueError(str(error)) from error  # as which it passes from a loader's process
+            record = self.records[index]
+            place = letterbox_placement((record.height, record.width), self.size, self._rectangular)
+            image = np.full((*(self.shape_of(index) or self.size), 3), GRAY, np.uint8)
+            nothing = self._sample(index, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), place)
+            return replace(nothing, labelled=False)
+        return self._sample(read[0], image, boxes, labels, place)
+
+    @contextmanager
+    def _left_out(self) -> Iterator[None]:
+        """An unreadable image is said once by each process, and raised unless `allow_missing`."""
+        try:
+            yield
+        except UnreadableImage as error:
+            if not self._allow_missing:
+                raise UnreadableImage(f"{error}, or set data.allow_missing=true: {_LEFT_OUT}") from error
+            if str(error) not in self._warned:
+                log.warning("%s: it is left out", error)
+            self._warned.add(str(error))
+
+    def _sample(self, index: int, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, place: Placement) -> Sample:
         record = self.records[index]
-        image, boxes, labels, placement = self._augment.sample(self._picture, index, len(self), rng, epochs_left)
         return Sample(
             x=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
             boxes=torch.from_numpy(boxes),
             labels=torch.from_numpy(labels),
             image_id=record.image_id,
             original_size=(record.height, record.width),
-            placement=placement,
+            placement=place,
         )
 
     def shape_of(self, index: int) -> tuple[int, int] | None:
@@ -201,6 +240,12 @@ class ImageDataset(DetectionDataset):
         for record, first, end in zip(self.records, [0, *ends], ends, strict=False):
             record.objects = checked[first:end]
         return keep
+
+    def report_unreadable(self, path: str, what: str) -> None:
+        """Report an image that cannot be used, which `allow_missing` leaves out."""
+        remedy = "It is left out" if self._allow_missing else f"Or set data.allow_missing=true: {_LEFT_OUT}"
+        what = what.removeprefix(f"{path}: ")
+        self.problems.add(Problem("unreadable picture", path, "", what, remedy, fatal=not self._allow_missing))
 
     def _share(self, paths: Sequence[str]) -> set[str]:
         """Those of `paths`, of all labelled images, that `splits` gives to this split."""
@@ -291,6 +336,6 @@ def read_record(record: Record) -> np.ndarray:
     remedy = "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
     if found == labelled[::-1]:
         remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
-    raise ValueError(
+    raise UnreadableImage(
         f"{record.path}: the picture is {found[0]}x{found[1]}, its label says {record.width}x{record.height}. {remedy}"
     )

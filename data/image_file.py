@@ -27,17 +27,21 @@ _JPEG = ("JPEG", "MPO")  # MPO: a JPEG of several images, as phones write them
 _BAND = 2**24  # pixels that are converted at once: what that takes is freed before the next
 
 
+class UnreadableImage(ValueError):
+    """The file of an image cannot be used; the message names it."""
+
+
 def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     """Decode a file to uint8 [H, W, 3] RGB: gray is repeated, alpha dropped, 16 bits scaled to 8, of an animation the
-    first frame taken. As it is stored, or `upright`: turned as its EXIF orientation says. ValueError naming the file
-    where it is no regular file of `FORMATS`, decodes to more than `LIMIT` bytes or cannot be decoded whole."""
+    first frame taken. As it is stored, or `upright`: turned as its EXIF orientation says. `UnreadableImage` where it is
+    no regular file of `FORMATS`, decodes to more than `LIMIT` bytes or cannot be decoded whole."""
     with _opened(path) as (file, image):
         turn = _turn(image) if upright else 1
         return np.ascontiguousarray(turned(_decode(file, image), turn))
 
 
 def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
-    """((width, height) as stored, EXIF orientation 1..8). ValueError as from `read_image`, also where the file is cut
+    """((width, height) as stored, EXIF orientation 1..8). Errors as of `read_image`, also where the file is cut
     short; it is decoded only where its end leaves that open."""
     with _opened(path) as (file, image):
         size, turn = image.size, _turn(image)
@@ -90,12 +94,12 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
                     )
                 yield file, image
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: cannot be decoded: {error} Scale it down or cut it into tiles") from error
+        raise UnreadableImage(f"{path}: cannot be decoded: {error} Scale it down or cut it into tiles") from error
     except UnidentifiedImageError as error:
         what = f"its content is none of {', '.join(FORMATS)}, or damaged from the start"
-        raise ValueError(f"{path}: cannot be decoded: {what}. {remedy}") from error
+        raise UnreadableImage(f"{path}: cannot be decoded: {what}. {remedy}") from error
     except Exception as error:  # damaged files raise whatever PIL's parsers meet: KeyError, RuntimeError, MemoryError
-        raise ValueError(f"{path}: cannot be decoded: {str(error) or type(error).__name__}. {remedy}") from error
+        raise UnreadableImage(f"{path}: cannot be decoded: {str(error) or type(error).__name__}. {remedy}") from error
 
 
 def _decode(file: BinaryIO, image: Image.Image) -> np.ndarray:

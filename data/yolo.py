@@ -25,7 +25,6 @@ from .yolo_lines import LINES, Longer, longer_line, what_lines_mean
 
 log = logging.getLogger(__name__)
 
-_STOPS = "Loading it stops a training"
 _LARGEST = 2.0  # a box that ends beyond twice the picture is in pixels, not normalised
 _ARGUMENT = "data.args.lines=box: the first four numbers are the box; data.args.lines=outline: all are points"
 
@@ -99,7 +98,7 @@ class Yolo(ImageDataset):
             files = pool.map(_read_files, (path for _, path in pictures))
             for (image_id, path), (size, lines) in zip(pictures, files, strict=True):
                 if isinstance(size, ValueError):
-                    self._fatal("unreadable picture", path, "", str(size).removeprefix(f"{path}: "), _STOPS)
+                    self.report_unreadable(path, str(size))
                     continue
                 unlabelled += lines is None
                 for number, line in enumerate(lines or (), 1):

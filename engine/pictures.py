@@ -25,8 +25,8 @@ def draw_samples(
     pictures = {}
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
-        while not sample.labelled:  # every recording ends at a label
-            sample = dataset[index := index + 1]
+        while not sample.labelled:  # every recording ends at a label; a damaged image has none
+            sample = dataset[index := (index + 1) % len(dataset)]
         if (found := evaluator.found(sample.image_id)) is None:
             continue
         prediction = {**found, "boxes": sample.placement.to_sample(found["boxes"])}
