@@ -28,7 +28,8 @@ from tools import make_scenes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-RECORDED = {"results.md", "performance.md"}  # commands of runs, with what stood in for a folder of a user
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+RECORDED = {"results.md"}  # commands of runs, with what stood in for a folder of a user
 TINY = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
 
 
@@ -47,7 +48,14 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found if line.startswith(wanted)]
 
 
+def commands_above(config: Path) -> list[list[str]]:
+    """Those in the comments of a config."""
+    found = re.findall(r"^# +((?:python|torchrun) .*)", config.read_text(), re.M)
+    return [shlex.split(line) for line in found if " -c " not in line]
+
+
 COMMANDS = [(page, words) for page in PAGES if page.name not in RECORDED for words in commands(page)]
+COMMANDS += [(config, words) for config in CONFIGS for words in commands_above(config)]
 
 
 def configs_shown() -> dict[str, str]:
