@@ -60,9 +60,8 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, the last run, or auto")
     args = parser.parse_intermixed_args(argv)
 
-    if (
-        args.resume and "=" in args.resume and not Path(args.resume).exists()
-    ):  # `--resume train.epochs=9`: the last run, with an override
+    # `--resume train.epochs=9`: the last run, with an override
+    if args.resume and "=" in args.resume and not Path(args.resume).exists():
         args.overrides.append(args.resume)
         args.resume = ""
     cfg = load_config(args.config, args.overrides)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from data import DetectionDataset
 
+from .fingerprint import fingerprint
 from .ranges import leaves
 
 # All that a resume may change, and what it does to the run; every other key of the config stays as it was.
@@ -46,10 +46,9 @@ COMPARED = ("model_kwargs", "class_names", "data", "samples_per_step", "steps_pe
 
 
 def data_facts(dataset: DetectionDataset) -> dict[str, Any]:
-    """What tells one set of labels from another: samples, boxes, and a digest of the sizes of all boxes."""
-    sizes = dataset.box_sizes()
-    digest = hashlib.sha256(sizes.astype("<f4").tobytes()).hexdigest()[:16]
-    return {"samples": len(dataset), "boxes": len(sizes), "digest": digest}
+    """What tells one labelled split from another, wherever it lies."""
+    truth = dataset.ground_truth()
+    return {"samples": len(dataset), "boxes": len(truth["annotations"]), "fingerprint": fingerprint(truth)}
 
 
 def judged_by(config: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from engine.checkpoint import save_checkpoint
 from engine.config import config_to_plain, load_config
@@ -228,21 +227,25 @@ def test_configs_older_than_a_key(world):
     assert world.start().folder == folder
 
 
-class Boxes:
-    def __init__(self, *sizes):
-        self.sizes = torch.tensor(sizes, dtype=torch.float32).numpy().reshape(-1, 2)
+class Split:
+    """A labelled split of two images, with a box of each of these classes."""
+
+    def __init__(self, *labels: int):
+        self.labels = labels
 
     def __len__(self):
         return 2
 
-    def box_sizes(self):
-        return self.sizes
+    def ground_truth(self):
+        images = [{"id": i, "file_name": f"{i}.png", "width": 9, "height": 9} for i in (1, 2)]
+        boxes = [{"image_id": 1, "category_id": k, "bbox": [0, 0, 2, 3], "area": 6, "iscrowd": 0} for k in self.labels]
+        return {"images": images, "annotations": boxes, "categories": [{"id": i, "name": f"c{i}"} for i in (1, 2)]}
 
 
 def test_labels_of_as_many_boxes_differ():
-    one, other = data_facts(Boxes([1, 2], [3, 4])), data_facts(Boxes([1, 2], [3, 5]))
-    assert one["boxes"] == other["boxes"] == 2 and one["samples"] == 2 and one["digest"] != other["digest"]
-    assert data_facts(Boxes([1, 2], [3, 4])) == one and data_facts(Boxes())["boxes"] == 0
+    one, other = data_facts(Split(1, 2)), data_facts(Split(1, 1))
+    assert one["boxes"] == other["boxes"] == 2 and one["samples"] == 2 and one["fingerprint"] != other["fingerprint"]
+    assert data_facts(Split(1, 2)) == one and data_facts(Split())["boxes"] == 0
 
 
 def test_entries_that_differ_are_named():
@@ -255,10 +258,16 @@ def test_entries_that_differ_are_named():
 
 def test_best_scores_are_compared_by_one_rule_on_one_split():
     config = config_to_plain(load_config(BEGINNING))
-    judge = judged_by(config, {"samples": 4, "boxes": 9, "digest": "x"})
+    judge = judged_by(config, {"samples": 4, "boxes": 9, "fingerprint": "x"})
     assert same_judge({"config": config, "judged_by": judge}, judge) == []
     assert same_judge({"config": config}, judge) == []  # an older checkpoint
-    for key, value in (("protocol", "coco"), ("split", "test"), ("samples", 5), ("digest", "y"), ("rectangular", True)):
+    for key, value in (
+        ("protocol", "coco"),
+        ("split", "test"),
+        ("samples", 5),
+        ("fingerprint", "y"),
+        ("rectangular", True),
+    ):
         (line,) = same_judge({"config": config, "judged_by": judge}, judge | {key: value})
         assert line.startswith(f"the best score starts anew: {key} changed from ")
 
