@@ -17,7 +17,13 @@ def fingerprint(ground_truth: dict[str, Any]) -> str:
     They do not depend on where the dataset lies, on the order of the lists, or on the ids of annotations.
     """
     images = sorted(
-        [int(i["id"]), str(i.get("file_name", "")), str(i.get("clip", "")), int(i.get("t_us", -1))]
+        [
+            int(i["id"]),
+            str(i.get("file_name", "")),
+            str(i.get("clip", "")),
+            int(i.get("t_us", -1)),
+            int(i.get("start_us", 0)),
+        ]
         for i in ground_truth["images"]
     )
     classes = sorted([int(c["id"]), c["name"]] for c in ground_truth["categories"])

@@ -21,7 +21,7 @@ WRITTEN = (
     "events.out.tfevents.*",
     ".*.partial",
 )
-# The same of an evaluation, in the run's folder (earlier ones) or in one below it that has a metrics.json of ours.
+# The same of an evaluation, in the run's folder (earlier ones) or in any below it that has a metrics.json of ours.
 EVALUATED = (
     "metrics.json",
     "detections.json",
@@ -34,10 +34,12 @@ EVALUATED = (
 
 def remove_written(folder: Path) -> None:
     """Remove what a run and its evaluations wrote, and folders that are empty then. Links are removed, not followed."""
-    for below in [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]:
-        if _is_evaluation(below):
-            _remove(below, EVALUATED)
-            _remove_empty(below)
+    found = folder.rglob("metrics.json")  # links are not followed
+    for metrics in sorted(found, key=lambda path: -len(path.parts)):  # deepest first
+        if metrics.parent != folder and _is_evaluation(metrics.parent):
+            _remove(metrics.parent, EVALUATED)
+            _remove_empty(metrics.parent)
+    _remove_empty(folder / "eval")
     _remove(folder, (*WRITTEN, *EVALUATED))
 
 

@@ -46,12 +46,15 @@ def held():
 
 def fill(folder: Path) -> None:
     """Everything that trainings and evaluations write."""
-    for pattern in (*WRITTEN, *EVALUATED, *(f"test_coco/{name}" for name in EVALUATED)):
+    evaluations = "eval/test_coco_best", "eval/test_coco_best/detections_test_raw", "scores"
+    below = [f"{evaluation}/{name}" for evaluation in evaluations for name in EVALUATED]
+    for pattern in (*WRITTEN, *EVALUATED, *below):
         path = folder / pattern.replace("*_[0-9]*", "image_7").replace("*", "x")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.name != MARKER:
             path.write_text("x")
-    (folder / "test_coco" / "metrics.json").write_text(json.dumps({"request": {}}))
+    for evaluation in evaluations:
+        (folder / evaluation / "metrics.json").write_text(json.dumps({"request": {}}))
 
 
 @pytest.mark.parametrize(
@@ -79,9 +82,10 @@ def test_names_with_marks_are_names(tmp_path):
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     folder = new_run_folder(str(tmp_path), "a")
     fill(folder)
-    mine = ["notes.txt", "checkpoint_mine.pt", "pictures/mine.png", "backup/metrics.json", "test_coco/mine.txt"]
+    mine = ["notes.txt", "checkpoint_mine.pt", "pictures/mine.png", "backup/metrics.json", "scores/mine.txt"]
+    mine += ["eval/test_coco_best/pictures/mine.png"]
     for name in mine:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
     assert new_run_folder(str(tmp_path), "a", overwrite=True) == folder
     left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -103,8 +107,10 @@ def test_links_in_a_run_are_not_followed(tmp_path):
     folder = new_run_folder(str(tmp_path / "runs"), "a")
     (folder / "pictures").symlink_to(outside)
     (folder / "checkpoint_best.pt").symlink_to(outside / "weights.pt")
+    (folder / "elsewhere").symlink_to(outside)
+    (outside / "metrics.json").write_text(json.dumps({"request": {}}))
     new_run_folder(str(tmp_path / "runs"), "a", overwrite=True)
-    assert {path.name for path in outside.iterdir()} == {"image_1.png", "weights.pt"}
+    assert {path.name for path in outside.iterdir()} == {"image_1.png", "weights.pt", "metrics.json"}
     assert not (folder / "checkpoint_best.pt").is_symlink()
 
 
