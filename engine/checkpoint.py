@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ def load_checkpoint(path: str | Path) -> Content:
         kind = ENTRIES.get(key, object)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ValueError(f"{path}: entry {key!r} is of type {type(value).__name__}, not {kind.__name__}")
+        if (kind is int and value < 0) or (kind is float and not math.isfinite(value)):
+            raise ValueError(f"{path}: entry {key!r} is {value}, which no training writes")
     for key in ("model", "ema"):
         for name, value in content.get(key, {}).items():
             if not isinstance(name, str) or not isinstance(value, Tensor):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -48,7 +48,7 @@ def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
         end_with_parent()
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
-        _preparing = dist.new_group(backend="gloo", timeout=PREPARATION)
+        _preparing = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PREPARATION))
     return chosen
 
 

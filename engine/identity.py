@@ -105,9 +105,11 @@ def refuse(changes: list[str]) -> None:
 
 def same_judge(content: Mapping[str, Any], judged_by: Mapping[str, Any]) -> list[str]:
     """Why the best score of a checkpoint is not comparable with scores `judged_by`; nothing where it is."""
-    config = content["config"]
-    earlier = {"protocol": config["eval"]["protocol"], "split": config["data"]["val_split"]}
-    changes = compare(content.get("judged_by", earlier), judged_by)
+    judge = content.get("judged_by")
+    if judge is None:  # of an earlier version
+        config = content["config"]
+        judge = {"protocol": config["eval"]["protocol"], "split": config["data"]["val_split"]}
+    changes = compare(judge, judged_by)
     return [f"the best score starts anew: {'; '.join(changes)}"] if changes else []
 
 

@@ -174,7 +174,8 @@ def _look_at(folder: Path, checkpoint: Path) -> Found:
         return Found(folder, 0, 0, "it was interrupted before its first checkpoint, so there is nothing to continue")
     try:
         content = load_checkpoint(checkpoint)
-        return Found(folder, int(content["epoch"]), int(content["config"]["train"]["epochs"]), "")
+        done = content["epoch"] - (not content.get("scored", True))  # an epoch without its score is left to do
+        return Found(folder, done, int(content["config"]["train"]["epochs"]), "")
     except (ValueError, KeyError, TypeError) as error:
         return Found(folder, 0, 0, f"its checkpoint cannot be read: {error}")
 

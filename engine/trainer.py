@@ -19,7 +19,7 @@ from data.atomic_file import remove_partial_files
 from models import Detector
 
 from . import distributed
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
 from .evaluator import Evaluator
 from .generators import generator_states, restore_generators
 from .identity import COMPARED, compare, refuse, same_judge
@@ -188,6 +188,15 @@ class Trainer:
         Returns what is to be said of it. ValueError where classes, data, model, or steps of an epoch were others.
         """
         content = load_checkpoint(path)
+        try:
+            said = self._restore(content, path)
+        except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(f"{path}: holds no training that can be continued: {error!r}") from error
+        if distributed.is_main():
+            remove_partial_files(self.folder)
+        return said
+
+    def _restore(self, content: Content, path: Path) -> list[str]:
         now = {**self.identity, "steps_per_epoch": self.steps_per_epoch}
         changes = compare({key: content[key] for key in COMPARED if key in content}, now)
         if content["steps_per_epoch"] < self.steps_per_epoch and "data" not in content:
@@ -201,15 +210,15 @@ class Trainer:
             self.optimizer.load_state_dict(content["optimizer"])
             if (state := states[distributed.rank() % len(states)]) is not None:
                 restore_generators(state, self.device)
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
-            raise ValueError(f"{path}: its optimizer or generators cannot be restored: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: its optimizer or generators are those of another training: {error}") from error
         self.epoch = content["epoch"]
-        self.unscored = None if content.get("scored", True) else content["metrics"]
+        if not content.get("scored", True):
+            self.unscored = content["metrics"]
+            _line(self.unscored, self.epochs)  # a record that is damaged fails here
         said = same_judge(content, self.identity["judged_by"])
         if not said:
             self.best = content["best"]
-        if distributed.is_main():
-            remove_partial_files(self.folder)
         written = content.get("machine", {})
         return said + [
             f"resumed with {what} {now}, after {written[what]}: what follows differs in the last digits from an "

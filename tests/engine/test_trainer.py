@@ -137,21 +137,34 @@ def test_what_killed_writers_left_is_removed_on_a_resume(whole):
     assert not list(whole.glob(".*.partial"))
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [
-        {"optimizer": {}},
-        {"optimizer": {"state": {}, "param_groups": []}},
-        {"optimizer": {"state": 1, "param_groups": [1, 2, 3]}},
-        {"generators": [{}]},
-        {"generators": [5]},
-    ],
-)
-def test_an_ill_formed_state_is_named(whole, entry):
+ODD = (None, 5, -1, 0.5, float("nan"), "x", [], {}, [5], {"a": 1}, torch.ones(2))
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_no_ill_formed_checkpoint_is_a_traceback(whole, scored):
+    """Every entry absent or of another kind, at the top and one level below: a ValueError that names the file, or none
+    where nothing needs the entry."""
     path = whole / "checkpoint_last.pt"
-    save_checkpoint(path, load_checkpoint(path) | entry)
-    with pytest.raises(ValueError, match=r"checkpoint_last\.pt: its optimizer or generators cannot be restored"):
-        tiny_trainer(whole).resume(path)
+    content = dict(load_checkpoint(path)) | {"scored": scored}
+    refused = 0
+    for key, value in content.items():
+        cases = [{k: v for k, v in content.items() if k != key}, *(content | {key: odd} for odd in ODD)]
+        if isinstance(value, dict) and value:
+            below = next(iter(value))
+            cases += [content | {key: {k: v for k, v in value.items() if k != below}}]
+            cases += [content | {key: {**value, below: odd}} for odd in ODD[::3]]
+        if isinstance(value, list) and value:
+            cases += [content | {key: [odd]} for odd in ODD[::3]]
+        for case in cases:
+            path.unlink()
+            torch.save(case, path)
+            trainer = tiny_trainer(whole)
+            try:
+                trainer.resume(path)
+            except ValueError as error:
+                assert str(path) in str(error) or "cannot resume: " in str(error)
+                refused += 1
+    assert refused > 100
 
 
 def test_drawing_and_logging_that_fail_are_said_once_and_cost_nothing(whole, tmp_path, capsys, monkeypatch):
