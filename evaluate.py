@@ -48,6 +48,7 @@ from engine.metrics_table import table
 from engine.pictures import draw_samples
 from engine.protocols import PROTOCOLS, get_protocol
 from engine.provenance import command_line, provenance
+from engine.truth_left import check_truth
 from engine.voc_ap import precision_recall
 from models.binary import binary_check, to_binary
 
@@ -133,7 +134,8 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
-    get_protocol(protocol).score(truth, [])  # a truth that the protocol cannot judge fails before the work, too
+    for line in check_truth(protocol, truth, split):  # what it cannot judge fails before the work, too
+        print(line)
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
     parameters = sum(p.numel() for p in model.parameters())  # of the network as trained
@@ -203,7 +205,8 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
         truth, expected, name = dataset.ground_truth(), dataset.expected_images, split
     else:
         raise ValueError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
-    get_protocol(protocol)
+    for line in check_truth(protocol, truth, split):
+        print(line)
     found = read_detections(args.detections, truth)
     data = describe(truth, split)
     data["checked"] = check_same_data(args.detections, data)

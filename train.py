@@ -49,6 +49,7 @@ from engine.run_facts import spec_text, steps_text
 from engine.run_folder import discarded_without_checkpoint, new_run_folder
 from engine.run_lock import RunLock
 from engine.trainer import Trainer
+from engine.truth_left import check_truth
 from models import Detector, create_model
 from neurons.base import DynamicNeuron
 
@@ -98,7 +99,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
 
     train_set = _dataset(cfg, cfg.data.train_split, say, augment=True)
     val_set = _dataset(cfg, cfg.data.val_split, say)
-    get_protocol(cfg.eval.protocol).score(val_set.ground_truth(), [])  # a protocol that does not fit fails here
+    for line in check_truth(cfg.eval.protocol, val_set.ground_truth(), cfg.data.val_split):
+        say(line)
     if val_set.class_names != train_set.class_names:
         raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
     if train_set.num_steps not in (None, cfg.model.T):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,20 @@ class CheckReport:
 
 
 def check_dataset(
-    name: str, splits: Sequence[str], /, *, fast: bool = False, optional: Sequence[str] = (), **kwargs: Any
+    name: str,
+    splits: Sequence[str],
+    /,
+    *,
+    fast: bool = False,
+    optional: Sequence[str] = (),
+    judge: Callable[[dict[str, Any], str], list[str]] | None = None,
+    **kwargs: Any,
 ) -> CheckReport:
     """Read all `splits` of the dataset `name` (its constructor's arguments in `kwargs`), and every file unless `fast`.
 
     Nothing raises for bad data: it is all in the report. The first split is the one to train on; one named in
-    `optional` may be absent.
+    `optional` may be absent. `judge` takes the ground truth and the name of each other split, and says what cannot be
+    scored there (`engine.truth_left.check_truth`): sentences, or ValueError where that stops a training.
     """
     report = CheckReport()
     problems = report.problems
@@ -70,6 +79,8 @@ def check_dataset(
                 unreadable.setdefault(_without_split(str(error), split), []).append(split)
             continue
         report.splits[split] = count_split(dataset, problems)
+        if judge and split != splits[0]:
+            _judge(judge, dataset, split, problems)
         classes[split], files[split] = dataset.class_names, _files(dataset)
         if not fast:
             report.splits[split].recordings = _read_files(dataset, files[split], problems)
@@ -84,6 +95,18 @@ def check_dataset(
         remedy = "A model has one list of classes: correct the labels, or name the classes in the config"
         problems.add(Problem("classes differ between splits", name, "", classes, remedy, fatal=True))
     return report
+
+
+def _judge(
+    judge: Callable[[dict[str, Any], str], list[str]], dataset: DetectionDataset, split: str, problems: Problems
+) -> None:
+    try:
+        for what in judge(dataset.ground_truth(), split):
+            remedy = "Add labels, or leave the class out"
+            problems.add(Problem("nothing to score", f"split {split!r}", "", _without_split(what, split), remedy))
+    except ValueError as error:
+        what, remedy = _without_split(str(error), split), "No AP could be given"
+        problems.add(Problem("protocol that fits no truth", f"split {split!r}", "", what, remedy, fatal=True))
 
 
 def _files(dataset: DetectionDataset) -> list[Path]:
@@ -162,6 +185,7 @@ if __name__ == "__main__":
     import sys
 
     from engine.config import dataset_kwargs, load_config
+    from engine.truth_left import check_truth
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a YAML file under configs/")
@@ -173,7 +197,8 @@ if __name__ == "__main__":
         cfg = load_config(args.config, args.overrides)
         names = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]
         name, kwargs = dataset_kwargs(cfg, augment=True)  # with the augmentation, whose options are checked too
-        report = check_dataset(name, names, fast=args.fast, optional=names[2:], **kwargs)
+        judge = partial(check_truth, cfg.eval.protocol)
+        report = check_dataset(name, names, fast=args.fast, optional=names[2:], judge=judge, **kwargs)
     except ValueError as error:
         sys.exit(f"{parser.prog}: {error}")
     print(report)

@@ -139,7 +139,8 @@ class Evaluator:
         """`Protocol.score` of everything seen, with `protocol`, `rule` and three counts beside it: `images` seen,
         `expected_images` that the labels list, and the `evaluated_images` that the protocol scored.
 
-        ValueError when a picture was never seen, unless `allow_missing`: then the truth is that of the seen ones.
+        AP and AR are None where the protocol leaves no box to be found. ValueError when a picture was never seen,
+        unless `allow_missing`: then the truth is that of the seen ones.
         """
         rules = get_protocol(protocol)
         missing = [image for image_id, image in self.images.items() if image_id not in self._found]
@@ -151,6 +152,8 @@ class Evaluator:
                 "Run over the whole split and restore absent files, or pass --allow-missing to score what was seen"
             )
         scores = rules.score(*self.truth_and_detections())
+        if not scores["boxes"]:  # no AP, where a number would look like a bad detector
+            scores = {key: None if key.startswith("A") else value for key, value in scores.items()}
         return {
             "protocol": rules.name,
             "rule": rules.rule,

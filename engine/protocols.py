@@ -39,6 +39,10 @@ class Protocol(ABC):
         Truth with `iscrowd` or `difficult` set is neither to be found nor wrong to find. ValueError as `score`.
         """
 
+    def why_none(self, ground_truth: dict[str, Any]) -> str:
+        """Why no truth counts, to go on a sentence that says so."""
+        return ""
+
     @abstractmethod
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
         """Score COCO results (original pixels, dataset category ids) against `DetectionDataset.ground_truth()`.
@@ -169,13 +173,10 @@ class Prophesee(Protocol):
         images = {image["id"]: image for image in self._timed(ground_truth["images"])}
         scales = {image_id: self._scale(image) for image_id, image in images.items()}
 
-        def late(image: dict[str, Any]) -> bool:
-            return image["t_us"] - image.get("start_us", 0) > self.skip_us
-
         def counts(box: dict[str, Any]) -> bool:
             image_id, (_, _, w, h) = box["image_id"], box["bbox"]
             diagonal, side = self.min_diagonal * scales[image_id], self.min_side * scales[image_id]
-            return late(images[image_id]) and w * w + h * h >= diagonal**2 and min(w, h) >= side
+            return self._late(images[image_id]) and w * w + h * h >= diagonal**2 and min(w, h) >= side
 
         truth = [_plain(a) for a in ground_truth["annotations"] if counts(a)]
         labelled = {a["image_id"] for a in truth}
@@ -186,6 +187,20 @@ class Prophesee(Protocol):
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
         truth, found = self.counted(ground_truth, detections)
         return {**coco_ap(truth, found), "images": len(truth["images"]), "boxes": len(truth["annotations"])}
+
+    def why_none(self, ground_truth: dict[str, Any]) -> str:
+        early = {image["id"] for image in ground_truth["images"] if not self._late(image)}
+        boxes = ground_truth["annotations"]
+        count = sum(a["image_id"] in early for a in boxes)
+        late = [a["bbox"] for a in boxes if a["image_id"] not in early]
+        what = f": {count} lie before t = {self.skip_us / 1e6:g} s after the start of their recording" if count else ""
+        if late:
+            w, h = max((bbox[2:] for bbox in late), key=lambda size: (min(size), max(size)))
+            what += f"{', ' if what else ': '}{len(late)} are too small, the largest {w:g} x {h:g} px"
+        return what
+
+    def _late(self, image: dict[str, Any]) -> bool:
+        return image["t_us"] - image.get("start_us", 0) > self.skip_us
 
     def _near(
         self, evaluated: list[dict[str, Any]], images: dict[int, dict[str, Any]], found: list[dict[str, Any]]

@@ -1,0 +1,36 @@
+"""What a protocol leaves to be found in a split, said before a training or an evaluation begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .protocols import get_protocol
+
+
+def check_truth(protocol: str, ground_truth: dict[str, Any], split: str) -> list[str]:
+    """Sentences on what has no AP under `protocol`: classes without a box that counts, or all of them where `split`
+    holds no box.
+
+    ValueError where the split has boxes and the protocol leaves none of them, or cannot judge such a truth at all.
+    """
+    rules = get_protocol(protocol)
+    counted, _ = rules.counted(ground_truth, [])
+    boxes = [a for a in counted["annotations"] if not (a.get("iscrowd") or a.get("difficult"))]
+    total, images = len(ground_truth["annotations"]), len(ground_truth["images"])
+    if not total:
+        return [f"split {split!r}: none of its {images} images has a box: nothing can be found, and AP is undefined"]
+    if not boxes:
+        raise ValueError(
+            f"split {split!r}: the protocol {protocol} leaves none of its {total} boxes in {images} images to be found"
+            f"{rules.why_none(ground_truth)}. Its rule: {rules.rule}. Choose another eval.protocol or --protocol (raw "
+            "counts every box), or another split"
+        )
+    found = {a["category_id"] for a in boxes}
+    absent = [repr(category["name"]) for category in ground_truth["categories"] if category["id"] not in found]
+    if not absent:
+        return []
+    names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+    return [
+        f"split {split!r}: no box counts under {protocol} of {names}: AP of {'these' if absent[1:] else 'it'} is "
+        "undefined, and left out of the mean"
+    ]
