@@ -225,7 +225,7 @@ def test_what_recordings_hold(events):
 
 def test_command(coco_folder, tmp_path):
     root = coco_folder(images=BOTH)
-    coco_folder("val", images={"b.png": [(1, [1, 1, 9, 9])]}, seed=50)
+    coco_folder("val", images={"b.png": BOTH["a.png"]}, seed=50)
     config = tmp_path / "mine.yaml"
     config.write_text(f"data: {{name: coco, root: {root}, size: [64, 64], augment: {{hflip: 0.5}}}}\n")
 
