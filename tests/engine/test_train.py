@@ -250,8 +250,8 @@ def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
         differs = {key for key in again if again[key] != metrics.get(key)}
         assert differs == {"data", "detections", "request", "provenance"}
         assert again["data"] == {key: metrics["data"][key] for key in again["data"]}
-    assert evaluate.main([checkpoint, "--detections", detections, "--protocol", "toolbox"])["rule"] != metrics["rule"]
-    assert {p.name for p in folder.glob("detections_*")} == {"detections_test_coco", "detections_test_toolbox"}
+    assert evaluate.main([checkpoint, "--detections", detections, "--protocol", "raw"])["rule"] != metrics["rule"]
+    assert {p.name for p in folder.glob("detections_*")} == {"detections_test_coco", "detections_test_raw"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
 
 
@@ -290,16 +290,18 @@ def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
     assert 0 < written["images"] < written["expected_images"] and written["request"]["allow_missing"]
 
 
-def test_pictures_without_boxes_train(tiny, scenes, tmp_path):
+def test_pictures_without_boxes_train(tiny, scenes, tmp_path, capsys):
     root = tmp_path / "empty"
     for split in ("train", "val"):
         (root / split).mkdir(parents=True)
         for path in (scenes / "train").glob("*_td.dat"):
             (root / split / path.name).symlink_to(path)
             boxes = np.load(scenes / "train" / path.name.replace("_td.dat", "_bbox.npy"), allow_pickle=False)
-            np.save(root / split / path.name.replace("_td.dat", "_bbox.npy"), boxes[:0])
+            labelled = split == "train" and path.name == "scene_0000_td.dat"
+            np.save(root / split / path.name.replace("_td.dat", "_bbox.npy"), boxes if labelled else boxes[:0])
     folder = train.main([tiny, f"data.root={root}", "train.epochs=1", "train.batch_size=2", "train.fit_anchors=false"])
-    assert losses(folder)[0]["loss/box"] == 0
+    assert "split 'val': none of its 3 images has a box: nothing can be found" in capsys.readouterr().out
+    assert "val/AP" not in losses(folder)[0] and losses(folder)[0]["loss/box"] > 0
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
