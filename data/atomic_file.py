@@ -35,6 +35,16 @@ def write_atomically(path: str | Path, content: str | Callable[[Path], object]) 
         raise
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file; one that a crash or a full disk cut off stays a line of its own."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        file.write(f"{line}\n".encode())
+
+
 def remove_partial_files(folder: Path) -> None:
     """Remove what killed processes left of files in `folder`. Nobody else may be writing there."""
     for partial in folder.glob(f".*{SUFFIX}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def load_checkpoint(path: str | Path) -> Content:
         kind = ENTRIES.get(key, object)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ValueError(f"{path}: entry {key!r} is of type {type(value).__name__}, not {kind.__name__}")
-        if (kind is int and value < 0) or (kind is float and not math.isfinite(value)):
+        if isinstance(value, (int, float)) and not (0 if kind is int else -1) <= value < float("inf"):  # nor NaN
             raise ValueError(f"{path}: entry {key!r} is {value}, which no training writes")
     for key in ("model", "ema"):
         for name, value in content.get(key, {}).items():

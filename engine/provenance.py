@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from data.atomic_file import append_line
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("spikesight", "torch", "torchvision", "spikingjelly", "numpy", "faster-coco-eval")
 
@@ -39,8 +41,7 @@ def provenance(command: list[str], device: torch.device | None = None) -> dict[s
 
 def append_provenance(folder: Path, record: dict[str, Any]) -> None:
     """One line of `folder`/provenance.jsonl for each start of a run: the first, then each resume."""
-    with (folder / "provenance.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")
+    append_line(folder / "provenance.jsonl", json.dumps(record))
 
 
 def command_line(script: str, argv: list[str] | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from data.atomic_file import write_atomically
+from data.atomic_file import append_line, write_atomically
 
 from .board import Board
 from .loop import Step
@@ -74,12 +74,6 @@ class RunLog:
         if (text_kept := "".join(f"{line}\n" for line in kept)) != text:
             write_atomically(self.metrics, text_kept)
 
-    def _append_metrics(self, record: dict[str, Any]) -> None:
-        with self.metrics.open("ab+") as file:
-            if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":  # a line that a full disk cut off
-                file.write(b"\n")
-            file.write(json.dumps(record).encode() + b"\n")
-
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a pipe that nobody reads any more
             tqdm.write(text, file=sys.stdout)
@@ -106,7 +100,7 @@ class RunLog:
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One line of metrics.jsonl; its scalars named val/... go to TensorBoard at `record["step"]`."""
-        self.attempt("metrics.jsonl", lambda: self._append_metrics(record))
+        self.attempt("metrics.jsonl", lambda: append_line(self.metrics, json.dumps(record)))
         for key, value in record.items():
             if key.startswith("val/") and isinstance(value, (int, float)):
                 self._write("add_scalar", key, value, record["step"])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from data.atomic_file import remove_partial_files, write_atomically
+from data.atomic_file import append_line, remove_partial_files, write_atomically
 
 
 def full_disk(path):
@@ -57,6 +57,13 @@ def test_a_file_written_atomically_has_the_usual_permissions(tmp_path):
     (tmp_path / "usual.txt").write_text("")
     write_atomically(tmp_path / "a.txt", "")
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual.txt").stat().st_mode
+
+
+@pytest.mark.parametrize("before, after", [("", "new"), ("a\nb\n", "a\nb\nnew"), ("a\nb cut", "a\nb cut\nnew")])
+def test_a_line_is_appended_to_whole_lines(tmp_path, before, after):
+    (tmp_path / "a.jsonl").write_text(before)
+    append_line(tmp_path / "a.jsonl", "new")
+    assert (tmp_path / "a.jsonl").read_text() == f"{after}\n"
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):
