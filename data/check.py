@@ -2,8 +2,8 @@
 
     python -m data.check CONFIG [key=value ...] [--fast]
 
-Exit code 1 where something would stop a training; with data.strict, for anything found. `--fast` reads labels only,
-not the pictures and recordings.
+Exit code 1 where something would stop a training; with data.strict, for anything found. `--fast` reads labels and the
+headers of images only, not their pixels, nor recordings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from .dataset import DetectionDataset, MissingSplit
 from .event_dataset import EventDataset
 from .events import Tally
 from .image_dataset import ImageDataset, Record, read_record
-from .image_file import image_header
 from .problems import Problem, Problems
 from .registry import create_dataset
 from .statistics import SplitReport, class_table, count_split, report_unlearnt, split_table
@@ -125,30 +124,21 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
     """Decode every picture, or read every event. Returns what the recordings of events hold."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for record, (error, problem) in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):
+            for record, error in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):
                 if error:
                     dataset.report_unreadable(record.path, error)
-                if problem:
-                    problems.add(problem)
     elif isinstance(dataset, EventDataset):
         return [tally for file in files if (tally := dataset.audit(file, problems))]
     return []
 
 
-def _look_at(record: Record) -> tuple[str, Problem | None]:
-    """(why the image cannot be decoded, what else is odd about it)"""
+def _look_at(record: Record) -> str:
+    """Why the image cannot be decoded; nothing where it can."""
     try:
         read_record(record)
-        stored, orientation = image_header(record.path)
     except ValueError as error:
-        return str(error), None
-    if orientation == 1:
-        return "", None
-    if record.upright or (record.width, record.height) != stored:
-        remedy = "It is turned, as its boxes have to be"
-    else:
-        remedy = "It is taken as stored: look where its boxes lie, and turn the file if they were drawn upright"
-    return "", Problem("EXIF orientation", record.path, "", orientation, remedy)
+        return str(error)
+    return ""
 
 
 def _compare_files(files: dict[str, list[Path]], problems: Problems, fast: bool) -> None:

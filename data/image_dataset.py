@@ -1,8 +1,7 @@
 """What datasets of pictures share: records of labels, and their validation.
 
-Boxes are in pixels of the picture as it is stored: an EXIF orientation is ignored, as the tools that wrote the labels
-of COCO and VOC did, but where the labelled size is that of the turned picture only. A picture of another size than its
-label says is an error, not a guess.
+Whether boxes were drawn on the images as they are stored, or turned as their EXIF orientation says, is decided for a
+whole label file (`orientation.py`). An image of another size than its label says is an error, not a guess.
 """
 
 from __future__ import annotations
@@ -22,12 +21,15 @@ import torch
 from .dataset import DetectionDataset
 from .image_augment import GRAY, image_augment, letterbox_placement, letterbox_shape
 from .image_cache import PictureCache, disk_cache, memory_cache
-from .image_file import UnreadableImage, image_header, read_image, turned, upright_size
+from .image_file import UnreadableImage, read_image
+from .image_sizes import other_size, settle_sizes
 from .mosaic import Picture
 from .names import did_you_mean
+from .orientation import CHOICES
 from .problems import Problem, Problems
 from .sample import Placement, Sample
 from .split_shares import split_shares
+from .valid_boxes import valid_boxes
 from .values import height_width
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,6 @@ OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd"
 CACHES = ("none", "ram", "disk")
 _SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
 _LEFT_OUT = "such images are left out, and scores say how many"
-_ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
 
 
 @dataclass(slots=True)
@@ -65,6 +66,8 @@ class ImageDataset(DetectionDataset):
 
     size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
     augment:       options of `ImageAugment`, such as {"hflip": 0.5}
+    orientation:   "turned" or "stored": what boxes were drawn on, where images have an EXIF orientation; "auto": what
+                   the labels of the split show
     allow_missing: leave out images whose file is absent or damaged; they still count in `expected_images`
     cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
@@ -90,6 +93,7 @@ class ImageDataset(DetectionDataset):
         root: str | Path,
         size: int | Sequence[int] = (640, 640),
         augment: dict[str, Any] | None = None,
+        orientation: str = "auto",
         allow_missing: bool = False,
         problems: Problems | None = None,
         cache: str = "none",
@@ -103,8 +107,11 @@ class ImageDataset(DetectionDataset):
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
-        self._allow_missing = allow_missing
         self._warned: set[str] = set()  # unreadable images, each said once by each process
+        self._allow_missing, self._orientation = allow_missing, orientation
+        if orientation not in CHOICES:
+            near = did_you_mean(orientation, CHOICES) or "."
+            raise ValueError(f"orientation = {orientation!r}{near} There are {', '.join(CHOICES)}")
         if cache not in CACHES:
             raise ValueError(f"cache = {cache!r}{did_you_mean(cache, CACHES) or '.'} There are {', '.join(CACHES)}")
         if cache_dir is not None and cache != "disk":
@@ -222,10 +229,30 @@ class ImageDataset(DetectionDataset):
             sizes.append((boxes[:, 2:] - boxes[:, :2]) * (place.scale_x, place.scale_y))
         return np.concatenate(sizes).astype(np.float32)
 
+    def _settle(
+        self,
+        objects: np.ndarray,
+        owner: np.ndarray,
+        describe: Callable[[int], tuple[str | Path, str, object]],
+        source: Path,
+    ) -> np.ndarray:
+        """`_place`, for records whose sizes are as labelled, 0 where they are not: by their images, `settle_sizes`
+        gives them the sizes of what will be read. Records that cannot be used are removed."""
+        far = np.zeros((len(self.records), 2))
+        finite = np.isfinite(objects["box"]).all(1)
+        np.maximum.at(far, owner[finite], objects["box"][finite, 2:])
+        usable = settle_sizes(self.records, far, source, self.problems, self.report_unreadable, self._orientation)
+        sized = np.array([record.width > 0 for record in self.records], bool)
+        rows = np.flatnonzero(sized[owner])
+        keep = np.zeros(len(objects), bool)
+        keep[rows] = self._place(objects[rows], owner[rows], lambda i: describe(int(rows[i])))
+        self.records = [record for record, here in zip(self.records, usable, strict=True) if here]
+        return keep
+
     def _place(
         self, objects: np.ndarray, owner: np.ndarray, describe: Callable[[int], tuple[str | Path, str, object]]
     ) -> np.ndarray:
-        """Check `objects` [N], each of the record with index `owner` [N], and hand each record its own, in order.
+        """Check `objects` [N], each of the record with index `owner` [N], and assign them to their records, in order.
 
         An area that is not above 0 becomes the box's. Which were kept, bool [N]; the others are in `problems`, as
         `describe(i)` names them.
@@ -257,8 +284,13 @@ class ImageDataset(DetectionDataset):
             raise ValueError(f"split {self.split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
         return {names[name] for name in chosen}
 
-    def _present(self, listed: list[str], source: Path) -> list[bool]:
-        """Which of the `listed` picture files are there. ValueError unless all are or `allow_missing`."""
+    def _present(
+        self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
+    ) -> list[bool]:
+        """Which of the `listed` image files are there. ValueError unless all are or `allow_missing`.
+
+        tried: the folders they were looked for in, where not those of `listed`; advice: the keys that name others
+        """
         self.expected_images = len(listed)
         if not listed:
             raise ValueError(f"{source}: lists no picture. Name a split that has some")
@@ -267,15 +299,20 @@ class ImageDataset(DetectionDataset):
         files = {path for folder in folders for path in _files(folder)}
         present = [path in files for path in listed]
         absent = [path for path, here in zip(listed, present, strict=True) if not here]
-        if absent:
-            names = f"{len(absent)} of {len(listed)} listed pictures are missing: {', '.join(absent[:3])}"
-            names += " ..." if len(absent) > 3 else ""
-            if not self._allow_missing:
-                remedy = "Copy them there, or set allow_missing=true to leave them out"
-                self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal=True))
-            log.warning("%s: %s; they are left out", source, names)
-        if len(absent) == len(listed) and self._allow_missing:
-            raise ValueError(f"{source}: none of its {len(listed)} pictures is there, the first is {listed[0]}")
+        if not absent:
+            return present
+        names = f"{len(absent)} of {len(listed)} listed pictures are missing: {', '.join(absent[:3])}"
+        names += " ..." if len(absent) > 3 else ""
+        remedy = "Copy them there, or set allow_missing=true to leave them out"
+        if len(absent) == len(listed):
+            places = ", ".join(dict.fromkeys(map(str, tried or sorted(folders)[:3])))
+            remedy = f"They were looked for in {places}. Name the folder that they are in: {advice}"
+            if self._allow_missing:
+                raise ValueError(f"{source}: {names}. {remedy}")
+        elif self._allow_missing:
+            remedy = "They are left out, as allow_missing says; scores tell how many"
+        fatal = not self._allow_missing
+        self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal))
         return present
 
 
@@ -291,51 +328,10 @@ def split_names(split: str) -> tuple[str, ...]:
     return split, f"{split}2017", *_SPLITS.get(split, ())
 
 
-def valid_boxes(
-    boxes: np.ndarray,
-    sizes: np.ndarray,
-    describe: Callable[[int], tuple[str | Path, str, object]],
-    problems: Problems,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Check boxes [N, 4] xyxy pixels against pictures [N, 2] (width, height): (clipped boxes [N, 4], kept bool [N]).
-
-    Boxes that are not finite, without size or wholly outside the picture are not kept, others are clipped to it; each
-    goes to `problems` with the file, record and value that `describe(i)` gives.
-    """
-
-    def report(rows: np.ndarray, kind: str, remedy: str) -> None:
-        for i in np.flatnonzero(rows):
-            problems.add(Problem(kind, *describe(int(i)), remedy))
-
-    boxes, limits = boxes.astype(np.float64).reshape(-1, 4), np.tile(sizes.reshape(-1, 2), 2)
-    finite = np.asarray(np.isfinite(boxes).all(axis=1))
-    report(~finite, "box not finite", "The box is dropped")
-    empty: np.ndarray = finite & (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
-    report(empty, "box without size", "The box is dropped")
-    clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
-    outside: np.ndarray = finite & ~empty & (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)
-    report(outside, "box outside the picture", "The box is dropped")
-    keep: np.ndarray = finite & ~empty & ~outside
-    cut = keep & (np.abs(clipped - np.where(keep[:, None], boxes, clipped)) > _ROUNDING).any(axis=1)
-    report(cut, "box partly outside the picture", "It is clipped to the picture")
-    return clipped, keep
-
-
 def read_record(record: Record) -> np.ndarray:
-    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the labelled size.
-
-    A label that states the size of the turned picture was drawn on that: the picture is turned.
-    """
+    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the record's size."""
     image = read_image(record.path, record.upright)
     found, labelled = image.shape[1::-1], (record.width, record.height)
-    if found == labelled:
-        return image
-    orientation = image_header(record.path)[1]
-    if not record.upright and upright_size(found, orientation) == labelled:
-        return np.ascontiguousarray(turned(image, orientation))
-    remedy = "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
-    if found == labelled[::-1]:
-        remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
-    raise UnreadableImage(
-        f"{record.path}: the picture is {found[0]}x{found[1]}, its label says {record.width}x{record.height}. {remedy}"
-    )
+    if found != labelled:
+        raise UnreadableImage(f"{record.path}: {other_size(found, labelled)}")
+    return image

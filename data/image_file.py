@@ -36,7 +36,7 @@ def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
     first frame taken. As it is stored, or `upright`: turned as its EXIF orientation says. `UnreadableImage` where it is
     no regular file of `FORMATS`, decodes to more than `LIMIT` bytes or cannot be decoded whole."""
     with _opened(path) as (file, image):
-        turn = _turn(image) if upright else 1
+        turn = _turn(file, image) if upright else 1
         return np.ascontiguousarray(turned(_decode(file, image), turn))
 
 
@@ -44,7 +44,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
     """((width, height) as stored, EXIF orientation 1..8). Errors as of `read_image`, also where the file is cut
     short; it is decoded only where its end leaves that open."""
     with _opened(path) as (file, image):
-        size, turn = image.size, _turn(image)
+        size, turn = image.size, _turn(file, image)
         if not ends_whole(file, os.fstat(file.fileno()).st_size, image):
             _decode(file, image)
         return size, turn
@@ -136,7 +136,29 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _turn(image: Image.Image) -> int:
-    turn = image.getexif().get(_ORIENTATION, 1)
-    # PIL turns a TIFF itself while it decodes one, and gives the size that it has then.
-    return turn if turn in range(1, 9) and image.format != "TIFF" else 1
+def _turn(file: BinaryIO, image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none, or damaged EXIF data, which many programs write."""
+    if image.format == "TIFF":
+        return 1  # PIL turns it itself while it decodes, and gives the size that it has then
+    try:
+        if image.format == "PNG" and "exif" not in image.info:
+            image.info["exif"] = _late_exif(file)
+        turn = Image.Image.getexif(image).get(_ORIENTATION, 1)  # that of PngImageFile decodes all pixels
+    except Exception:
+        return 1
+    return turn if turn in range(1, 9) else 1
+
+
+def _late_exif(file: BinaryIO) -> bytes:
+    """The eXIf chunk of a PNG, which may stand behind the pixels."""
+    place = file.tell()
+    file.seek(8)
+    content = b""
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            content = file.read(min(length, 2**16))
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(place)
+    return content

@@ -27,6 +27,11 @@ def is_side(value: object) -> TypeGuard[int]:
     return is_whole(value) and 0 < value < 2**31
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Text that can be printed and written to a file: not empty, and without half of a surrogate pair."""
+    return isinstance(value, str) and value != "" and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def flag(value: object) -> bool | None:
     """0, 1, true, false, yes, no, as such or as a word; nothing is false. None: neither."""
     return bool(value) if value in (0, 1) else _FLAGS.get(str(value).strip().lower())
@@ -45,9 +50,9 @@ def class_list(names: Any, source: str) -> list[str]:
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
         raise ValueError(f"{source} = {str(names)[:200]}. Give a list, as in [cat, dog]")
     for k, name in enumerate(names):
-        known = isinstance(name, str | int | float) and not isinstance(name, bool) and str(name)
+        known = isinstance(name, str | int | float) and not isinstance(name, bool) and is_text(str(name))
         if not known or str(name) in map(str, names[:k]):
-            raise ValueError(f"{source}: name {k} is {name!r}. Give each class its own; quote words like no and on")
+            raise ValueError(f"{source}: name {k} is {name!a}. Give each class its own; quote words like no and on")
     return [str(name) for name in names]
 
 
