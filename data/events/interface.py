@@ -31,7 +31,8 @@ class Events:
 class EventReader(ABC):
     """Random access to one recording. It pickles without its memory map or file handle, which each process opens anew.
 
-    `dropped`: what reads leave out: events outside the sensor, words without meaning, a record cut off at the end.
+    `dropped`: what reads leave out: events outside the sensor or without a polarity, words of events that lack a time,
+    row or column, a record cut off at the end.
     `clamped`: events whose time lies a little behind that of an earlier one, which they get: what is read is in order.
     Both are logged once.
     """

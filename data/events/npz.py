@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Literal, NamedTuple
@@ -26,6 +27,7 @@ _LOCAL = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of 
 # Everything that zipfile and numpy raise on a damaged archive.
 _DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, TokenError)
 _DAMAGE += (NotImplementedError, RuntimeError, KeyError, OverflowError, MemoryError, struct.error, TypeError)
+_HEADER = 1 << 14  # bytes: numpy trusts no header above 10,000, but would first read one of any length
 _SCALARS = ("height", "width")
 
 
@@ -137,7 +139,8 @@ def _arrays(archive: ZipFile) -> dict[str, _Array]:
     return arrays
 
 
-def _read_header(file: IO[bytes], member: ZipInfo) -> _Array:
+def _read_header(packed: IO[bytes], member: ZipInfo) -> _Array:
+    file = BytesIO(packed.read(_HEADER))
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     shape, fortran, dtype = read[version](file)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import h5py
@@ -14,6 +15,7 @@ from data.check import check_dataset
 from data.events import audit_events, open_dat, open_events
 from data.events.boxes import BOX_DTYPE
 from data.events.hdf5 import ArrayFile
+from data.rvt import _load
 
 EVER = 1 << 60
 
@@ -124,6 +126,30 @@ class TestUnpacking:
             for member in old.namelist():
                 new.writestr(member, old.read(member).replace(b"(1000,), ", b"(10000000000,), "))
         refused(tmp_path / "c.npz", "not a readable .npz: .*bytes for")
+
+    @pytest.mark.parametrize("name", ["t", "other"])
+    def test_an_endless_header_of_an_array(self, tmp_path, name):
+        write_npz(tmp_path / "a.npz", *some_events(), save=np.savez)
+        with zipfile.ZipFile(tmp_path / "a.npz") as old, zipfile.ZipFile(tmp_path / "b.npz", "w", 8) as new:
+            for member in [m for m in old.namelist() if m != f"{name}.npy"]:
+                new.writestr(member, old.read(member))
+            new.writestr(f"{name}.npy", b"\x93NUMPY\x02\x00" + (60 << 20).to_bytes(4, "little") + b" " * (60 << 20))
+        tracemalloc.start()
+        try:
+            if name == "t":
+                refused(tmp_path / "b.npz", "not a readable .npz")
+            else:
+                assert len(open_events(tmp_path / "b.npz")) == 3000
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+    def test_labels_beside_frames(self, tmp_path):
+        path = tmp_path / "labels.npz"
+        np.savez_compressed(path, labels=np.zeros(3 << 20, "u1"))
+        with pytest.raises(ValueError, match="labels.npz: labels would unpack to 4 MiB, and the limit is 2 MiB"):
+            _load(path, "labels", 2)
+        assert len(_load(path, "labels", 4)) == 3 << 20
 
     def test_scalars_are_checked_as_well(self, tmp_path):
         write_hdf5(tmp_path / "a.h5", *some_events(), sensor=False)
