@@ -56,7 +56,11 @@ def unwrap_clock(
         return values, (before, leapt)
     before = int(values[0]) if before < 0 else before
     steps = np.diff(values, prepend=before % span)
-    far, whole = 3 * span // 4, steps >= span - jitter_ticks
+    far = 3 * span // 4
+    if steps.min() >= -far and steps.max() <= far:  # most often: neither a wrap nor a leap
+        values += before - before % span
+        return values, (int(values[-1]), 0)
+    whole = steps >= span - jitter_ticks
     leaps = (steps > far) & ~whole
     wraps = steps < -far
     wraps[1:] &= ~leaps[:-1]

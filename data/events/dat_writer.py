@@ -10,6 +10,7 @@ import numpy as np
 from .clock import WRAP, backwards
 from .dat_header import EVENT_TYPES, RECORD
 from .interface import Events
+from .unusable import check_sensor
 
 
 class DatWriter:
@@ -20,6 +21,7 @@ class DatWriter:
     """
 
     def __init__(self, path: str | Path, width: int, height: int):
+        check_sensor(path, (height, width), None)
         self.path, self.width, self.height = Path(path), width, height
         self.events, self._last = 0, 0
         self._file = open(path, "wb")

@@ -12,7 +12,7 @@ from recordings import WRITERS, assert_same, some_events, write_hdf5, write_npz
 
 from data import Problems, create_dataset
 from data.check import check_dataset
-from data.events import audit_events, open_dat, open_events
+from data.events import audit_events, open_dat, open_events, write_dat
 from data.events.boxes import BOX_DTYPE
 from data.events.hdf5 import ArrayFile
 from data.rvt import _load
@@ -221,6 +221,11 @@ class TestHeaders:
         (tmp_path / "a_td.dat").write_bytes(content)
         for name in ("a.npz", "a.h5", "a_td.dat"):
             refused(tmp_path / name, "sensor size.* 1 to 4096")
+
+    def test_none_is_written_that_could_not_be_read(self, tmp_path):
+        with pytest.raises(ValueError, match=r"sensor size: height, width = \(240, 16384\). Give both as 1 to 4096"):
+            write_dat(tmp_path / "a_td.dat", *some_events(), width=16_384, height=240)
+        assert not (tmp_path / "a_td.dat").exists()
 
 
 class TestOtherThanRegularFiles:
