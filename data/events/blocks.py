@@ -45,6 +45,7 @@ class BlockReader(EventReader):
 
     BLOCK = 1 << 14
     WHOLE = True  # False: see `only_span`
+    _ends = True  # whether `_source` reaches to the last unit; those of `only_span` need not
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
         self.path = Path(path)
@@ -135,7 +136,7 @@ class BlockReader(EventReader):
             if len(block.events):
                 self._count, self._t_first = 1, int(block.events.t[0])
                 break
-        if self._count and whence == ():
+        if self._count and whence == () and self._ends:
             self._t_last = int(self._decode(max(units - self.BLOCK, 0), units, ()).events.t.max())
 
     def _build_index(self, units: int, problems: Problems, state: tuple[int, ...] = ()) -> None:

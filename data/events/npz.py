@@ -107,11 +107,15 @@ class NpzReader(ColumnReader):
         order: Literal["C", "F"] = "F" if array.fortran else "C"
         with archive.open(member) as file:
             file.read(array.start)
+            if array.packed and not self.WHOLE and not array.fortran and shape[:1] > (self.BLOCK,):
+                self._ends = False
+                first = file.read(array.dtype.itemsize * self.BLOCK * int(np.prod(shape[1:])))
+                return np.frombuffer(first, array.dtype).reshape(self.BLOCK, *shape[1:])
             if array.packed:
                 data = file.read(member.file_size - array.start)
                 file.read()  # to the end, where the checksum is compared
                 return np.frombuffer(data, array.dtype).reshape(shape, order=order)
-            while file.read(1 << 20):
+            while self.WHOLE and file.read(1 << 20):
                 pass
         if 0 in shape:
             return np.empty(shape, array.dtype)

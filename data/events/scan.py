@@ -8,6 +8,7 @@ import numpy as np
 
 from ..problems import Problem
 
+CHANCE = 1e-5  # share of events that are equal by chance in a dense recording, of which nothing is said
 _PLACE = (1 << 29) - 1  # x: bits 0-13, y: bits 14-27, polarity: bit 28, as in a .dat
 
 
@@ -44,7 +45,7 @@ class Scan:
         """A line on repeated events, of `events`; call it after the last piece."""
         self._count(np.diff(self._t), self._place)
         self._t, self._place = self._t[:0], self._place[:0]
-        if not self.repeated:
+        if self.repeated <= CHANCE * events:
             return None
         shares = np.cumsum(self._columns) / self.repeated
         first, last = np.searchsorted(shares, (0.05, 0.95)).tolist()

@@ -48,6 +48,16 @@ def test_events_that_come_again_are_counted_and_kept(tmp_path, name, monkeypatch
     assert tally.events == 3421
 
 
+def test_a_few_events_that_are_equal_by_chance_are_not_worth_a_line(tmp_path):
+    for count, said in ((100_000, 0), (99_000, 1)):
+        t = np.arange(count)
+        t[-1] = t[-2]
+        WRITERS["a_td.dat"](tmp_path / "a.dat", t, *(0 * t for _ in range(3)))
+        problems = Problems()
+        audit_events(tmp_path / "a.dat", problems)
+        assert problems.counts()["events more than once"] == said
+
+
 @EVERY_FORMAT
 def test_long_silences_are_known(tmp_path, name):
     t, *others = some_events(3000, 1000)

@@ -182,6 +182,16 @@ def test_a_span_reads_little_of_a_file(tmp_path, monkeypatch):
     assert open_events(tmp_path / "a.raw").span().last_us and len(decoded) > 3
 
 
+def test_the_beginning_of_a_packed_npz_is_unpacked_alone(tmp_path):
+    """Its last event is not known then, where it does not lie in the beginning."""
+    for count, last in ((30_000, True), (100_000, False)):
+        t, *others = some_events(1234, n=count)
+        WRITERS["packed.npz"](tmp_path / f"{count}.npz", t, *others)
+        reader = LazyReader(tmp_path / f"{count}.npz", (240, 304))
+        assert reader.span() == Span(1234, int(t[-1]) if last else None)
+        assert reader.span(exact=True) == Span(1234, int(t[-1])) and len(reader.read(0, 2_000_000)) == count
+
+
 def test_the_span_of_a_dat_knows_of_a_wrap(tmp_path):
     t = np.array([2**32 - 1000, 2**32 + 500])
     WRITERS["a_td.dat"](tmp_path / "a_td.dat", t, 0 * t, 0 * t, 0 * t)
