@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ from .image_dataset import OBJECT, ImageDataset, Record, split_names
 from .label_paths import as_path, choose_folder, is_file_name, path_below
 from .problems import Problem
 from .registry import register_dataset
+from .regular_file import regular_only
+from .split_shares import ADVICE
 from .values import flag, is_side, is_text
+from .walk import walk
 from .written_numbers import WrittenNumbers
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
+_ENDS = 1 << 14  # bytes
 PICTURES = ("{}", "images/{}", "images", ".")
 _NO_SIZE = (None, 0, "", "0")
 
@@ -29,17 +34,21 @@ class Coco(ImageDataset):
     annotations: {split: json file}, relative to `root`; a split not named there is looked for in `LABELS`
     images:      {split: folder}, relative to `root`; else that of `PICTURES` that holds most of the listed images
 
+    With `splits` each is one path, and the only label file below `root` needs no name.
+
     A split is also looked for by its other `split_names`. Labels 0..K-1 are the json's categories in order of their
     ids, which may have gaps. Objects with `iscrowd` or `difficult` are no training targets. Numbers may be written as
     text. Images lie in their folder or below it. An image without width and height has its file's.
     """
 
+    own_splits = True
+
     def __init__(
         self,
         split: str,
         *,
-        annotations: Mapping[str, str] | None = None,
-        images: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | str | None = None,
+        images: Mapping[str, str] | str | None = None,
         **common: Any,
     ):
         super().__init__(split, **common)
@@ -58,21 +67,34 @@ class Coco(ImageDataset):
     def _fatal(self, kind: str, record: str, value: object, remedy: str) -> None:
         self.problems.add(Problem(kind, self.file, record, value, remedy, fatal=True))
 
-    def _places(self, argument: str, named: Mapping[str, str], places: Sequence[str]) -> list[str]:
+    def _places(self, argument: str, named: Mapping[str, str] | str, places: Sequence[str]) -> list[str]:
         """Where to look, relative to `root`: where the `argument` of that name says, else at `places`."""
+        if isinstance(named, str) and self._shares is not None:
+            return [named]
         if not isinstance(named, Mapping) or not all(isinstance(place, str) for place in named.values()):
             raise ValueError(f"{argument} = {named}: give a path for each split, as in {{{self.split}: path}}")
         if self.split in named:
             return [named[self.split]]
-        return [place.format(name) for place in places for name in split_names(self.split)]
+        beside = [os.path.relpath(self.file.parent, self.root)] if self._shares and argument == "images" else []
+        return beside + [place.format(name) for place in places for name in split_names(self.split)]
 
-    def _find_labels(self, named: Mapping[str, str]) -> Path:
+    def _find_labels(self, named: Mapping[str, str] | str) -> Path:
         tried = self._places("annotations", named, LABELS)
+        if self._shares is not None and not named:
+            return self._only_labels()
         for place in tried:
             if (self.root / place).is_file():
                 return self.root / place
-        remedy = f"Name it: annotations: {{{self.split}: path relative to {self.root}}}"
+        remedy = f"Name it: annotations: {{{self.split}: path relative to {self.root}}}. {ADVICE}, from one label file"
         raise MissingSplit(f"split {self.split!r}: {self.root} holds no label file {', '.join(tried)}. {remedy}")
+
+    def _only_labels(self) -> Path:
+        found = [Path(path) for path in sorted(walk(self.root)) if path.endswith(".json") and _is_coco(path)]
+        if len(found) == 1:
+            return found[0]
+        held = ", ".join(str(path.relative_to(os.path.abspath(self.root))) for path in found) or "no label file"
+        remedy = "Name the one to split, relative to it: data.args.annotations=path"
+        raise ValueError(f"{self.root}: holds {held}. {remedy}")
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
         """The json, its three lists known to be there and their entries to be dicts with the keys that are read."""
@@ -117,7 +139,9 @@ class Coco(ImageDataset):
             raise ValueError(f"{self.file}: names no category. Add the classes to `categories`")
         return [{"id": k, "name": found[k]} for k in sorted(found)]
 
-    def _read_images(self, entries: list[dict[str, Any]], named: Mapping[str, str]) -> tuple[list[Record], set[int]]:
+    def _read_images(
+        self, entries: list[dict[str, Any]], named: Mapping[str, str] | str
+    ) -> tuple[list[Record], set[int]]:
         """Records of the images that are there, without objects yet, their sizes as labelled; ids of all that are
         listed."""
         listed: dict[int, tuple[str, int, int]] = {}  # by id: file name, width, height, which are 0 where not given
@@ -235,6 +259,15 @@ class Coco(ImageDataset):
         areas = np.array(stated, np.float64)
         known = np.array([v is not None for v in values], bool)
         return np.where(known & ~((areas > 0) & (areas < np.inf)), 0.0, areas)
+
+
+def _is_coco(path: str) -> bool:
+    """Does a json file have one of the lists of images and annotations, as its ends show?"""
+    with open(path, "rb", opener=regular_only) as file:
+        ends = file.read(_ENDS)
+        file.seek(max(_ENDS, os.fstat(file.fileno()).st_size - _ENDS))
+        ends += file.read()
+    return ends.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and (b'"images"' in ends or b'"annotations"' in ends)
 
 
 def _flags(values: list[Any]) -> np.ndarray:

@@ -73,7 +73,7 @@ class ImageDataset(DetectionDataset):
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
     rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
     splits:        {train: 0.8, val: 0.1, test: 0.1}: shares of all labelled images below `root`, whatever splits there
-                   are; for subclasses that set `own_splits` and call `_share`
+                   are; for subclasses that set `own_splits` and list all to `_present`
     split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
     """
 
@@ -274,23 +274,26 @@ class ImageDataset(DetectionDataset):
         what = what.removeprefix(f"{path}: ")
         self.problems.add(Problem("unreadable picture", path, "", what, remedy, fatal=not self._allow_missing))
 
-    def _share(self, paths: Sequence[str]) -> set[str]:
-        """Those of `paths`, of all labelled images, that `splits` gives to this split."""
-        assert self._shares is not None
-        names = {Path(os.path.relpath(path, self.root)).as_posix(): path for path in paths}
-        chosen = self._shares.choose(self.split, sorted(names))
-        if not chosen:
+    def _of_split(self, paths: list[str]) -> list[str]:
+        """Those of `paths`, of all labelled images, that `splits` gives to this split; all where it is not set."""
+        if self._shares is None:
+            return paths
+        names = {path: Path(os.path.relpath(path, self.root)).as_posix() for path in paths}
+        chosen = set(self._shares.choose(self.split, sorted(set(names.values()))))
+        if paths and not chosen:
             value = f"its share of the {len(paths)} labelled images below {self.root} is none"
             raise ValueError(f"split {self.split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
-        return {names[name] for name in chosen}
+        return [path for path in paths if names[path] in chosen]
 
     def _present(
         self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
     ) -> list[bool]:
-        """Which of the `listed` image files are there. ValueError unless all are or `allow_missing`.
+        """Which of the `listed` images, of all splits where `splits` is set, are in this split and there. ValueError
+        unless all of the split are there or `allow_missing`.
 
         tried: the folders they were looked for in, where not those of `listed`; advice: the keys that name others
         """
+        everything, listed = listed, self._of_split(listed)
         self.expected_images = len(listed)
         if not listed:
             raise ValueError(f"{source}: lists no picture. Name a split that has some")
@@ -299,13 +302,19 @@ class ImageDataset(DetectionDataset):
         files = {path for folder in folders for path in _files(folder)}
         present = [path in files for path in listed]
         absent = [path for path, here in zip(listed, present, strict=True) if not here]
-        if not absent:
-            return present
-        names = f"{len(absent)} of {len(listed)} listed pictures are missing: {', '.join(absent[:3])}"
+        if absent:
+            self._report_absent(absent, len(listed), source, tried or sorted(folders)[:3], advice)
+        there = set(listed) - set(absent)
+        return [path in there for path in everything]
+
+    def _report_absent(
+        self, absent: list[str], count: int, source: Path, tried: Sequence[str | Path], advice: str
+    ) -> None:
+        names = f"{len(absent)} of {count} listed pictures are missing: {', '.join(absent[:3])}"
         names += " ..." if len(absent) > 3 else ""
         remedy = "Copy them there, or set allow_missing=true to leave them out"
-        if len(absent) == len(listed):
-            places = ", ".join(dict.fromkeys(map(str, tried or sorted(folders)[:3])))
+        if len(absent) == count:
+            places = ", ".join(dict.fromkeys(map(str, tried)))
             remedy = f"They were looked for in {places}. Name the folder that they are in: {advice}"
             if self._allow_missing:
                 raise ValueError(f"{source}: {names}. {remedy}")
@@ -313,7 +322,6 @@ class ImageDataset(DetectionDataset):
             remedy = "They are left out, as allow_missing says; scores tell how many"
         fatal = not self._allow_missing
         self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal))
-        return present
 
 
 def _files(folder: str) -> list[str]:

@@ -49,18 +49,14 @@ class Voc(ImageDataset):
             lists, listed = labelled_images(self.root, split, self.problems)
         else:
             lists, listed = self.root, all_labelled(self.root, self.problems)
-        numbered = list(enumerate(listed, 1))
-        if self._shares is not None:
-            chosen = self._share([entry.image for entry in listed])
-            numbered = [(image_id, entry) for image_id, entry in numbered if entry.image in chosen]
         given = class_names is not None
         self.class_names = class_list(class_names, "class_names") if given else self._find_classes(split)
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
-        present = self._present([entry.image for _, entry in numbered], lists)
+        present = self._present([entry.image for entry in listed], lists)
         self.records = []
         self._from_zero = 0  # boxes whose tool counted pixels from 0
-        for (image_id, entry), here in zip(numbered, present, strict=True):
-            if here:
+        for image_id, entry in enumerate(listed, 1):
+            if present[image_id - 1]:
                 record = self._read_label(entry.label, image_id, entry.image)
                 self.records += [record] if record else []
         if self._from_zero:

@@ -77,12 +77,8 @@ class Yolo(ImageDataset):
         for path, count in counts.items():
             if count > 1:
                 self.problems.add(Problem("picture listed again", source, path, f"{count} times", "It is used once"))
-        numbered = list(enumerate(counts, 1))
-        if self._shares:
-            chosen = self._share(list(counts))
-            numbered = [(k, path) for k, path in numbered if path in chosen]
-        present = self._present([path for _, path in numbered], source)
-        self._read([entry for entry, here in zip(numbered, present, strict=True) if here], source)
+        present = self._present(list(counts), source)
+        self._read([(k, path) for k, (path, here) in enumerate(zip(counts, present, strict=True), 1) if here], source)
 
     def _fatal(self, kind: str, file: str | Path, record: str, value: object, remedy: str) -> None:
         self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))

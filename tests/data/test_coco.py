@@ -294,3 +294,27 @@ def test_misspelt_arguments(coco_folder):
 def test_valid_boxes_of_nothing():
     boxes, keep = valid_boxes(np.zeros((0, 4)), np.zeros((0, 2)), lambda i: ("", "", ""), Problems())
     assert boxes.shape == (0, 4) and keep.shape == (0,)
+
+
+def test_one_json_is_split(coco_folder, write_picture):
+    images = {f"{k}.png": [(1, [2, 3, 10, 12])] for k in range(10)}
+    root = coco_folder("default", images=images)
+    (root / "default").rename(root / "images")
+    splits = {"train": 0.8, "val": 0.1, "test": 0.1}
+    with pytest.raises(MissingSplit, match=r"split 'train': .*data\.splits=\{train: 0\.8.*from one label file"):
+        create_dataset("coco", "train", root=root)
+    datasets = [create_dataset("coco", split, root=root, splits=splits) for split in splits]
+    assert [len(dataset) for dataset in datasets] == [dataset.expected_images for dataset in datasets] == [8, 1, 1]
+    truths = [dataset.ground_truth() for dataset in datasets]
+    assert [len(truth["annotations"]) for truth in truths] == [8, 1, 1]
+    assert sorted(image["id"] for truth in truths for image in truth["images"]) == list(range(1, 11))
+    (root / "notes.json").write_text('{"categories": []}')  # as Label Studio writes
+    assert len(create_dataset("coco", "val", root=root, splits=splits)) == 1
+    (root / "b.json").write_text((root / "annotations" / "instances_default.json").read_text())
+    with pytest.raises(ValueError, match=r"holds annotations/instances_default\.json, b\.json\. Name the one to split"):
+        create_dataset("coco", "val", root=root, splits=splits)
+    assert len(create_dataset("coco", "val", root=root, splits=splits, annotations="b.json")) == 1
+    (root / "b.json").unlink()
+    (root / "annotations" / "instances_default.json").rename(root / "images" / "_annotations.coco.json")
+    (root / "images").rename(root / "train")  # as Roboflow exports one split
+    assert len(create_dataset("coco", "val", root=root, splits=splits)) == 1
