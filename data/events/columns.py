@@ -55,6 +55,9 @@ def find_columns(path: str | Path, arrays: Mapping[str, Any], groups: Sequence[s
     there = [name for name in NAMES if name in arrays]
     tables = [name for name, array in arrays.items() if _is_table(array)]
     if not there and len(tables) == 1:
+        for name, (field, *_) in (arrays[tables[0]].dtype.fields or {}).items():
+            if name in NAMES:
+                _check_type(path, name, field)
         return (tables[0],)
     if missing := [name for name in NAMES if name not in there]:
         holds = [f"{name!r} ({array.dtype}, {list(array.shape)})" for name, array in arrays.items()]
@@ -66,27 +69,29 @@ def find_columns(path: str | Path, arrays: Mapping[str, Any], groups: Sequence[s
         array = arrays[name]
         if len(array.shape) != 1:
             raise ValueError(f"{path}: column {name!r} has the shape {array.shape}. Save one entry per event")
-        if array.dtype.kind not in _KINDS[name]:
-            unit = ", times in us: np.round(t * 1e6).astype(np.int64) where they are seconds" if name == "t" else ""
-            raise ValueError(f"{path}: column {name!r} is {array.dtype}. Save it as integers{unit}")
+        _check_type(path, name, array.dtype)
     lengths = [arrays[name].shape[0] for name in NAMES]
     if len(set(lengths)) > 1:
         raise ValueError(f"{path}: columns t, x, y, p have {lengths} entries. Save one entry per event in each")
     return tuple(NAMES)
 
 
+def _check_type(path: str | Path, name: str, dtype: np.dtype) -> None:
+    if dtype.kind not in _KINDS[name]:
+        unit = ", times in us: np.round(t * 1e6).astype(np.int64) where they are seconds" if name == "t" else ""
+        raise ValueError(f"{path}: column {name!r} is {dtype}. Save it as integers{unit}")
+
+
 def _is_table(array: Any) -> bool:
     """An array of records with fields t, x, y, p, or a numeric one of shape [N, 4]."""
     if array.dtype.names:
-        fields = [array.dtype.fields.get(name, (np.dtype(object),))[0] for name in NAMES]
-        fit = (field.kind in _KINDS[name] and not field.shape for name, field in zip(NAMES, fields, strict=True))
-        return len(array.shape) == 1 and all(fit)
+        return len(array.shape) == 1 and set(NAMES) <= set(array.dtype.names)
     return len(array.shape) == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf"
 
 
 def find_order(path: str | Path, rows: np.ndarray, problems: Problems) -> str:
-    """Which column of the first `rows` [n, 4] is which, one of `ORDERS`: p has two values, times rise, pixels are whole
-    and do not. It is said. ValueError where that fits no order, or several."""
+    """Which column of the first `rows` [n, 4] is which, one of `ORDERS`: p has two values, times rise and pixels are
+    whole in all but 1 % of them. It is said. ValueError where that fits no order, or several."""
     fitting = [order for order in ORDERS if _fits(rows, order)] if len(rows) else [NAMES]
     if len(fitting) != 1:
         orders = " and as ".join(", ".join(order) for order in fitting)
@@ -103,7 +108,7 @@ def find_order(path: str | Path, rows: np.ndarray, problems: Problems) -> str:
 
 def _fits(rows: np.ndarray, order: str) -> bool:
     t, x, y, p = (rows[:, order.index(name)] for name in NAMES)
-    polarity = np.isin(p, (0, 1)).all() or np.isin(p, (-1, 1)).all()
+    polarity = max(np.isin(p, pair).mean() for pair in ((0, 1), (-1, 1))) > 0.99
     rising = bool((t[1:] >= t[:-1]).mean() > 0.99) if len(t) > 1 else True
     pixels = all(bool(np.mean(v == np.floor(v)) > 0.99) for v in (x, y))
     return bool(polarity) and rising and pixels and t[-1] > t[0]

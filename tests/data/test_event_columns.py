@@ -95,6 +95,24 @@ def test_rows_with_times_in_seconds_name_the_unit(tmp_path):
         open_events(path)
 
 
+@pytest.mark.parametrize("order", ["txyp", "xytp", "xypt"])
+def test_odd_rows_are_dropped_like_those_of_other_files(tmp_path, order):
+    t, x, y, p = some_events()
+    x, y, p = x.astype("f8"), y.astype("f8"), p.astype("f8")
+    x[5], y[6], x[7], p[8], p[9] = -1, np.nan, 0.5, 2, np.nan
+    problems = Problems()
+    reader = open_events(save(tmp_path / "a.h5", "events", rows(order, (t, x, y, p), "f8")), (240, 304), problems)
+    assert_same(reader.read(-1, EVER), [np.delete(c, range(5, 10)) for c in (t, x, y, p)])
+    assert set(problems.counts()) == {"events in one array", "events outside the sensor", "unknown polarity"}
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.npz"])
+def test_records_of_times_in_seconds_name_the_unit(tmp_path, name):
+    array = np.zeros(50, [("x", "u2"), ("y", "u2"), ("t", "f8"), ("p", "i1")])
+    with pytest.raises(ValueError, match=r"column 't' is float64. Save it as integers, times in us"):
+        open_events(save(tmp_path / name, "events", array))
+
+
 @pytest.mark.parametrize("p", [(-1, 1), (0, 2)])
 def test_rows_with_other_polarities(tmp_path, p):
     t, x, y, on = some_events()
