@@ -23,6 +23,7 @@ from .image_augment import GRAY, image_augment, letterbox_placement, letterbox_s
 from .image_cache import PictureCache, disk_cache, memory_cache
 from .image_file import UnreadableImage, read_image
 from .image_sizes import other_size, settle_sizes
+from .label_paths import is_file_name
 from .mosaic import Picture
 from .names import did_you_mean
 from .orientation import CHOICES
@@ -297,6 +298,12 @@ class ImageDataset(DetectionDataset):
         self.expected_images = len(listed)
         if not listed:
             raise ValueError(f"{source}: lists no picture. Name a split that has some")
+        for path in listed:
+            if not is_file_name(path):
+                self.problems.add(
+                    Problem("bad file name", source, ascii(path), "no text", "Rename the file in UTF-8", fatal=True)
+                )
+        listed = [path if is_file_name(path) else "" for path in listed]
         # One listing of each folder: asking for 120k files one by one takes minutes on a network disk.
         folders = {os.path.dirname(path) for path in listed}
         files = {path for folder in folders for path in _files(folder)}

@@ -6,18 +6,21 @@ from __future__ import annotations
 import logging
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .image_dataset import OBJECT, ImageDataset, Record, valid_boxes
-from .image_file import image_header
+from .image_dataset import OBJECT, ImageDataset, Record
+from .names import did_you_mean
 from .problems import Problem
 from .registry import register_dataset
 from .regular_file import regular_only
 from .values import class_list, flag, is_side
+from .voc_coordinates import CHOICES, from_zero
 from .voc_folder import all_labelled, label_files, labelled_images
+from .written_numbers import WrittenNumbers
 
 log = logging.getLogger(__name__)
 
@@ -27,23 +30,40 @@ VOC_CLASSES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """name: of the entry in `file`; corners: xmin, ymin, xmax, ymax as written"""
+
+    file: Path
+    name: str
+    corners: list[float]
+    label: int
+    difficult: bool
+
+
 @register_dataset("voc")
 class Voc(ImageDataset):
     """Any data set in VOC's xml files. Arguments of `ImageDataset`, and
 
     class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, else all names that occur in any
                  xml file of the folder, sorted
+    coordinates: "from_1": pixels from 1, the last one inside, read as [xmin - 1, ymin - 1, xmax, ymax]; "from_0": as
+                 they stand; "auto": from 1, unless the set has both fractions and boxes that begin below 1
 
     `split` names a list in ImageSets/Main or, where there is none, the folder that images and xml files lie in, each
     in a folder of its own or together (`voc_folder.py`). "VOC2007/trainval+VOC2012/trainval" joins lists of several
-    folders below `root`. Boxes on disk count pixels from 1 and include the last one; here [xmin - 1, ymin - 1, xmax,
-    ymax]. Objects marked difficult are no training targets.
+    folders below `root`. Objects marked difficult are no training targets.
     """
 
     own_splits = True
 
-    def __init__(self, split: str, *, class_names: Sequence[str] | None = None, **common: Any):
+    def __init__(
+        self, split: str, *, class_names: Sequence[str] | None = None, coordinates: str = "auto", **common: Any
+    ):
         super().__init__(split, **common)
+        if coordinates not in CHOICES:
+            near = did_you_mean(coordinates, CHOICES) or "."
+            raise ValueError(f"coordinates = {coordinates!r}{near} There are {', '.join(CHOICES)}")
         self._unreadable: set[Path] = set()
         if self._shares is None:
             lists, listed = labelled_images(self.root, split, self.problems)
@@ -54,13 +74,16 @@ class Voc(ImageDataset):
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
         present = self._present([entry.image for entry in listed], lists)
         self.records = []
-        self._from_zero = 0  # boxes whose tool counted pixels from 0
-        for image_id, entry in enumerate(listed, 1):
-            if present[image_id - 1]:
-                record = self._read_label(entry.label, image_id, entry.image)
-                self.records += [record] if record else []
-        if self._from_zero:
-            log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, self._from_zero)
+        found: list[_Object] = []
+        owner: list[int] = []
+        for (image_id, entry), here in zip(enumerate(listed, 1), present, strict=True):
+            root = self._parse(entry.label) if here else None
+            if root is not None:
+                objects = self._read_objects(root, entry.label)
+                owner += [len(self.records)] * len(objects)
+                found += objects
+                self.records.append(Record(image_id, entry.image, *_size(root), np.zeros(0, OBJECT)))
+        self._convert(found, np.array(owner, np.int64), coordinates, lists)
 
     def _find_classes(self, split: str) -> list[str]:
         parts = ["/"] if self._shares else split.split("+")
@@ -91,16 +114,8 @@ class Voc(ImageDataset):
     def _fatal(self, kind: str, file: Path, record: str, value: object, remedy: str) -> None:
         self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))
 
-    def _read_label(self, file: Path, image_id: int, path: str) -> Record | None:
-        root = self._parse(file)
-        if root is None:
-            return None
-        try:
-            width, height = self._size(root, file, path)
-        except ValueError as error:
-            self._fatal("no size", file, "size", error, "Give the size in the label, or repair the picture")
-            return None
-        rows, raw, names = [], [], []
+    def _read_objects(self, root: ET.Element, file: Path) -> list[_Object]:
+        found = []
         for i, entry in enumerate(root.findall("object")):
             name, box, difficult = _text(entry, "name"), _corners(entry), flag(_text(entry, "difficult"))
             if name not in self.class_names:
@@ -112,40 +127,42 @@ class Voc(ImageDataset):
             elif difficult is None:
                 self._fatal("bad difficult", file, f"object {i} ({name})", _text(entry, "difficult"), "Give 0 or 1")
             else:
-                rows.append((self.class_names.index(name), difficult))
-                raw.append(box)
-                names.append(f"object {i} ({name})")
+                found.append(_Object(file, f"object {i} ({name})", box, self.class_names.index(name), difficult))
+        return found
 
-        corners = np.array(raw, np.float64).reshape(-1, 4)
-        boxes = corners - (1, 1, 0, 0)
+    def _convert(self, found: list[_Object], owner: np.ndarray, coordinates: str, lists: Path) -> None:
+        """Boxes to xyxy from 0, and each to the record of index `owner` [N]."""
+        corners = np.array([entry.corners for entry in found], np.float64).reshape(-1, 4)
+        continuous, said = from_zero(corners, coordinates)
+        if said:
+            self.problems.add(Problem("VOC coordinates from 0", lists, "", *said))
+        boxes = corners - (0 if continuous else (1, 1, 0, 0))
         # Equal corners would be one pixel by the rule; labelling tools write them for a click without a drag.
         clicks = (corners[:, 2:] <= corners[:, :2]).any(1)
         boxes[clicks, 2:] = boxes[clicks, :2]
-        # Many tools count from 0: that pixel is worth one line for all, not a report for each.
-        self._from_zero += int((corners[:, :2] == 0).any(1).sum())
-        boxes[:, :2] = np.where(corners[:, :2] == 0, 0, boxes[:, :2])
+        if not continuous and (zeros := (corners[:, :2] == 0).any(1).sum()):
+            # That pixel is worth one line for all, not a report for each.
+            boxes[:, :2] = np.where(corners[:, :2] == 0, 0, boxes[:, :2])
+            log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, zeros)
+        objects = np.zeros(len(found), OBJECT)
+        objects["box"], objects["area"] = boxes, np.nan
+        objects["label"] = [entry.label for entry in found]
+        objects["difficult"] = [entry.difficult for entry in found]
+        records = self.records
 
         def describe(i: int) -> tuple[Path, str, str]:
-            shown = ", ".join(f"{v:g}" for v in raw[i])
-            return file, names[i], f"xmin, ymin, xmax, ymax = {shown} on {width}x{height}"
+            entry, record = found[i], records[owner[i]]
+            shown = ", ".join(f"{v:g}" for v in entry.corners)
+            return entry.file, entry.name, f"xmin, ymin, xmax, ymax = {shown} on {record.width}x{record.height}"
 
-        boxes, keep = valid_boxes(boxes, np.tile((width, height), (len(boxes), 1)), describe, self.problems)
-        objects = np.zeros(int(keep.sum()), OBJECT)
-        objects["box"] = boxes[keep]
-        objects["area"] = (boxes[keep, 2:] - boxes[keep, :2]).prod(1)
-        objects["label"] = [label for (label, _), ok in zip(rows, keep, strict=True) if ok]
-        objects["difficult"] = [difficult for (_, difficult), ok in zip(rows, keep, strict=True) if ok]
-        return Record(image_id, path, width, height, objects)
+        self._settle(objects, owner, describe, lists)
 
-    def _size(self, root: ET.Element, file: Path, path: str) -> tuple[int, int]:
-        """(width, height) as labelled; where the label has none, the picture's own."""
-        width, height = (_text(root, f"size/{side}") for side in ("width", "height"))
-        if width.isdecimal() and height.isdecimal() and is_side(int(width)) and is_side(int(height)):
-            return int(width), int(height)
-        found, _ = image_header(path)
-        value, remedy = f"width {width!r}, height {height!r}", f"The picture's {found[0]}x{found[1]} is taken"
-        self.problems.add(Problem("label without picture size", file, "size", value, remedy))
-        return found
+
+def _size(root: ET.Element) -> tuple[int, int]:
+    """(width, height) as labelled, 0 where they are not."""
+    sides = WrittenNumbers().whole([_text(root, f"size/{side}") for side in ("width", "height")], "size")
+    width, height = sides
+    return (width, height) if is_side(width) and is_side(height) else (0, 0)
 
 
 def _text(entry: ET.Element, tag: str) -> str:

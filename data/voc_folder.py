@@ -12,6 +12,7 @@ from pathlib import Path
 from .dataset import MissingSplit
 from .image_dataset import split_names
 from .image_file import ENDINGS
+from .label_paths import is_file_name, path_below
 from .problems import Problem, Problems
 from .regular_file import regular_only
 from .split_shares import ADVICE
@@ -138,7 +139,12 @@ def _read_list(folder: Path, file: Path, problems: Problems) -> list[Labelled]:
     for stem, count in counts.items():
         if count > 1:
             problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
-    return [Labelled(Path(labels.get(s, str(folder / "Annotations" / f"{s}.xml"))), paths[s]) for s in counts]
+    below = dict.fromkeys(name for name in counts if is_file_name(name) and path_below(folder / "JPEGImages", name))
+    for name in (name for name in counts if name not in below):
+        remedy = f"Write it relative to {folder / 'JPEGImages'}"
+        value = "leads out of its folder, or is no name of a file"
+        problems.add(Problem("image outside the image folder", file, ascii(name), value, remedy, fatal=True))
+    return [Labelled(Path(labels.get(s, str(folder / "Annotations" / f"{s}.xml"))), paths[s]) for s in below]
 
 
 def _by_path(folder: Path) -> dict[str, str]:
