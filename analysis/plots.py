@@ -44,7 +44,8 @@ def plot_precision_recall(
             style = {"color": np.array(colours[name]) / 255, "linewidth": 1.6}
         (lines[name],) = axes.plot(recall, precision, **style)
     boxes = sum(curve.positives for curve in curves.values())
-    mean = f"mean AP50 {np.mean(list(areas.values())):.3f} of {len(areas)} classes" if areas else "no truth"
+    kind = "class" if len(areas) == 1 else "classes"
+    mean = f"mean AP50 {np.mean(list(areas.values())):.3f} of {len(areas)} {kind}" if areas else "no truth"
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     _title(axes, title, f"IoU ≥ {iou_threshold:g}, {boxes} boxes, {mean}")
     axes.grid(alpha=0.3)

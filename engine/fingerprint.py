@@ -65,10 +65,13 @@ def check_same_data(detections: Path, data: dict[str, Any]) -> str:
     """
     metrics = detections.with_name("metrics.json")
     try:
-        made_of = json.loads(metrics.read_text())["data"]
-        known = made_of["fingerprint"]
+        content = json.loads(metrics.read_text())
+        made_of, known = content["data"], content["data"]["fingerprint"]
+        made = "checkpoint" in content["request"]  # else these detections, or others, were only scored
     except (OSError, ValueError, TypeError, KeyError):
-        return f"not checked: no metrics.json of an evaluation lies beside {detections.name}"
+        made = False
+    if not made:
+        return f"not checked: no metrics.json of a checkpoint's evaluation lies beside {detections.name}"
     if known == data["fingerprint"]:
         return f"the same as in {metrics}"
     raise ValueError(

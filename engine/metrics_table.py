@@ -7,6 +7,8 @@ from typing import Any
 
 from analysis.draw import legible
 
+SHOWN = ("data.test_split", "eval.protocol")  # in rows of their own
+
 
 def table(metrics: dict[str, Any], out: Path) -> str:
     """The numbers, what they mean, and where the rest is."""
@@ -30,7 +32,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
             f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
             f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes",
         ),
-        *((f"changed: {key}", f"{old} -> {new}") for key, (old, new) in changes.items()),
+        *((f"changed: {key}", f"{old} -> {new}") for key, (old, new) in changes.items() if key not in SHOWN),
         ("protocol", metrics["protocol"]),
         ("rule", metrics["rule"]),
         ("AP50", number("AP50")),

@@ -14,6 +14,8 @@ from data import create_dataset, eval_loader
 from engine.checkpoint import save_checkpoint
 from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.detections import read_truth
+from engine.ema import build_ema
+from engine.evaluation_options import set_evaluation_options
 from engine.loop import evaluate_epoch
 from models import create_model
 
@@ -163,8 +165,8 @@ def test_detections_without_their_metrics_are_scored_and_said_to_be_unchecked(ru
     score(run)
     (tmp_path / "found.json").write_bytes((run / "eval" / "test_prophesee_best" / "detections.json").read_bytes())
     metrics = evaluate.main([str(run / "config.yaml"), "--detections", str(tmp_path / "found.json")])
-    assert "not checked: no metrics.json" in metrics["data"]["checked"]
-    assert "not checked: no metrics.json" in capsys.readouterr().out
+    assert "not checked: no metrics.json of a checkpoint's evaluation" in metrics["data"]["checked"]
+    assert "not checked: no metrics.json of a checkpoint's evaluation" in capsys.readouterr().out
 
 
 def test_figures_show_the_boxes_that_the_protocol_counts(run, monkeypatch):
@@ -303,3 +305,23 @@ def test_evaluation_leaves_scenes_of_other_settings_alone(images, scenes, tmp_pa
     assert metrics["images"] == 10
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_options_change_the_evaluated_copy_alone():
+    """As in a training, which validates the averaged model."""
+    model = create_model("ems_resnet10_ee", num_classes=2, T=2, in_channels=3, width=0.125)
+    before = dict(model.head.selection)
+    ema = build_ema(model, 0.9, 1.0)
+    used = set_evaluation_options(ema.module, None, T=5, score_threshold=0.5, max_detections=3)
+    assert used == {"T": 5, "score_threshold": 0.5, "nms_iou": 0.6, "max_detections": 3}
+    assert (model.T, model.head.selection) == (2, before) and ema.module.T == 5
+
+
+def test_a_head_that_selects_in_its_own_way_takes_no_options():
+    model = create_model("ems_resnet10_ee", num_classes=2, T=2, in_channels=3, width=0.125)
+    del model.head.selection
+    assert set_evaluation_options(model, None) == {
+        "T": 2, "score_threshold": None, "nms_iou": None, "max_detections": None
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="AnchorHead has no iou_threshold in its dict `selection`: leave out"):
+        set_evaluation_options(model, None, nms_iou=0.5)

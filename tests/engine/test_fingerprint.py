@@ -69,7 +69,10 @@ def test_detections_are_compared_with_the_metrics_beside_them(tmp_path):
     for content in ("{", "[]", "{}", '{"data": 3}', '{"incomplete": "x", "request": {}}'):
         metrics.write_text(content)
         assert "not checked" in check_same_data(file, data)
-    metrics.write_text(json.dumps({"data": data}))
+    scored = {"data": describe(TRUTH | {"annotations": []}, "val"), "request": {"detections": "detections.json"}}
+    metrics.write_text(json.dumps(scored))  # they were scored against another truth once
+    assert "not checked" in check_same_data(file, data)
+    metrics.write_text(json.dumps({"data": data, "request": {"checkpoint": "a.pt"}}))
     assert check_same_data(file, data) == f"the same as in {metrics}"
     assert check_same_data(file, describe(TRUTH, "another name")).startswith("the same")
     other = describe(changed("annotations", to=[]), "val")
