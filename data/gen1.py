@@ -93,7 +93,9 @@ class Gen1(EventDataset):
         if self.left_out:
             counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
             if not any(len(clip.times) for clip in clips.values()):
-                remedy = "Look at `labels` and `classes`"
+                remedy = (
+                    "Look at `labels` and `classes`, and at `shift_clock` where label times count from another start"
+                )
                 raise ValueError(f"split {split!r}: no label time is kept. Labels left out: {counts}. {remedy}")
             log.info("%s: split %r: labels left out: %s", root, split, counts)
         super().__init__(split, list(clips.values()), classes, self._expected, problems=self._problems, **events)
@@ -148,7 +150,7 @@ class Gen1(EventDataset):
         negative = len(boxes) == 0 and len(self._problems.items) == before
         steps = np.diff(np.unique(boxes["t"]))
         if len(steps) and (spacing := np.median(steps)) <= CLOSE_US:
-            remedy = "They are read as us: if they are ms, multiply them by 1000"
+            remedy = "They are read as us: if they are ms or s, multiply them by 1000 or 1,000,000"
             self._problems.add(Problem("label times close together", labels, "", f"{spacing:g} us apart", remedy))
         boxes = self._labels(boxes, width, height, 0 if recorded is None else recorded.start_us)
         times = np.unique(boxes["t"])

@@ -193,7 +193,7 @@ class Prophesee(Protocol):
         boxes = ground_truth["annotations"]
         count = sum(a["image_id"] in early for a in boxes)
         late = [a["bbox"] for a in boxes if a["image_id"] not in early]
-        what = f": {count} lie before t = {self.skip_us / 1e6:g} s after the start of their recording" if count else ""
+        what = f": {count} come at t <= {self.skip_us / 1e6:g} s of their recording" if count else ""
         if late:
             w, h = max((bbox[2:] for bbox in late), key=lambda size: (min(size), max(size)))
             what += f"{', ' if what else ': '}{len(late)} are too small, the largest {w:g} x {h:g} px"

@@ -33,7 +33,7 @@ def test_boxes_that_all_fall_to_the_rules_are_refused_with_the_reason():
     small, early = (0, 0, 28.0, 9.0, {}), (1, 1, 60.0, 60.0, {})
     truth = truth_of(small, small, early, times=(600_000, 500_000))
     said = (
-        "split 'val': the protocol prophesee leaves none of its 3 boxes in 2 images to be found: 1 lie before t = 0.5 s"
+        "split 'val': the protocol prophesee leaves none of its 3 boxes in 2 images to be found: 1 come at t <= 0.5 s"
     )
     with pytest.raises(ValueError, match=re.escape(said) + ".* 2 are too small, the largest 28 x 9 px.*eval.protocol"):
         check_truth("prophesee", truth, "val")
