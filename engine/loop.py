@@ -62,8 +62,8 @@ def train_epoch(
     stream: of `model`, for samples that come in sequence: each row of a batch goes on from the membranes of that row of
     the batch before, but where `batch.starts`. Its gradients end at the batch: truncated BPTT.
 
-    A model's losses grow with its pictures, so gradients of accumulated batches and of several processes are added (DDP
-    averages them, which is undone here). They equal those of one large batch where the losses are sums over pictures;
+    A model's losses grow with its images, so gradients of accumulated batches and of several processes are added (DDP
+    averages them, which is undone here). They equal those of one large batch where the losses are sums over images;
     heads that divide by what a batch holds say in what they differ. The batches left over at the end make a smaller
     last step.
 

@@ -70,7 +70,7 @@ class Detector(nn.Module):
         A target of None says that nothing is asked of that picture, whose events only move the membranes: it takes no
         part in the losses, and in evaluation nothing is decoded for it.
 
-        NonFiniteLogitsError in evaluation: below, NaN would pass as "no detection".
+        In evaluation NonFiniteLogitsError names images whose logits are not finite, as NaN is below any threshold.
         """
         raw = self.raw(x)
         if not self.training:

@@ -133,7 +133,7 @@ class DFLHead(nn.Module):
         assigned (by 1, where it is less), and times the number of pictures, as published.
 
         With several processes, sum and number are those of all, so that their gradients add up to those of one process
-        with all pictures (published: of each alone, whose gradients do not, the less so where a sum is below 1). All
+        with all images (published: of each alone, whose gradients do not, the less so where a sum is below 1). All
         processes must then call this equally often.
         """
         points, stride = self._points(raw)
@@ -153,8 +153,8 @@ class DFLHead(nn.Module):
         distances = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / stride
         dfl_loss = (two_bin_cross_entropy(distributions, distances).mean(-1) * score).sum()
 
-        pictures, scores = _over_processes(sum("unlabelled" not in t for t in targets), score.sum())
-        scale = pictures / scores.clamp(min=1)
+        images, scores = _over_processes(sum("unlabelled" not in t for t in targets), score.sum())
+        scale = images / scores.clamp(min=1)
         return {
             "box": box_loss * (scale * self.box_gain),
             "class": class_loss * (scale * self.class_gain),
@@ -197,11 +197,11 @@ class DFLHead(nn.Module):
         """All is kept as published."""
 
 
-def _over_processes(pictures: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
+def _over_processes(images: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
     """Both, summed over all processes; as they are in one process, or where nothing is learned."""
     if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
-        return pictures, scores
-    both = torch.stack([scores, scores.new_full((), pictures)])
+        return images, scores
+    both = torch.stack([scores, scores.new_full((), images)])
     dist.all_reduce(both)
     return both[1], both[0]
 
