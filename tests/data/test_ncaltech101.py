@@ -71,7 +71,7 @@ def test_a_window_counts_from_the_first_event(root):
 
 def test_recordings_are_opened_when_they_are_read(root, monkeypatch):
     opened = []
-    monkeypatch.setattr(lazy, "open_events", lambda path, *a: (opened.append(path), open_events(path, *a))[1])
+    monkeypatch.setattr(lazy, "open_events", lambda path, *a, **k: (opened.append(path), open_events(path, *a, **k))[1])
     data = build(root)
     data.ground_truth(), data.box_sizes()
     assert not opened
