@@ -275,17 +275,6 @@ class ImageDataset(DetectionDataset):
         what = what.removeprefix(f"{path}: ")
         self.problems.add(Problem("unreadable picture", path, "", what, remedy, fatal=not self._allow_missing))
 
-    def _of_split(self, paths: list[str]) -> list[str]:
-        """Those of `paths`, of all labelled images, that `splits` gives to this split; all where it is not set."""
-        if self._shares is None:
-            return paths
-        names = {path: Path(os.path.relpath(path, self.root)).as_posix() for path in paths}
-        chosen = set(self._shares.choose(self.split, sorted(set(names.values()))))
-        if paths and not chosen:
-            value = f"its share of the {len(paths)} labelled images below {self.root} is none"
-            raise ValueError(f"split {self.split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
-        return [path for path in paths if names[path] in chosen]
-
     def _present(
         self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
     ) -> list[bool]:
@@ -294,7 +283,9 @@ class ImageDataset(DetectionDataset):
 
         tried: the folders they were looked for in, where not those of `listed`; advice: the keys that name others
         """
-        everything, listed = listed, self._of_split(listed)
+        everything = listed
+        if self._shares is not None:
+            listed = self._shares.choose_files(self.split, listed, self.root)
         self.expected_images = len(listed)
         if not listed:
             raise ValueError(f"{source}: lists no picture. Name a split that has some")

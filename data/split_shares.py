@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .dataset import MissingSplit
@@ -41,6 +43,15 @@ class SplitShares:
         order = sorted(groups, key=lambda name: hashlib.blake2b(f"{self.seed}/{name}".encode()).digest())
         parts = self._cut([len(groups[name]) for name in order])
         return sorted(name for k in parts[split] for name in groups[order[k]])
+
+    def choose_files(self, split: str, paths: Sequence[str], root: Path) -> list[str]:
+        """Those of `paths` that are in `split` by their names below `root`, in order. ValueError where none is."""
+        names = {path: Path(os.path.relpath(path, root)).as_posix() for path in paths}
+        chosen = set(self.choose(split, sorted(set(names.values()))))
+        if paths and not chosen:
+            value = f"its share of the {len(paths)} labelled images below {root} is none"
+            raise ValueError(f"split {split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
+        return [path for path in paths if names[path] in chosen]
 
     def _group_of(self, name: str) -> str:
         if self.group is None:
