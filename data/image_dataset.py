@@ -23,7 +23,7 @@ from .image_augment import GRAY, image_augment, letterbox_placement, letterbox_s
 from .image_cache import PictureCache, disk_cache, memory_cache
 from .image_file import UnreadableImage, read_image
 from .image_sizes import other_size, settle_sizes
-from .label_paths import is_file_name
+from .label_paths import is_file_name, which_are_files
 from .mosaic import Picture
 from .names import did_you_mean
 from .orientation import CHOICES
@@ -295,13 +295,12 @@ class ImageDataset(DetectionDataset):
                     Problem("bad file name", source, ascii(path), "no text", "Rename the file in UTF-8", fatal=True)
                 )
         listed = [path if is_file_name(path) else "" for path in listed]
-        # One listing of each folder: asking for 120k files one by one takes minutes on a network disk.
-        folders = {os.path.dirname(path) for path in listed}
-        files = {path for folder in folders for path in _files(folder)}
-        present = [path in files for path in listed]
+        present = which_are_files(listed)
         absent = [path for path, here in zip(listed, present, strict=True) if not here]
         if absent:
-            self._report_absent(absent, len(listed), source, tried or sorted(folders)[:3], advice)
+            self._report_absent(
+                absent, len(listed), source, tried or sorted({os.path.dirname(path) for path in listed})[:3], advice
+            )
         there = set(listed) - set(absent)
         return [path in there for path in everything]
 
@@ -320,13 +319,6 @@ class ImageDataset(DetectionDataset):
             remedy = "They are left out, as allow_missing says; scores tell how many"
         fatal = not self._allow_missing
         self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal))
-
-
-def _files(folder: str) -> list[str]:
-    """Paths of what is a file in `folder`; a link that leads nowhere is none."""
-    if not os.path.isdir(folder or "."):
-        return []
-    return [os.path.join(folder, entry.name) for entry in os.scandir(folder or ".") if entry.is_file()]
 
 
 def split_names(split: str) -> tuple[str, ...]:

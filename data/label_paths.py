@@ -47,3 +47,13 @@ def as_path(name: str, backslashes: bool) -> str:
 def _is_file(folder: Path, name: str) -> bool:
     path = path_below(folder, name)
     return path is not None and os.path.isfile(path)
+
+
+def which_are_files(paths: Sequence[str]) -> list[bool]:
+    """Which of `paths` are regular files, by one listing of each folder: asking for 120k files one by one takes minutes
+    on a network disk. A link that leads nowhere is none."""
+    files: set[str] = set()
+    for folder in {os.path.dirname(path) for path in paths}:
+        if os.path.isdir(folder or "."):
+            files |= {os.path.join(folder, entry.name) for entry in os.scandir(folder or ".") if entry.is_file()}
+    return [path in files for path in paths]

@@ -16,6 +16,7 @@ import numpy as np
 from .image_dataset import OBJECT, ImageDataset, Record
 from .image_file import image_header, upright_size
 from .names import did_you_mean
+from .orientation import decide
 from .problems import Problem
 from .registry import register_dataset
 from .regular_file import regular_only
@@ -89,12 +90,13 @@ class Yolo(ImageDataset):
         rows: list[tuple[float, ...]] = []  # label, then x1, y1, x2, y2 as shares
         origin: list[tuple[int, int]] = []  # of each row: index of its record, number of its line
         longer: dict[int, Longer] = {}  # by row
+        turns: list[int] = []  # of each record: EXIF orientation
         unlabelled = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             files = pool.map(_read_files, (path for _, path in pictures))
-            for (image_id, path), (size, lines) in zip(pictures, files, strict=True):
-                if isinstance(size, ValueError):
-                    self.report_unreadable(path, str(size))
+            for (image_id, path), (header, lines) in zip(pictures, files, strict=True):
+                if isinstance(header, ValueError):
+                    self.report_unreadable(path, str(header))
                     continue
                 unlabelled += lines is None
                 for number, line in enumerate(lines or (), 1):
@@ -105,7 +107,9 @@ class Yolo(ImageDataset):
                             longer[len(rows)] = longer_line(numbers[1:])
                         rows.append((label, x - w / 2, y - h / 2, x + w / 2, y + h / 2))
                         origin.append((len(self.records), number))
-                self.records.append(Record(image_id, path, *size, np.zeros(0, OBJECT), upright=True))
+                self.records.append(Record(image_id, path, *header[0], np.zeros(0, OBJECT)))
+                turns.append(header[1])
+        self._turn(np.array(turns, np.int64), source)
         if unlabelled and unlabelled == len(pictures):
             value = f"none of {unlabelled} pictures has one; the first is looked for at {label_file(pictures[0][1])}"
             self._fatal(
@@ -128,6 +132,16 @@ class Yolo(ImageDataset):
         scale = np.array([(r.width, r.height, r.width, r.height) for r in self.records]).reshape(-1, 4)[owner]
         objects["label"], objects["box"], objects["area"] = table[:, 0], table[:, 1:] * scale, np.nan
         self._place(objects[kept], owner[kept], lambda i: describe(int(kept[i])))
+
+    def _turn(self, turns: np.ndarray, source: Path) -> None:
+        """Shares fit both ways, so nothing in the labels shows whether they were drawn on turned images."""
+        sizes = np.array([(record.width, record.height) for record in self.records], np.int64).reshape(-1, 2)
+        turning = decide(sizes, turns, 0 * sizes, 0 * sizes, self._orientation, "turned")
+        if turning.summary:
+            self.problems.add(Problem("EXIF orientation", source, "", *turning.summary))
+        for record, turn in zip(self.records, np.where(turning.upright, turns, 1).tolist(), strict=True):
+            record.upright = turn != 1
+            record.width, record.height = upright_size((record.width, record.height), turn)
 
     def _parse(self, path: str, number: int, line: str) -> list[float] | None:
         """[label, further numbers] of a line; None where a collected problem says what is wrong with it."""
@@ -216,16 +230,16 @@ def _key_point_numbers(folder: YoloFolder) -> int | None:
     return 4 + math.prod(shape)
 
 
-def _read_files(picture: str) -> tuple[tuple[int, int] | ValueError, list[str] | None]:
-    """((width, height) upright or what is wrong with the picture, lines of its label or None where there is none)."""
+def _read_files(picture: str) -> tuple[tuple[tuple[int, int], int] | ValueError, list[str] | None]:
+    """(`image_header` or what is wrong with the picture, lines of its label or None where there is none)."""
     try:
-        size: tuple[int, int] | ValueError = upright_size(*image_header(picture))
+        header: tuple[tuple[int, int], int] | ValueError = image_header(picture)
     except ValueError as error:
-        size = error
+        header = error
     try:
         with open(label_file(picture), encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
-            return size, file.read().splitlines()
+            return header, file.read().splitlines()
     except FileNotFoundError:
-        return size, None
+        return header, None
     except OSError as error:
         raise ValueError(f"{label_file(picture)}: cannot be read: {error}. Make it a readable text file") from error

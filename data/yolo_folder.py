@@ -10,6 +10,7 @@ from typing import Any
 from .dataset import MissingSplit
 from .image_dataset import split_names
 from .image_file import ENDINGS
+from .label_paths import is_file_name, path_below
 from .regular_file import regular_only
 from .split_shares import ADVICE
 from .values import class_list, text_lines
@@ -99,7 +100,7 @@ class YoloFolder:
             if place.is_dir():
                 return place, in_folder(place)
             if place.is_file():
-                return place, _in_list(place, self.root)
+                return place, _in_list(place, self.root, self.root)
         remedy = f"Make one, or write a yaml file that names the folders; {ADVICE}"
         raise MissingSplit(f"split {split!r}: {self.root} holds no yaml file, and no {_listing(tried)}. {remedy}")
 
@@ -125,7 +126,11 @@ class YoloFolder:
                 remedy = f"Name a folder, or a .txt list of pictures, relative to {base}"
                 raise MissingSplit(f"{self.file}: split {split!r}: no {base / str(name)}. {remedy}")
             places.append(place)
-        paths = [path for place in places for path in (in_folder(place) if place.is_dir() else _in_list(place, base))]
+        paths = [
+            path
+            for place in places
+            for path in (in_folder(place) if place.is_dir() else _in_list(place, base, self.root))
+        ]
         assert self.file is not None
         return (places[0] if len(places) == 1 else self.file), paths
 
@@ -177,15 +182,20 @@ def _names_classes(file: Path) -> bool:
     return isinstance(content, dict) and "names" in content
 
 
-def _in_list(file: Path, base: Path) -> list[str]:
+def _in_list(file: Path, base: Path, root: Path) -> list[str]:
     """Pictures that a list names, relative to its folder or to `base`, in the spelling by which most of them are
-    there."""
+    there. All lie below one of these, or below `root`."""
     lines = text_lines(file)
     some = lines[:: max(1, len(lines) // 100)]
     ways = [(place, spell) for spell in _SPELLINGS for place in (file.parent, base)]
     found = [sum((place / spell(line)).is_file() for line in some) for place, spell in ways]
     place, spell = ways[found.index(max(found))]
-    return [os.path.abspath(place / spell(line)) for line in lines]
+    paths = [os.path.abspath(place / spell(line)) for line in lines]
+    for line, path in zip(lines, paths, strict=True):
+        if not is_file_name(path) or not any(path_below(folder, path) for folder in (base, file.parent, root)):
+            remedy = "Write it relative to that, or name the folder that it begins with: `path` in the yaml file"
+            raise ValueError(f"{file}: {line!a} leads out of {base}, or is no name of a file. {remedy}")
+    return paths
 
 
 def _resolve(name: str, places: Iterable[Path]) -> Path | None:

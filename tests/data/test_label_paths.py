@@ -143,3 +143,32 @@ def test_the_check_says_one_thing_of_missing_images(coco_folder, caplog, allow):
     said = str(report) + caplog.text
     assert ("left out" in said.replace("to leave them out", "")) == allow
     assert ("WOULD STOP A TRAINING" in said) == (not allow)
+
+
+@pytest.mark.parametrize("line", ["../../secret.png", "/etc/secret.png", "images/../../secret.png", "a\0.png"])
+def test_lists_of_yolo_that_lead_out(yolo_folder, write_picture, line):
+    root = yolo_folder({"train": {"a": ""}}, "train: list.txt\nnames: [cat]")
+    write_picture(root.parent / "secret.png")
+    (root / "list.txt").write_text(f"images/train/a.png\n{line}\n")
+    with pytest.raises(ValueError, match=r"list\.txt: '.*' leads out of .*`path` in the yaml file"):
+        create_dataset("yolo", "train", root=root)
+
+
+def test_absolute_lists_of_yolo(yolo_folder):
+    """Below the folder of the data set, or below the `path` that the user's yaml names."""
+    root = yolo_folder({"train": {"a": ""}}, "train: list.txt\nnames: [cat]")
+    (root / "list.txt").write_text(f"{root}/images/train/a.png\n")
+    assert len(create_dataset("yolo", "train", root=root)) == 1
+    config = root.parent / f"{root.name}-config"
+    config.mkdir()
+    (config / "mine.yaml").write_text(f"path: {root}\ntrain: list.txt\nnames: [cat]\n")
+    assert len(create_dataset("yolo", "train", root=config)) == 1
+
+
+def test_file_names_that_are_no_text(yolo_folder):
+    """A name in another encoding, as archives of other systems leave it."""
+    root = yolo_folder({"train": {"a": "", "b": ""}})
+    (root / "images" / "train" / "b.png").rename(root / "images" / "train" / "b\udcfc.png")
+    with pytest.raises(ValueError, match=r"bad file name: .*Rename the file in UTF-8") as caught:
+        create_dataset("yolo", "train", root=root)
+    str(caught.value).encode()

@@ -308,6 +308,21 @@ def test_pictures_are_turned_upright(yolo_folder, orientation):
     np.testing.assert_allclose(sample.boxes, [[4, 6, 20, 12]], atol=1e-5)
 
 
+def test_orientations_are_said_and_may_be_ignored(yolo_folder):
+    """Shares fit both ways, so nothing but the argument tells labels that were drawn on the stored pixels."""
+    root = yolo_folder({"train": {"a": BOX, "b": BOX}})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 30)).save(root / "images" / "train" / "a.png", exif=exif)
+    problems = Problems()
+    assert yolo(root, problems=problems)[0].original_size == (40, 30)
+    assert [p.kind for p in problems.items] == ["EXIF orientation"] and "All are turned" in str(problems.items[0])
+    for orientation, size in (("turned", (40, 30)), ("stored", (30, 40))):
+        problems = Problems()
+        dataset = yolo(root, problems=problems, orientation=orientation)
+        assert dataset[0].original_size == size and not problems.items
+
+
 def test_same_line_twice_is_kept_and_reported(yolo_folder):
     root = yolo_folder({"train": {"a": BOX + BOX}})
     assert len(boxes(yolo(root))) == 2
