@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from analysis.draw import BACKGROUND, TEXT
 from data.events import open_events
 from data.representations import build_representation, list_representations
-from data.scenes import Scenes
+from data.synthetic import generate_scenes
 
 SCENE = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5, "noise_hz": 0.05}
 SCENE |= {"max_pan": 40, "workers": 1, "pictures": False}
@@ -62,8 +62,7 @@ def draw(num_steps: int, window_ms: float, seed: int) -> list[Panel]:
     """A panel of every registered form."""
     with tempfile.TemporaryDirectory() as folder:
         scenes = SCENE | {"seed": seed}
-        path = Scenes("train", root=f"{folder}/scenes", scenes=scenes).recordings[0]
-        reader = open_events(path)
+        reader = open_events(generate_scenes(f"{folder}/scenes", **scenes) / "train" / "scene_0000_td.dat")
         t1, (height, width) = 900_000, reader.sensor_size or (0, 0)
         t0 = t1 - round(window_ms * 1e3)
         panels = []
