@@ -108,3 +108,15 @@ def test_nothing_readable(root):
         spoil(root, stem)
     with pytest.raises(ValueError, match="none of 6 images of split 'train' can be decoded"):
         dataset[0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["coco", "voc"])
+def test_other_formats_look_at_their_files_alike(name, coco_folder, voc_folder):
+    box = [("cat", [3, 4, 20, 25], 0)]
+    root = coco_folder() if name == "coco" else voc_folder({"train": {"a": box, "b": box}})
+    (picture,) = [path for path in root.rglob("a.png")]
+    picture.write_bytes(picture.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"a\.png: unreadable picture: cannot be decoded.*data\.allow_missing=true"):
+        create_dataset(name, "train", root=root)
+    dataset = create_dataset(name, "train", root=root, allow_missing=True)
+    assert dataset.expected_images - len(dataset) == 1
