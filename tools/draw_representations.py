@@ -22,8 +22,8 @@ from data.events import open_events
 from data.representations import build_representation, list_representations
 from data.synthetic import generate_scenes
 
-SCENE = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5, "noise_hz": 0.05}
-SCENE |= {"max_pan": 40, "workers": 1, "pictures": False}
+SCENE: dict[str, Any] = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5}
+SCENE |= {"noise_hz": 0.05, "max_pan": 40, "workers": 1, "pictures": False}
 # The defaults of a form, but where they give the same as another form's.
 OPTIONS: dict[str, dict[str, Any]] = {
     "sbt": {"polarity": "signed"},
