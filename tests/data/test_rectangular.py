@@ -163,5 +163,5 @@ def test_events_have_no_options_of_pictures(override, argument, tmp_path):
 
 
 def test_a_mistyped_cache_in_the_config_is_named():
-    with pytest.raises(ValueError, match="data.cache = 'rma', did you mean 'ram'. Known: none, ram, disk"):
+    with pytest.raises(ValueError, match=r"data.cache = 'rma', did you mean 'ram'\? give none, ram, disk"):
         load_config("configs/demo.yaml", ["data.cache=rma"])

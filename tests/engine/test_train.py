@@ -307,11 +307,17 @@ def test_pictures_without_boxes_train(tiny, scenes, tmp_path, capsys):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(tiny, stop, tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), tiny, "train.epochs=500"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "epoch 1/500" not in (line := process.stdout.readline()) and line:
-        pass
-    process.send_signal(stop)
-    said = process.communicate(timeout=120)[1].strip().splitlines()
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(stop, signal.SIG_DFL),  # nohup has SIGHUP ignored
+    ) as process:  # fmt: skip
+        try:
+            while "epoch 1/500" not in (line := process.stdout.readline()) and line:
+                pass
+            process.send_signal(stop)
+            said = process.communicate(timeout=120)[1].strip().splitlines()
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert said[-1] == f"interrupted: continue after the last whole epoch with --resume {tmp_path / 'runs' / 'tiny'}"
     assert not any("Traceback" in line for line in said)
