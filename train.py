@@ -236,6 +236,6 @@ if __name__ == "__main__":
     try:
         main()
     except (ValueError, FloatingPointError, OSError) as error:
-        sys.exit(f"error: {reason(error)}")
+        distributed.end(f"error: {reason(error)}")
     except KeyboardInterrupt as interrupt:
         sys.exit(f"interrupted: {interrupt}" if str(interrupt) else "interrupted")

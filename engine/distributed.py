@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from torch import nn
 # Rank 0 may read or make a large data set while the others wait at a barrier.
 PREPARATION = timedelta(hours=2)
 _preparing: dist.ProcessGroup | None = None  # the group of barriers
+_lost = False  # an exchange has failed: the process group can be neither used nor torn down
 
 
 def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
@@ -54,9 +55,21 @@ def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
 
 def stop() -> None:
     global _preparing
-    if dist.is_initialized():
+    if dist.is_initialized() and not _lost:
         dist.destroy_process_group()
         _preparing = None
+
+
+def end(message: str) -> NoReturn:
+    """End this process with status 1 and `message` on stderr.
+
+    Once another process is lost, without the destructors of the process group: they wait for it, or abort (SIGABRT).
+    """
+    if not _lost:
+        sys.exit(message)
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def end_with_parent(seconds: float = 1.0) -> None:
@@ -85,6 +98,8 @@ def naming_lost_processes() -> Iterator[None]:
         text = str(error)
         if not dist.is_initialized() or not (isinstance(error, dist.DistError) or re.search("gloo|nccl", text, re.I)):
             raise
+        global _lost
+        _lost = True
         raise ConnectionError(
             f"process {rank()} of {world_size()}: another process has ended, or has not answered within "
             f"timeout_minutes ({text.splitlines()[0]}). Its own message says why; continue with --resume"

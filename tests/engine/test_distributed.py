@@ -26,7 +26,8 @@ try:
     with distributed.naming_lost_processes():
         distributed.gather(1)
 except ConnectionError as error:
-    sys.exit(f"error: {error}")
+    distributed.stop()
+    distributed.end(f"error: {error}")
 """
 
 ORPHAN = '''
