@@ -73,7 +73,9 @@ def test_imports_run_down_the_table_of_rooms():
         room = file.split("/")[0] if "/" in file else None
         asked = {name.split(".")[0] for name in imported(file)} & (set(MAY_IMPORT) | SCRIPTS)
         allowed = MAY_IMPORT[room] | {room} if room else set(MAY_IMPORT)
-        wrong += [f"{file} imports {name}, {room or 'a script'} only {sorted(allowed)}" for name in asked - allowed]
+        wrong += [
+            f"{file} imports {name}; {room or 'a script'} may import {sorted(allowed)}" for name in asked - allowed
+        ]
         absolute = [n for n in ast.walk(tree(file)) if isinstance(n, ast.ImportFrom) and not n.level]
         wrong += [f"{file} imports its own room by name" for n in absolute if n.module.split(".")[0] == room]
     assert not wrong, "\n".join(wrong)
@@ -97,5 +99,5 @@ def test_every_file_says_its_idea_and_holds_one():
     wrong += [f"{file}: {n} lines, at most 350" for file, n in lines.items() if n > 350]
     folders = {path.parent for file, path in FILES.items() if "/" in file}
     missing = sorted(str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").exists())
-    wrong += [f"{folder}/__init__.py: missing, or the folder's first line" for folder in missing]
+    wrong += [f"{folder}/__init__.py is missing: its docstring says what lives there" for folder in missing]
     assert not wrong, "\n".join(wrong)
