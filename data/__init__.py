@@ -1,7 +1,6 @@
-"""Datasets of pictures and event recordings. Every file here that registers a dataset is found by itself."""
+"""Datasets of pictures and event recordings. Modules in this package are imported automatically."""
 
-import importlib
-import pkgutil
+from registry import import_modules
 
 from .dataset import DetectionDataset
 from .loader import eval_loader, train_loader
@@ -25,6 +24,4 @@ __all__ = [
     "train_loader",
 ]
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "check":  # a command, not a part
-        importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__, but=["check"])  # a command

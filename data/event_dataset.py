@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from registry import none_of, reject_unknown
+
 from .clip import Clip, Recording
 from .dataset import DetectionDataset
 from .event_augment import Change, EventAugment
@@ -21,7 +23,6 @@ from .events.boxes import NO_TRACK
 from .events.unpacking import MAX_UNPACKED_MB
 from .image_augment import letterbox_placement
 from .label_clock import clock_problem
-from .names import did_you_mean, reject_unknown
 from .problems import Problem, Problems
 from .representations import build_representation
 from .representations.base import check_numbers
@@ -85,8 +86,7 @@ class EventDataset(DetectionDataset):
         self.channels, self.scale = self.representation.channels, self.representation.scale
         self._pad = self.representation.empty if pad is None else _checked_pad(pad, self.representation.dtype)
         if sampling not in SAMPLINGS:
-            near = did_you_mean(sampling, SAMPLINGS) or "."
-            raise ValueError(f"sampling = {sampling!r}{near} There are {', '.join(SAMPLINGS)}")
+            raise ValueError(none_of(f"sampling = {sampling!r}", sampling, SAMPLINGS))
         self.sequential = sampling == "sequential"
         if (newest := flag(newest_first)) is None:
             raise ValueError(f"newest_first = {newest_first!r}: give true or false")

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from registry import none_of
+
 from .clip import Clip
 from .event_dataset import EventDataset
 from .events import EventReader, LazyReader, ShiftedReader, Span, Tally, open_dat, open_events, read_boxes
 from .events.label_rules import build_label_rules
 from .events.unpacking import MAX_UNPACKED_MB
 from .events.unusable import MAX_SIDE
-from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .representations.base import check_numbers
@@ -214,8 +215,7 @@ def _class_numbers(classes: Sequence[str], label_names: Sequence[str] | None) ->
     names = classes if label_names is None else list(label_names)
     for name in classes:
         if name not in names:
-            near = did_you_mean(name, names) or "."
-            raise ValueError(f"classes: the labels have no class {name!r}{near} They are {', '.join(names)}")
+            raise ValueError(none_of(f"classes: the labels have no class {name!r}", name, names))
     return np.array([classes.index(name) if name in classes else -1 for name in names])
 
 

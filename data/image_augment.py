@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from registry import reject_unknown
+
 from .cutout import cutout as cut_holes
 from .mosaic import Picture, mirror, mixup, mosaic
-from .names import reject_unknown
 from .sample import Placement
 from .values import is_number, is_whole
 

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from registry import none_of
+
 from .dataset import DetectionDataset
 from .image_augment import GRAY, image_augment, letterbox_placement, letterbox_shape
 from .image_cache import PictureCache, disk_cache, memory_cache
@@ -25,7 +27,6 @@ from .image_file import UnreadableImage, read_image
 from .image_sizes import other_size, settle_sizes
 from .label_paths import is_file_name, which_are_files
 from .mosaic import Picture
-from .names import did_you_mean
 from .orientation import CHOICES
 from .problems import Problem, Problems
 from .sample import Placement, Sample
@@ -111,10 +112,9 @@ class ImageDataset(DetectionDataset):
         self._warned: set[str] = set()  # unreadable images, each said once by each process
         self._allow_missing, self._orientation = allow_missing, orientation
         if orientation not in CHOICES:
-            near = did_you_mean(orientation, CHOICES) or "."
-            raise ValueError(f"orientation = {orientation!r}{near} There are {', '.join(CHOICES)}")
+            raise ValueError(none_of(f"orientation = {orientation!r}", orientation, CHOICES))
         if cache not in CACHES:
-            raise ValueError(f"cache = {cache!r}{did_you_mean(cache, CACHES) or '.'} There are {', '.join(CACHES)}")
+            raise ValueError(none_of(f"cache = {cache!r}", cache, CACHES))
         if cache_dir is not None and cache != "disk":
             raise ValueError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
         if rectangular and augment:

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from registry import none_of
+
 from .clip import Clip
 from .dataset import MissingSplit
 from .event_augment import Change
 from .event_dataset import EventDataset
 from .events import LazyReader, Tally, audit_events
 from .events.boxes import BOX_DTYPE
-from .names import did_you_mean
 from .problems import Problem, Problems
 from .registry import register_dataset
 from .representations.base import check_numbers
@@ -66,7 +67,7 @@ class NCaltech101(EventDataset):
         names = [name for name in found if name != BACKGROUND] if classes is None else class_list(classes, "classes")
         for name in names:
             if name not in found or name == BACKGROUND:
-                raise ValueError(f"classes: {self.root} has no class {name!r}{did_you_mean(name, found) or '.'}")
+                raise ValueError(none_of(f"classes: {self.root} has no class {name!r}", name, found))
         stems = {name: self._stems(name) for name in [*names, *([BACKGROUND] if background else [])]}
         length = NOMINAL_US / 1e3 if window_ms is None else window_ms
         check_numbers("ncaltech101", 0.0, window_ms=length)
@@ -163,7 +164,7 @@ def _choose(
 ) -> list[tuple[str, str]]:
     """(class, stem) of the recordings in `split`."""
     if split not in splits:
-        raise MissingSplit(f"split {split!r}{did_you_mean(split, splits) or '.'} `splits` has {', '.join(splits)}")
+        raise MissingSplit(none_of(f"`splits` has no split {split!r}", split, splits))
     wanted = splits[split]
     if isinstance(wanted, str):
         return _listed(root / wanted, stems, folders)

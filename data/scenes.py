@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from registry import reject_unknown
+
 from .coco import Coco
 from .gen1 import Gen1
-from .names import reject_unknown
 from .registry import register_dataset
 from .synthetic import Settings, generate_scenes, read_settings
 from .synthetic.settings import MANIFEST

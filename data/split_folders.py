@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from registry import none_of
+
 from .dataset import MissingSplit
-from .names import did_you_mean
 
 # Which folders make a split; a split or a name that is not here is read from the folder of its name.
 SPLITS: dict[str, dict[str, list[str]]] = {
@@ -24,8 +25,7 @@ def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
     that its name joins by "+"."""
     if isinstance(splits, str):
         if splits not in SPLITS:
-            near = did_you_mean(splits, SPLITS) or "."
-            raise ValueError(f"splits = {splits!r}{near} There are {', '.join(SPLITS)}, or give {{split: folders}}")
+            raise ValueError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
         splits = SPLITS[splits]
     folders = splits.get(split, split.split("+"))
     folders = [folders] if isinstance(folders, str) else list(folders)

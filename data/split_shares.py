@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry import none_of
+
 from .dataset import MissingSplit
-from .names import did_you_mean
 from .values import is_number
 
 ADVICE = "data.splits={train: 0.8, val: 0.1, test: 0.1} makes splits of one folder"
@@ -35,8 +36,7 @@ class SplitShares:
     def choose(self, split: str, names: Sequence[str]) -> list[str]:
         """Those of `names` (paths with "/") that are in `split`, sorted."""
         if split not in self.shares:
-            known = ", ".join(self.shares)
-            raise MissingSplit(f"split {split!r}{did_you_mean(split, self.shares) or '.'} `splits` has {known}")
+            raise MissingSplit(none_of(f"`splits` has no split {split!r}", split, self.shares))
         groups: dict[str, list[str]] = {}
         for name in names:
             groups.setdefault(self._group_of(name), []).append(name)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from registry import none_of
+
 from .image_dataset import OBJECT, ImageDataset, Record
-from .names import did_you_mean
 from .problems import Problem
 from .registry import register_dataset
 from .regular_file import regular_only
@@ -62,8 +63,7 @@ class Voc(ImageDataset):
     ):
         super().__init__(split, **common)
         if coordinates not in CHOICES:
-            near = did_you_mean(coordinates, CHOICES) or "."
-            raise ValueError(f"coordinates = {coordinates!r}{near} There are {', '.join(CHOICES)}")
+            raise ValueError(none_of(f"coordinates = {coordinates!r}", coordinates, CHOICES))
         self._unreadable: set[Path] = set()
         if self._shares is None:
             lists, listed = labelled_images(self.root, split, self.problems)

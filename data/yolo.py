@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from registry import none_of
+
 from .image_dataset import OBJECT, ImageDataset, Record
 from .image_file import image_header, upright_size
-from .names import did_you_mean
 from .orientation import decide
 from .problems import Problem
 from .registry import register_dataset
@@ -64,7 +65,7 @@ class Yolo(ImageDataset):
             root, yaml = root.parent, root.name
         super().__init__(split, root=root, **common)
         if lines not in LINES:
-            raise ValueError(f"lines = {lines!r}{did_you_mean(lines, LINES) or '.'} There are {', '.join(LINES)}")
+            raise ValueError(none_of(f"lines = {lines!r}", lines, LINES))
         folder = YoloFolder(root, yaml)
         given = class_names is not None
         self.class_names = class_list(class_names, "class_names") if given else folder.class_names()

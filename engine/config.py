@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from neurons.names import did_you_mean
+from registry import did_you_mean
 
 from .plain import check_plain
 from .ranges import check_values, leaves

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from neurons.names import did_you_mean
+from registry import none_of
 
 from .coco_ap import best_of_each_image, check_boxes, coco_ap
 from .voc_ap import voc_ap
@@ -284,6 +284,5 @@ PROTOCOLS: dict[str, Protocol] = {
 def get_protocol(name: str) -> Protocol:
     """The protocol called `name`; ValueError naming the nearest one."""
     if name not in PROTOCOLS:
-        near = did_you_mean(name, PROTOCOLS, cutoff=0.4)
-        raise ValueError(f"unknown protocol {name!r}{near or ':'} There are {sorted(PROTOCOLS)}")
+        raise ValueError(none_of(f"unknown protocol {name!r}", name, sorted(PROTOCOLS)))
     return PROTOCOLS[name]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neurons.names import did_you_mean
+from registry import did_you_mean
 
 
 @dataclass(frozen=True)

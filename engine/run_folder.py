@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.atomic_file import write_atomically
-from neurons.names import did_you_mean
+from registry import did_you_mean
 
 from .checkpoint import load_checkpoint
 from .run_files import MARKER, discard, remove_written, run_name

@@ -1,7 +1,6 @@
-"""Spiking detectors and their ANN twins. Every file here that registers a model is found by itself."""
+"""Spiking detectors and their ANN twins. Modules in this package are imported automatically."""
 
-import importlib
-import pkgutil
+from registry import import_modules
 
 from .detector import Detector
 from .published import LoadReport, load_published_weights, to_published_state_dict
@@ -18,5 +17,4 @@ __all__ = [
     "to_published_state_dict",
 ]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)

@@ -1,7 +1,6 @@
-"""Spiking neurons as SpikingJelly modules, [T, ...] in and out. Every file here that registers a neuron is found."""
+"""Spiking neurons as SpikingJelly modules, [T, ...] in and out. Modules here are imported automatically."""
 
-import importlib
-import pkgutil
+from registry import import_modules
 
 from .base import DynamicNeuron, MultiStepNeuron
 from .registry import NeuronSpec, build_neuron, list_neurons, neuron_factory, register_neuron
@@ -12,5 +11,4 @@ __all__ = [
     "register_neuron",
 ]  # fmt: skip
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__, __path__)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .names import did_you_mean, reject_unknown
+from registry import none_of, reject_unknown
 
 DEFAULT_ALPHA = {"rectangle": 1.0, "triangle": 1.0, "atan": 2.0, "sigmoid": 4.0}
 SurrogateSpec = str | Mapping[str, Any]
@@ -33,8 +33,7 @@ def parse_surrogate(spec: SurrogateSpec) -> tuple[str, float]:
         raise ValueError(f"surrogate must be a name or a mapping with 'name' and 'alpha', got {spec!r}")
     name = spec["name"]
     if name not in DEFAULT_ALPHA:
-        near = did_you_mean(name, DEFAULT_ALPHA) or "."
-        raise ValueError(f"unknown surrogate {name!r}{near} Known: {sorted(DEFAULT_ALPHA)}")
+        raise ValueError(none_of(f"unknown surrogate {name!r}", name, sorted(DEFAULT_ALPHA)))
     reject_unknown(spec, ["name", "alpha"], f"surrogate {name!r}")
     alpha = spec.get("alpha", DEFAULT_ALPHA[name])
     if not (isinstance(alpha, int | float) and 0 < alpha < math.inf):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("neurons", "models", "data", "engine", "analysis", "configs", "tests")
+ROOMS = ("registry", "neurons", "models", "data", "engine", "analysis", "configs", "tests")
 CONTRACTS = (
     "tests/neurons/test_neurons.py", "tests/models/test_detectors.py", "tests/models/test_dfl_head.py",
     "tests/data/test_every_dataset.py", "tests/data/representations",

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..names import did_you_mean, reject_unknown
+from registry import none_of, reject_unknown
+
 from ..values import is_number
 from .boxes import NO_TRACK
 
@@ -159,6 +160,5 @@ def build_label_rules(what: str | Mapping[str, Any]) -> LabelRules:
         reject_unknown(what, [field.name for field in dataclasses.fields(LabelRules)], "labels")
         return LabelRules(**what)
     if what not in LABEL_RULES:
-        near = did_you_mean(what, LABEL_RULES) or "."
-        raise ValueError(f"labels = {what!r}{near} There are {', '.join(LABEL_RULES)}, or give the rules themselves")
+        raise ValueError(none_of(f"labels = {what!r}", what, LABEL_RULES) + ", or give the rules themselves")
     return LABEL_RULES[what]

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from registry import none_of
+
 from ..events.interface import Events
-from ..names import did_you_mean
 
 
 class Representation(ABC):
@@ -83,8 +84,7 @@ def check_numbers(form: str, least: float, **numbers: float) -> None:
 def check_choice(form: str, name: str, value: str, known: tuple[str, ...]) -> None:
     """ValueError for an argument of `form` that is none of `known`."""
     if value not in known:
-        near = did_you_mean(value, known) or "."
-        raise ValueError(f"{form}: {name} = {value!r}{near} There are {', '.join(known)}")
+        raise ValueError(none_of(f"{form}: {name} = {value!r}", value, known))
 
 
 def check_clip(form: str, clip: int, most: int = 255) -> None:

@@ -7,8 +7,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from registry import none_of
+
 from ..events.unusable import MAX_SIDE
-from ..names import did_you_mean
 from .scene import MIN_SIDE
 from .shapes import CLASSES
 
@@ -119,6 +120,5 @@ def _checked_classes(names: object) -> tuple[str, ...]:
         raise ValueError(f"classes = {names!r}: give a list of different names of {', '.join(CLASSES)}")
     for name in names:
         if name not in CLASSES:
-            near = did_you_mean(name, CLASSES) or "."
-            raise ValueError(f"classes: there is no {name!r}{near} There are {', '.join(CLASSES)}")
+            raise ValueError(none_of(f"classes: there is no {name!r}", name, CLASSES))
     return tuple(names)

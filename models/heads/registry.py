@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from neurons.names import did_you_mean, reject_unknown
+from registry import Registry
+from registry.registry import split_spec
 
 HeadSpec = str | Mapping[str, Any] | Callable[..., nn.Module]
 
-_HEADS: dict[str, type[nn.Module]] = {}
-
-
-def register_head(name: str) -> Callable[[type], type]:
-    def add(cls: type) -> type:
-        if name in _HEADS:
-            raise ValueError(f"a head named {name!r} is registered already: {_HEADS[name].__qualname__}")
-        _HEADS[name] = cls
-        return cls
-
-    return add
-
-
-def list_heads() -> list[str]:
-    return sorted(_HEADS)
+HEADS: Registry[nn.Module] = Registry("head")
+register_head = HEADS.register
+list_heads = HEADS.names
 
 
 def build_head(
@@ -42,14 +30,10 @@ def build_head(
     neuron: the network's, a new one per call. A registered head that takes `neuron` gets it, unless the mapping names
     another.
     """
+    levels = (channels, strides, num_classes)
     if callable(spec):
-        return spec(channels, strides, num_classes)
-    kwargs: dict[str, Any] = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = kwargs.pop("name", None)
-    if name not in _HEADS:
-        raise ValueError(f"unknown head {name!r}{did_you_mean(name, _HEADS) or '.'} Known: {list_heads()}")
-    parameters = list(inspect.signature(_HEADS[name]).parameters)[3:]
-    reject_unknown(kwargs, parameters, f"head {name!r}")
-    if neuron is not None and "neuron" in parameters:
-        kwargs.setdefault("neuron", neuron)
-    return _HEADS[name](channels, strides, num_classes, **kwargs)
+        return spec(*levels)
+    name, options = split_spec("head", spec)
+    if neuron is not None and "neuron" in HEADS.arguments(name, len(levels)):
+        options.setdefault("neuron", neuron)
+    return HEADS.build({"name": name, **options}, *levels)

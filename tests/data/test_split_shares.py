@@ -61,7 +61,7 @@ def test_groups_stay_together():
 def test_bad_options_are_named(splits, options, says):
     with pytest.raises(ValueError, match=says):
         parts(["film.jpg", "a.jpg"], splits, **options)
-    with pytest.raises(MissingSplit, match="split 'trian', did you mean 'train'. `splits` has train, val, test"):
+    with pytest.raises(MissingSplit, match="no split 'trian', did you mean 'train'. There are train, val, test"):
         split_shares(SHARES).choose("trian", [])
 
 

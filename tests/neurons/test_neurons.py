@@ -96,7 +96,7 @@ def test_specs():
     assert make() is not make()
     with pytest.raises(ValueError, match="did you mean 'lif'"):
         neuron_factory("lief")
-    with pytest.raises(ValueError, match="needs the key 'name'"):
+    with pytest.raises(ValueError, match="with the key 'name'"):
         neuron_factory({"tau": 2.0})
 
 

@@ -33,7 +33,7 @@ def test_a_row_has_the_defaults_of_its_form(name):
 
 
 def test_the_example_of_a_new_form_runs(monkeypatch):
-    monkeypatch.setattr(registry, "_REPRESENTATIONS", dict(registry._REPRESENTATIONS))
+    monkeypatch.setattr(registry.REPRESENTATIONS, "_parts", dict(registry.REPRESENTATIONS._parts))
     code = re.findall(r"```python\n(.*?)```", TEXT, re.S)[-1].replace("from .", "from data.representations.")
     exec(code, {})
     x = build_representation("touched", 2)(events_of([(1, 0, 0, 0), (9, 1, 1, 1)]), 0, 10, 2, 2)

@@ -1,0 +1,90 @@
+"""Parts of one kind by name: register them, list them, and build one from what a config says."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from .errors import UserError
+from .nearest import none_of, reject_unknown
+
+T = TypeVar("T")
+
+Spec = str | Mapping[str, Any] | Callable[..., Any]
+
+
+class Registry(Generic[T]):
+    """Parts of one `kind` ("neuron") by name: classes, or functions that build them.
+
+    `build` takes a name, a mapping of `name` and arguments, {"name": "lif", "tau": 2.0}, or any callable.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._parts: dict[str, Callable[..., T]] = {}
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """A decorator. ValueError for a name that is taken."""
+
+        def add(part: Any) -> Any:
+            if name in self._parts:
+                other = f"{self._parts[name].__module__}.{self._parts[name].__qualname__}"
+                raise ValueError(f"a {self.kind} named {name!r} is registered already: {other}")
+            self._parts[name] = part
+            return part
+
+        return add
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Sorted names that match a shell pattern: `names("ems_*")`."""
+        return fnmatch.filter(sorted(self._parts), pattern)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        """The registered class or function. UserError names the nearest for an unknown name."""
+        if not isinstance(name, str) or name not in self._parts:
+            raise UserError(none_of(f"unknown {self.kind} {name!r}", name, self.names()))
+        return self._parts[name]
+
+    def arguments(self, name: str, given: int = 0) -> list[str]:
+        """Arguments that the part takes besides the first `given`, which its caller gives by position. A class that
+        hands `**kwargs` on takes the keyword-only ones of the classes above as well."""
+        part = self[name]
+        if not inspect.isclass(part):
+            return list(inspect.signature(part).parameters)[given:]
+        names: list[str] = []
+        with_init = [cls for cls in part.__mro__ if "__init__" in vars(cls)]
+        for cls in with_init:
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            by_position = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
+            names += by_position[1 + given :] if cls is with_init[0] else []  # not self
+            names += [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+            if all(p.kind != p.VAR_KEYWORD for p in parameters):
+                break
+        return list(dict.fromkeys(names))
+
+    def build(self, spec: Spec, *args: Any, **kwargs: Any) -> T:
+        """Build the part of `spec` with `args`, which every part of this kind takes, and named arguments: those of a
+        mapping and `kwargs`. UserError for an unknown name or argument, and for a mapping without `name`."""
+        if callable(spec):
+            return spec(*args, **kwargs)
+        name, options = split_spec(self.kind, spec)
+        options |= kwargs
+        reject_unknown(options, self.arguments(name, len(args)), f"{self.kind} {name!r}")
+        return self[name](*args, **options)
+
+
+def split_spec(kind: str, spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """(name, named arguments) of a name, or of a mapping with the key `name`."""
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise UserError(f"{kind} = {spec!r}: give a name, or a mapping with the key 'name' and arguments")
+    return spec["name"], {key: value for key, value in spec.items() if key != "name"}
