@@ -76,7 +76,7 @@ def test_what_killed_processes_left_is_removed(tmp_path):
 def test_a_disk_that_is_really_full(tmp_path):
     mounted = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)]
     if os.getuid() or subprocess.run(mounted, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk")
+        pytest.skip("need the right to mount a small disk")
     try:
         for write in (lambda path: torch.save(torch.zeros(100_000), path), "x" * 400_000):
             with pytest.raises(OSError, match=r"c\.pt: could not be written.*[\d,]+ bytes are free"):

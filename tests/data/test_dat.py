@@ -83,7 +83,7 @@ def test_polarity_is_bit_28_alone_and_old_files_have_the_old_sensor(tmp_path):
     assert events.x.tolist() == [303, 303] and events.y.tolist() == [239, 239]
 
 
-@pytest.mark.skipif(not NCARS.is_file(), reason="no ../shared")
+@pytest.mark.skipif(not NCARS.is_file(), reason="need real recordings (SPIKESIGHT_SHARED)")
 def test_a_real_recording():
     reader = open_dat(NCARS)
     raw = NCARS.read_bytes()

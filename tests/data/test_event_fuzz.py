@@ -26,7 +26,7 @@ def write_old_dat(path, t, x, y, p):
 
 
 def write_blosc(path, t, x, y, p):
-    blosc = pytest.importorskip("hdf5plugin").Blosc(cname="zstd")
+    blosc = pytest.importorskip("hdf5plugin", reason="need hdf5plugin").Blosc(cname="zstd")
     write_hdf5(path, t, x, y, p, chunks=(50,), maxshape=(None,), **blosc)
 
 

@@ -45,7 +45,7 @@ def test_columns_at_the_top(tmp_path):
 
 
 def test_blosc(tmp_path):
-    hdf5plugin = pytest.importorskip("hdf5plugin")
+    hdf5plugin = pytest.importorskip("hdf5plugin", reason="need hdf5plugin")
     columns = some_events()
     write_hdf5(tmp_path / "a.h5", *columns, chunks=(500,), **hdf5plugin.Blosc(cname="zstd"))
     assert_same(open_events(tmp_path / "a.h5").read(-1, EVER), columns)

@@ -19,7 +19,7 @@ EVT3 = "events_expelliarmus_GPL2/tests/sample-files/evt3_sample.raw"
 def sample(name):
     path = SHARED / "samples" / name
     if not path.is_file():
-        pytest.skip("no ../shared/samples")
+        pytest.skip("need real recordings (SPIKESIGHT_SHARED)")
     return path
 
 

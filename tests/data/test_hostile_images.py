@@ -42,7 +42,7 @@ def test_postscript_starts_no_interpreter(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_ending_that_is_looked_for_can_be_read(tmp_path, ending):
     if ending == ".avif" and not features.check("avif"):
-        pytest.skip("this Pillow reads no AVIF")
+        pytest.skip("need a Pillow that reads AVIF")
     path = tmp_path / f"a{ending}"
     picture = Image.new("L" if ending == ".pgm" else "RGB", (32, 24), "white")
     picture.save(path, "JPEG" if ending == ".jfif" else None)
@@ -98,7 +98,7 @@ def test_a_file_longer_than_any_decoded_image_is_refused(tmp_path):
         read_image(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="need named pipes")
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     """In a process of its own with a limit: it must not wait for a writer."""
     os.mkfifo(tmp_path / "a.png")
@@ -122,7 +122,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
         assert line.startswith(f"{path}: cannot be decoded: {kind}, not a regular file")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="need named pipes")
 def test_label_files_that_are_pipes(voc_folder, yolo_folder):
     root = voc_folder({"train": {"a": []}})
     (root / "Annotations" / "a.xml").unlink()

@@ -84,7 +84,7 @@ def test_what_workers_decode_is_there_for_all(make, decoded, kind, how):
     assert equal(plain, list(loader)) and equal(plain, samples(dataset)) and decoded == []
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="need /proc")
 def test_memory_is_given_back_and_belongs_to_one_dataset(make, decoded):
     def open_files():
         return len(os.listdir("/proc/self/fd"))
@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written_is_named(make, tmp_path):
     assert list((tmp_path / "elsewhere").glob("*.pixels")) and not (make.root / FOLDER).exists()
 
 
-@pytest.mark.skipif(not os.path.isfile("/proc/meminfo"), reason="no system that tells")
+@pytest.mark.skipif(not os.path.isfile("/proc/meminfo"), reason="need /proc")
 def test_free_memory_is_that_of_this_machine():
     assert 1e7 < image_cache.free_memory() < 1e15
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from engine.coco_ap import coco_ap
-from tests.conftest import SHARED
 
-TOY = SHARED / "samples" / "voc_coco_toy_MIT" / "tests" / "test_coco_eval"
+TOY = Path(__file__).parents[1] / "golden" / "ap" / "test_coco_eval"
 STATS = """AP AP50 AP75 AP_small AP_medium AP_large AR_1 AR_10 AR AR_small AR_medium AR_large""".split()
 ROUNDING = 5e-16  # precision is tp / (tp + fp + 2^-52) in one and tp / (tp + fp) in the other
 
@@ -94,10 +94,9 @@ def test_equals_pycocotools_beyond_the_detection_limit(capsys):
     assert scores["AR"] < coco_ap(truth, detections + noise, max_dets=300)["AR"]
 
 
-@pytest.mark.skipif(not TOY.exists(), reason="the reference sample is not here")
 def test_equals_the_published_reference_on_a_coco_sample():
-    truth = json.loads((TOY / "gts" / "sampled_gts_bbox_area.json").read_text())
-    detections = json.loads((TOY / "dets" / "sampled_bbox_results.json").read_text())["annotations"]
+    truth = json.loads((TOY / "sampled_gts_bbox_area.json").read_text())
+    detections = json.loads((TOY / "sampled_bbox_results.json").read_text())["annotations"]
     scores = coco_ap(truth, detections)
     published = [0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363, 0.386813, 0.593680, 0.595353, 0.654764]
     published += [0.603130, 0.553744]

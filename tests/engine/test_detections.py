@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from pycocotools.coco import COCO
@@ -10,10 +11,8 @@ from pycocotools.cocoeval import COCOeval
 import evaluate
 from data import create_dataset
 from engine.detections import read_detections, read_truth
-from tests.conftest import SHARED
 
-TOY = SHARED / "samples" / "voc_coco_toy_MIT"
-needs_toy = pytest.mark.skipif(not TOY.exists(), reason="the reference sample is not here")
+TOY = Path(__file__).parents[1] / "golden" / "ap"
 
 TRUTH = {
     "images": [{"id": 1, "width": 100, "height": 80}, {"id": 2, "width": 100, "height": 80}],
@@ -184,23 +183,21 @@ def test_an_absent_file_is_named(write, tmp_path):
         evaluate.main(["--detections", str(tmp_path / "found.json"), "--truth", write("truth.json", TRUTH)])
 
 
-@needs_toy
 def test_the_published_reference_from_its_files(tmp_path):
-    folder = TOY / "tests" / "test_coco_eval"
+    folder = TOY / "test_coco_eval"
     files = ["--detections", str(folder / "cocoapi_results.json")]
-    files += ["--truth", str(folder / "gts" / "sampled_gts_bbox_area.json")]
+    files += ["--truth", str(folder / "sampled_gts_bbox_area.json")]
     metrics = evaluate.main([*files, "--out", str(tmp_path)])
     assert (metrics["AP"], metrics["AP50"], metrics["AP75"]) == pytest.approx((0.503647, 0.696973, 0.571667), abs=5e-7)
 
 
-@needs_toy
 def test_the_toy_photos_whose_ids_begin_at_0(tmp_path, capsys):
     """The annotation with id 0 is a miss to pycocotools; renumbered from 1 there, the numbers are equal."""
-    truth = read_truth(TOY / "toyexample" / "gts_coco_format" / "toy_example_coco.JSON")
-    detections = TOY / "toyexample" / "dets_coco_format" / "coco_dets.json"
+    truth = read_truth(TOY / "toyexample" / "toy_example_coco.JSON")
+    detections = TOY / "toyexample" / "coco_dets.json"
     metrics = evaluate.main(
         ["--detections", str(detections), "--out", str(tmp_path)]
-        + ["--truth", str(TOY / "toyexample" / "gts_coco_format" / "toy_example_coco.JSON")]
+        + ["--truth", str(TOY / "toyexample" / "toy_example_coco.JSON")]
     )
 
     def pycocotools_ap(first_id):

@@ -80,7 +80,7 @@ def alive(pid):
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="need /proc")
 def test_a_process_ends_when_torchrun_is_killed():
     parent = subprocess.Popen(
         [sys.executable, "-c", ORPHAN],

@@ -16,7 +16,7 @@ from engine.provenance import append_provenance, command_line, provenance
 def checkout(tmp_path, monkeypatch):
     """A git checkout with one source file, in place of the project's; git(...) runs a command in it."""
     if shutil.which("git") is None:
-        pytest.skip("git is not installed")
+        pytest.skip("need git")
     root = tmp_path.resolve() / "code"
     root.mkdir()
 

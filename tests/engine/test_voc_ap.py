@@ -1,12 +1,13 @@
 """VOC AP against cases worked out by hand and a published worked example."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from engine.voc_ap import iou, precision_recall, voc_ap
-from tests.conftest import SHARED
 
-TOY = SHARED / "samples" / "voc_coco_toy_MIT" / "tests" / "test_case_1"
+TOY = Path(__file__).parents[1] / "golden" / "ap" / "test_case_1"
 
 
 def problem(truth, detections):
@@ -112,7 +113,6 @@ def test_bad_detections_raise():
         voc_ap(truth, detections, eleven_points=True)
 
 
-@pytest.mark.skipif(not TOY.exists(), reason="the worked example is not here")
 @pytest.mark.parametrize(
     ("threshold", "eleven", "area"),
     [

@@ -72,15 +72,18 @@ def test_block_equals_the_published_code(golden, file, mode):
 
     x = g["input"].requires_grad_()
     y = block(x)
-    y.backward(g["grad_output"])
-    close = dict(rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(y, g[f"{mode}.output"], **close)
-    torch.testing.assert_close(x.grad, g[f"{mode}.grad_input"], **close)
+    y.backward(golden.grad_output(y))
+
+    def agree(ours, key):
+        torch.testing.assert_close(golden.stored(ours), g[f"{mode}.{key}"], rtol=1e-4, atol=1e-4)
+
+    agree(y, "output")
+    agree(x.grad, "grad_input")
     for ours, p in block.named_parameters():
-        torch.testing.assert_close(p.grad, g[f"{mode}.grad.{names[ours]}"], **close)
+        agree(p.grad, f"grad.{names[ours]}")
     if mode == "train":
         for ours, buffer in block.named_buffers():
-            torch.testing.assert_close(buffer, g[f"train.buf_after.{names[ours]}"], **close)
+            agree(buffer, f"buf_after.{names[ours]}")
 
 
 def test_head_equals_the_published_code(golden):
@@ -97,46 +100,37 @@ def test_head_equals_the_published_code(golden):
 
 
 def test_whole_network_equals_the_published_code(golden):
+    """Logits, boxes and the rate of every neuron."""
     g = golden("ems_model_res10-ee_nc4")
     model = create_model("ems_resnet10_ee", num_classes=4, T=4).eval()
     report = load_published_weights(model, {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")})
     assert len(report.matched) == 155 and not (report.missing or report.unexpected or report.shape_differs)
-    with torch.no_grad():
+    with FiringRates(model) as firing, torch.no_grad():
         raw = model.raw(g["input"].float())
         decoded = torch.cat(model.head.decode_dense(raw), -1)
     torch.testing.assert_close(raw[0], g["raw_p4"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(raw[1], g["raw_p5"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(decoded, g["decoded"], rtol=1e-4, atol=1e-3)
 
-
-def test_upsampling_equals_the_published_code(golden):
-    g = golden("ems_sample_up")
-    x = g["input"].requires_grad_()
-    y = upsample(x)
-    y.backward(g["grad_output"])
-    assert torch.equal(y, g["eval.output"])
-    torch.testing.assert_close(x.grad, g["eval.grad_input"])
-
-
-def test_firing_rates_equal_those_of_the_published_code(golden, shared):
-    path = shared / "golden" / "ems_model_res10-ee_nc4_firing.json"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not here")
-    g = golden("ems_model_res10-ee_nc4")
-    model = create_model("ems_resnet10_ee", num_classes=4, T=4).eval()
-    load_published_weights(model, {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")})
-    with FiringRates(model) as firing, torch.no_grad():
-        model.raw(g["input"].float())
     rates = firing.rates()
     rows = {"bridge": 5, "p5": 6, "lateral": 7, "p4": 10} | {f"stages.{i}": i + 1 for i in range(4)}
-    published = json.loads(path.read_text())
+    published = json.loads((golden.folder / "ems_model_res10-ee_nc4_firing.json").read_text())
     for ours, row in rows.items():
         for neuron, theirs in (("neuron1", "0"), ("neuron2", "3")):
             rate = rates[f"network.{ours}.residual.{neuron}"]
             assert rate == pytest.approx(published[f"model.{row}.residual_function.{theirs}"], abs=1e-6)
 
 
-# name: parameters at 80 and at 2 classes, file of published names and shapes (reference: authors' code)
+def test_upsampling_equals_the_published_code(golden):
+    g = golden("ems_sample_up")
+    x = g["input"].requires_grad_()
+    y = upsample(x)
+    y.backward(golden.grad_output(y))
+    assert torch.equal(golden.stored(y), g["eval.output"])
+    torch.testing.assert_close(golden.stored(x.grad), g["eval.grad_input"])
+
+
+# name: parameters at 80 and at 2 classes, and in the files of published names and shapes (of the authors' code)
 SIZES = {
     "ems_resnet10": (17_561_662, 17_381_482, "resnet10"),
     "ems_resnet18": (15_427_774, 15_247_594, "resnet18"),
@@ -156,18 +150,21 @@ def test_parameter_counts_to_the_last_digit(name):
         assert sum(p.numel() for p in model.parameters()) == expected
 
 
-@pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("data, classes", [("coco", 80), ("gen1", 2)])
-def test_published_names_and_shapes(shared, name, data, classes):
-    path = shared / "state_dicts" / f"ems_{SIZES[name][2]}_{data}.json"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not here")
-    published = {key: tuple(shape) for key, shape in json.loads(path.read_text()).items()}
-    model = create_model(name, num_classes=classes)
-    own = model.state_dict()
-    names = published_names(model)
-    assert set(names) == set(own)
-    assert {theirs: tuple(own[ours].shape) for ours, theirs in names.items()} == published
+def test_published_names_and_shapes(golden):
+    compared = set()
+    for name, (_, _, published) in SIZES.items():
+        for data, classes in (("coco", 80), ("gen1", 2)):
+            path = golden.folder / "state_dicts" / f"ems_{published}_{data}.json"
+            if not path.exists():
+                continue
+            with torch.device("meta"):
+                model = create_model(name, num_classes=classes)
+            own, names = model.state_dict(), published_names(model)
+            assert set(names) == set(own), name
+            shapes = {theirs: list(own[ours].shape) for ours, theirs in names.items()}
+            assert shapes == json.loads(path.read_text()), path.name
+            compared.add(path)
+    assert compared == set((golden.folder / "state_dicts").glob("ems_*.json")) and len(compared) == 10
 
 
 @pytest.mark.parametrize("name", SIZES)

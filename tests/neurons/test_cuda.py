@@ -10,9 +10,9 @@ from neurons.multistep import backends, cupy_kernels
 from neurons.multistep.dynamics import Dynamics
 from neurons.multistep.ops import steps
 
-pytest.importorskip("cupy")
+pytest.importorskip("cupy", reason="need cupy and a CUDA GPU")
 if not torch.cuda.is_available():
-    pytest.skip("there is no GPU", allow_module_level=True)
+    pytest.skip("need cupy and a CUDA GPU", allow_module_level=True)
 
 LIF = Dynamics("binary", tau=4 / 3, v_threshold=0.5, v_reset=0.0, surrogate="rectangle", detach_reset=True)
 PLIF = Dynamics("binary", tau=2.0, surrogate="atan", alpha=2.0)
@@ -85,7 +85,7 @@ def test_can_be_captured_in_a_graph():
     assert y.sum() == y.numel()
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="need two CUDA GPUs")
 def test_runs_on_the_device_of_its_input():
     x = torch.randn(4, 1000)
     found = [forward_and_gradients(LIF, x.to(device), "cupy") for device in ("cuda:1", "cuda:0", "cuda:1")]

@@ -105,7 +105,7 @@ def specialisations(patched) -> list[Specialisation]:
 @pytest.fixture(scope="module")
 def on_host(patched, specialisations, tmp_path_factory):
     if shutil.which("g++") is None:
-        pytest.skip("there is no g++")
+        pytest.skip("need g++")
     parts = [specialisations[i : i + PER_LIBRARY] for i in range(0, len(specialisations), PER_LIBRARY)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         libraries = pool.map(compiled, parts, [tmp_path_factory.mktemp("kernels") for _ in parts])
@@ -174,13 +174,13 @@ def test_thresholds_share_a_kernel():
 
 @pytest.fixture(scope="module")
 def nvrtc():
-    pytest.importorskip("cupy", reason="NVRTC comes with cupy")
+    pytest.importorskip("cupy", reason="need cupy, for NVRTC")
     from cupy.cuda import nvrtc
 
     try:
         nvrtc.getVersion()
     except Exception as error:
-        pytest.skip(f"NVRTC cannot be loaded: {error}")
+        pytest.skip(f"need NVRTC: {error}")
     return nvrtc
 
 

@@ -29,7 +29,7 @@ def test_ems_yolo_and_spikeyolo(golden, file, name, arguments, backend):
     g = golden(file)
     x = g["input"].requires_grad_()
     y = build_neuron(name, backend=backend, **arguments)(x)
-    y.backward(g["grad_output"])
+    y.backward(golden.grad_output(y))
     if name == "graded_silu" and backend == "compile":  # another exp, another last bit
         torch.testing.assert_close(y, g["eval.output"], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(x.grad, g["eval.grad_input"], rtol=1e-5, atol=1e-6)
