@@ -1,6 +1,5 @@
 """Golden files; how many checks were skipped and why; one thread, and no compilation unless a test asks."""
 
-import os
 from collections import Counter
 from pathlib import Path
 

@@ -191,9 +191,7 @@ def test_joined_lists(voc_folder, tmp_path):
     assert [i["file_name"] for i in dataset.ground_truth()["images"]][2] == f"{root.name}/JPEGImages/c.png"
 
 
-@pytest.mark.skipif(
-    not (SHARED / "datasets" / "bccd").is_dir(), reason="need the blood cell images (SPIKESIGHT_SHARED)"
-)
+@pytest.mark.skipif(not (SHARED / "datasets" / "bccd").is_dir(), reason="need blood cell images (SPIKESIGHT_SHARED)")
 def test_blood_cells():
     found = []
     boxes = 0
