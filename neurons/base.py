@@ -1,7 +1,8 @@
-"""What every neuron here is: a SpikingJelly `MemoryModule` that runs all T steps in one call and forgets them."""
+"""Base classes of all neurons: multi-step SpikingJelly MemoryModules, stateless between calls."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,22 +11,30 @@ from torch import Tensor, nn
 
 from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
+from .multistep.formulas import compute_dtype
 from .multistep.ops import steps
+from .state import State, map_state, tensors_of
 
 if TYPE_CHECKING:
     from .stream import Stream
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """Membranes are float32 whatever autocast does; devices without autocast (meta) need no such guard."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 class MultiStepNeuron(base.MemoryModule):
     """x_seq [T, ...] -> y_seq [T, ...], of the same shape, dtype and memory layout.
 
-    Every call starts from the resting potential and stores nothing, so two calls with one input give one output and
-    `reset_net`, EMA copies and pickling never meet a live graph; `neurons.Stream` carries the membrane on where that
-    is wanted. The membrane is float32 whatever autocast does. Subclasses implement `steps`.
+    Every call starts from the initial state and stores nothing: two calls with one input give one output, and
+    `reset_net`, EMA copies and pickling never meet a live graph. Subclasses implement `steps`, for all T at once; a
+    neuron whose state goes from step to step derives from `StepNeuron`, which can stream.
     """
 
     spiking: bool = True  # False for the activations of ANN twins
-    memoryless: bool = False  # True where every step stands alone, so that there is nothing to carry on
+    memoryless: bool = False  # True where y[t] depends on x[t] alone, so that there is no state to carry
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,15 +44,94 @@ class MultiStepNeuron(base.MemoryModule):
         return ("m",)
 
     def steps(self, x_seq: Tensor) -> Tensor:
-        """The dynamics in float32, [T, ...] -> [T, ...]. Must not write into `x_seq`."""
+        """All steps in float32 (float64 where the input is), [T, ...] -> [T, ...]. Must not write into `x_seq`."""
         raise NotImplementedError
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
-        with torch.autocast(x_seq.device.type, enabled=False):
-            return self.steps(x_seq.float()).to(x_seq.dtype)
+        with without_autocast(x_seq):
+            return self.steps(x_seq.to(compute_dtype(x_seq.dtype))).to(x_seq.dtype)
 
 
-class DynamicNeuron(MultiStepNeuron):
+class StatefulNeuron(MultiStepNeuron):
+    """A neuron whose state goes from step to step, and from call to call within a `neurons.Stream`.
+
+    Subclasses implement `initial_state` and `advance`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: Stream | None = None  # the Stream this neuron is in, which sets it
+        self.carried: State | None = None  # the state after the last call, within a Stream
+        self._like: Tensor | None = None  # one step of that call's input: shape, dtype and device, without memory
+
+    def initial_state(self, x: Tensor) -> State:
+        """The state before the first step, for inputs like x [B, ...], whose values must not be used."""
+        raise NotImplementedError
+
+    def advance(self, x_seq: Tensor, state: State | None, return_state: bool) -> tuple[Tensor, State | None]:
+        """(y_seq, state after the last step, if wanted) of x_seq [T, ...] from `state`; None: the initial state."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        super().reset()
+        self.carried = None
+
+    def reset_rows(self, rows: Tensor) -> None:
+        """The carried state of the batch entries where `rows` (bool [B]) is True becomes the initial one."""
+        if self.carried is None:
+            return
+        assert self._like is not None
+        batch = self._like.shape[:1]
+        if rows.dtype != torch.bool or rows.shape != batch:
+            raise ValueError(f"rows must be bool {list(batch)}, got {rows.dtype} {list(rows.shape)}")
+
+        def chosen(state: Tensor, initial: Tensor) -> Tensor:
+            return torch.where(rows.to(state.device).view(-1, *[1] * (state.ndim - 1)), initial, state)
+
+        self.carried = map_state(chosen, self.carried, self.initial_state(self._like))
+
+    def detach_state(self) -> None:
+        """Stop the gradient at the carried state."""
+        if self.carried is not None:
+            self.carried = map_state(Tensor.detach, self.carried)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies, pickles and averages of a neuron in a stream are not in it."""
+        return self.__dict__ | {"stream": None, "carried": None}
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
+        if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} needs a floating point input [T, ...] with T >= 1, "
+                f"got {x_seq.dtype} {list(x_seq.shape)}"
+            )
+        stream = self.stream
+        if stream is None:
+            return self.advance(x_seq, None, False)[0]
+        stream.check_thread()
+        if self.carried is not None and self._like is not None and self._like.shape != x_seq.shape[1:]:
+            raise ValueError(
+                f"{type(self).__name__} carries the state of steps of shape {list(self._like.shape)} but one step of "
+                f"its input is {list(x_seq.shape[1:])}: keep the batch as it is within a stream, or reset the stream"
+            )
+        y_seq, state = self.advance(x_seq, self.carried, True)
+        assert state is not None
+        for tensor in tensors_of(state):
+            if tensor.shape[:1] != x_seq.shape[1:2]:
+                raise ValueError(
+                    f"{type(self).__name__}: a state of shape {list(tensor.shape)} cannot be carried for a batch of "
+                    f"{list(x_seq.shape[1:2])}: the first axis of every state is the batch, whose rows start and end "
+                    "apart"
+                )
+        stream.changed = True
+        self.carried = state
+        self._like = x_seq.new_empty((), dtype=compute_dtype(x_seq.dtype)).expand(x_seq.shape[1:])
+        if stream.detached:
+            self.detach_state()
+        return y_seq
+
+
+class DynamicNeuron(StatefulNeuron):
     """A neuron that is one of the `Dynamics`, computed by the multi-step kernels.
 
     Args:
@@ -61,44 +149,21 @@ class DynamicNeuron(MultiStepNeuron):
         self.memoryless = dynamics.memoryless
         self._json = dynamics.to_json()
         self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold)) if learn_threshold else None
-        self.stream: Stream | None = None  # that this neuron is in, which sets it
-        self.carried: Tensor | None = None  # membrane after the last call, within a stream
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""
         return None
 
-    def reset(self) -> None:
-        super().reset()
-        self.carried = None
+    def initial_state(self, x: Tensor) -> Tensor:
+        return x.new_tensor(self.dynamics.v_init).expand_as(x)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies, pickles and averages of a neuron in a stream are not in it."""
-        return self.__dict__ | {"stream": None, "carried": None}
-
-    def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
-        if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
-            raise ValueError(
-                f"{type(self).__name__} needs a floating point input [T, ...] with T >= 1, "
-                f"got {x_seq.dtype} {list(x_seq.shape)}"
-            )
-        stream, v = self.stream, None
-        if stream is not None:
-            stream.check_thread()
-            v = self.carried
-        if v is not None and v.shape != x_seq.shape[1:]:
-            raise ValueError(
-                f"{type(self).__name__} carries a membrane of shape {list(v.shape)} but one step of its input is "
-                f"{list(x_seq.shape[1:])}: keep the batch as it is within a stream, or reset the stream"
-            )
+    def advance(self, x_seq: Tensor, state: State | None, return_state: bool) -> tuple[Tensor, State | None]:
+        assert state is None or isinstance(state, Tensor)
         decay = self.decay()
-        parts = [t for t in (x_seq, v, decay, self.threshold) if t is not None]
+        parts = [t for t in (x_seq, state, decay, self.threshold) if t is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
-        y_seq, _, v_last = steps(x_seq, v, decay, self.threshold, self._json, save, stream is not None, self.backend)
-        if stream is not None:
-            stream.changed = True
-            self.carried = v_last.detach() if stream.detached else v_last
-        return y_seq
+        y_seq, _, v = steps(x_seq, state, decay, self.threshold, self._json, save, return_state, self.backend)
+        return y_seq, v if return_state else None
 
     def extra_repr(self) -> str:
         text = self.dynamics.describe()

@@ -1,50 +1,53 @@
-"""Long recordings in pieces: the membrane of every neuron carried from one call to the next, explicitly."""
+"""Streaming: the state of every neuron carried from one call to the next, explicitly."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .base import DynamicNeuron, MultiStepNeuron
+from registry import UserError
+
+from .base import MultiStepNeuron, StatefulNeuron
 
 _ENTERING = threading.Lock()
 
 
 class Stream:
-    """Within `with Stream(model) as stream:` each call of `model` goes on where the last one ended.
+    """Within `with Stream(model) as stream:` each call of `model` starts from the state in which the last one ended.
 
         with Stream(model) as stream:
-            for events in pieces_of_a_recording:      # [T, B, C, H, W] each
+            for events in chunks_of_a_recording:      # [T, B, C, H, W] each
                 detections = model(events)
 
-    Outside the block, and after it, every call starts from rest again. A recording in pieces gives what it gives whole.
+    Processing a recording in chunks gives the same output as processing it at once. Outside the block every call
+    starts from the initial state.
 
     A stream belongs to the thread that opened it: a call of the model from another thread raises RuntimeError. Copies
-    of the model (deepcopy, pickle, torch.save, an average of its weights) start from rest and are not streamed. After a
-    call that failed when membranes had changed, every further call raises RuntimeError until `reset()`.
+    of the model (deepcopy, pickle, torch.save, an average of its weights) are not streamed and hold no state. After a
+    call that failed when some states had changed, every further call raises RuntimeError until `reset()`.
 
     Args:
         model: any module; the neurons below it take part. Each neuron must be called once per call of `model`.
-        detach: the gradient stops between calls: truncated BPTT of one piece. With `detach=False` it flows back
-            through all calls since the last `stream.detach()`: truncated BPTT of as many pieces as you like.
+        detach: the gradient stops between calls: truncated BPTT over one chunk. With `detach=False` it flows back
+            through all calls since the last `stream.detach()`: truncated BPTT over as many chunks as you like.
 
-    Raises ValueError for a neuron that has a membrane and cannot carry it on.
+    Raises UserError for a neuron that has a state but does not derive from `StatefulNeuron`.
     """
 
     def __init__(self, model: nn.Module, detach: bool = True):
         found = [(name, m) for name, m in model.named_modules() if isinstance(m, MultiStepNeuron) and not m.memoryless]
         for name, module in found:
-            if not isinstance(module, DynamicNeuron):
-                raise ValueError(
-                    f"{name or type(module).__name__}: {type(module).__name__} keeps no membrane between calls; "
-                    "derive it from neurons.DynamicNeuron to stream"
+            if not isinstance(module, StatefulNeuron):
+                raise UserError(
+                    f"{name or type(module).__name__}: {type(module).__name__} does not give out its state, so a "
+                    "stream cannot carry it: derive it from neurons.StepNeuron, or set memoryless = True if y[t] "
+                    "depends on x[t] alone"
                 )
-        self.neurons = [m for _, m in found if isinstance(m, DynamicNeuron)]
+        self.neurons = [m for _, m in found if isinstance(m, StatefulNeuron)]
         self.detached = detach
-        self.changed = False  # a membrane has changed since the outermost running call began
+        self.changed = False  # a state has changed since the outermost running call began
         self._model = model
         self._running: set[nn.Module] = set()  # modules that were called and have not returned
         self._hooks: list[Any] = []
@@ -74,7 +77,7 @@ class Stream:
     def check_thread(self) -> None:
         if threading.get_ident() != self._thread:
             raise RuntimeError(
-                "this model is in a Stream that another thread opened, whose membranes this call would change: give "
+                "this model is in a Stream that another thread opened, whose states this call would change: give "
                 "each thread a model of its own, copy.deepcopy(model), or open the Stream in the thread that calls"
             )
 
@@ -83,8 +86,8 @@ class Stream:
         if module in self._running:  # its last call raised
             if self.changed:
                 raise RuntimeError(
-                    "an earlier call in this Stream failed half-way, so some membranes have taken that piece in and "
-                    "others have not: stream.reset(), and go on with the first piece of a recording"
+                    "an earlier call in this Stream failed half-way, so some neurons have processed that chunk and "
+                    "others have not: stream.reset(), and go on with the first chunk of a recording"
                 )
             self._running.clear()
         if not self._running:
@@ -95,29 +98,22 @@ class Stream:
         self._running.discard(module)
 
     def detach(self) -> None:
-        """Stop the gradient here; the membranes keep their values."""
+        """Stop the gradient here; the states keep their values."""
         for neuron in self.neurons:
-            if neuron.carried is not None:
-                neuron.carried = neuron.carried.detach()
+            neuron.detach_state()
 
     def reset(self, rows: Tensor | None = None) -> None:
-        """Back to rest: all membranes, or those of the batch entries where `rows` (bool [B]) is True.
+        """Back to the initial state: all of the batch, or the entries where `rows` (bool [B]) is True.
 
         For batches whose recordings end at different times.
         """
         if rows is None:
             self._running.clear()
         for neuron in self.neurons:
-            v = neuron.carried
-            if v is None:
-                continue
             if rows is None:
                 neuron.carried = None
-                continue
-            if rows.dtype != torch.bool or rows.shape != v.shape[:1]:
-                raise ValueError(f"rows must be bool [{v.shape[0]}], got {rows.dtype} {list(rows.shape)}")
-            mask = rows.to(v.device).view(-1, *[1] * (v.ndim - 1))
-            neuron.carried = torch.where(mask, neuron.dynamics.v_init, v)
+            else:
+                neuron.reset_rows(rows)
 
 
 class _Hook:

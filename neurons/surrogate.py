@@ -52,3 +52,28 @@ def derivative(name: str, alpha: float, x: Tensor) -> Tensor:
         return (alpha / 2) / (1 + y * y)
     s = torch.sigmoid(alpha * x)
     return alpha * s * (1 - s)
+
+
+class _Step(torch.autograd.Function):
+    """[x >= 0], or [x > 0], with a surrogate derivative."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, name: str, alpha: float, inclusive: bool) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.name, ctx.alpha = name, alpha
+        return ((x >= 0) if inclusive else (x > 0)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * derivative(ctx.name, ctx.alpha, x), None, None, None
+
+
+def spike(x: Tensor, name: str = "atan", alpha: float | None = None, inclusive: bool = True) -> Tensor:
+    """[x >= 0] (`inclusive=False`: [x > 0]) as 0 and 1 in the dtype of x, with the surrogate derivative of that name.
+
+    `alpha`: of the surrogate, None: its default. For neurons in plain torch: `spike(h - v_threshold)`.
+    """
+    if name not in DEFAULT_ALPHA:
+        parse_surrogate(name)  # raises
+    return _Step.apply(x, name, DEFAULT_ALPHA[name] if alpha is None else alpha, inclusive)

@@ -11,13 +11,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("registry", "neurons", "models", "data", "engine", "analysis", "configs", "tests")
 CONTRACTS = (
-    "tests/neurons/test_neurons.py", "tests/models/test_detectors.py", "tests/models/test_dfl_head.py",
+    "tests/neurons/test_neurons.py", "tests/neurons/test_stream.py", "tests/models/test_detectors.py", "tests/models/test_dfl_head.py",
     "tests/data/test_every_dataset.py", "tests/data/representations",
 )  # fmt: skip
 USE = """
 import json
 import numpy as np
 from PIL import Image
+
+import evaluate
 import train
 from data import create_dataset
 
@@ -30,13 +32,16 @@ tiny = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_l
 common = ["configs/demo.yaml", f"data.args.scenes={tiny}", "data.root=tiny", "data.size=[64, 64]", "data.workers=0",
           "train.epochs=1", "train.batch_size=1", "device=cpu", "train.clip_norm=null", "model.args={}"]
 own = ["model.name=my_model", "model.head=my_head"]
-folder = train.main([*common, *own, "model.neuron={name: my_neuron, v_threshold: 0.7}",
+folder = train.main([*common, *own, "model.neuron={name: alif, v_threshold: 0.7}",
                      "data.args.representation=touched"])
 record = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
 assert record["loss/box"] > 0 and record["loss/class"] > 0 and record["val/protocol"] == "prophesee", record
-train.main([*common, "name=graft", "model.name=ems_resnet10_ee", "model.args={width: 0.125}", "model.neuron=my_neuron"])
+evaluate.main([str(folder / "checkpoint_last.pt"), "--spikes", "--protocol", "raw"])
+streamed = train.main([*common, *own, "name=streamed", "model.neuron=alif", "data.args.sampling=sequential"])
+assert evaluate.main([str(streamed / "checkpoint_last.pt"), "--protocol", "raw"])["neuron"] == "alif"
+train.main([*common, "name=graft", "model.name=ems_resnet10_ee", "model.args={width: 0.125}", "model.neuron=sliding_psn"])
 for override, words in (
-    (["model.neuron=my_neuron", "data.args.sampling=sequential"], "derive it from neurons.DynamicNeuron"),
+    (["model.neuron=sliding_psn", "data.args.sampling=sequential"], "derive it from neurons.StepNeuron"),
     (["data.args.representation=micro_bins"], "micro-bins"),
 ):
     try:
@@ -64,7 +69,7 @@ def extended(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     page = (ROOT / "docs" / "extend.md").read_text()
     files = dict(re.findall(r"^## [^\n]*: `(\S+)`\n\n```python\n(.*?)^```", page, re.S | re.M))
-    assert list(files) == ["neurons/my_neuron.py", "models/my_model.py", "models/heads/my_head.py"]
+    assert list(files) == ["neurons/alif.py", "neurons/sliding_psn.py", "models/my_model.py", "models/heads/my_head.py"]
     files["data/my_csv.py"] = code_blocks("data.md")[-1]
     files["data/representations/touched.py"] = code_blocks("representations.md")[-1]
     for name, text in files.items():
@@ -80,8 +85,8 @@ def run(folder: Path, *command: str) -> str:
 
 def test_own_parts_keep_the_contracts(extended):
     """A dataset without an example is skipped, with the reason; nothing else is."""
-    out = run(extended, "-m", "pytest", "-vv", "-rs", "-k", "my_ or touched", *CONTRACTS)
-    for what in ("my_neuron", "my_model", "my_head", "touched"):
+    out = run(extended, "-m", "pytest", "-vv", "-rs", "-k", "my_ or touched or alif or sliding_psn", *CONTRACTS)
+    for what in ("alif", "sliding_psn", "my_model", "my_head", "touched"):
         assert len(re.findall(rf"\[[^]\n]*{what}[^]\n]*\] PASSED", out)) > 5, what
     assert len(re.findall(r" SKIPPED", out)) == len(re.findall(r"test_every_dataset.*\[my_csv\] SKIPPED", out)) == 5
     assert "add one that returns the arguments of a tiny folder" in " ".join(out.split())

@@ -142,7 +142,7 @@ def backward(ctx: Any, grad_y_seq: Tensor, _: Tensor, grad_v: Tensor) -> tuple[T
 
 
 def _differentiable(ctx: Any, grad_y_seq, grad_v, saved, v, decay, threshold) -> tuple[Tensor | None, ...]:
-    """The gradients as functions that autograd can differentiate again, for `create_graph=True`."""
+    """The gradients, differentiable again: for `create_graph=True`."""
     d = Dynamics.from_json(ctx.dynamics)
     if ctx.bits:  # linear in the gradients, with constant masks
         packed = with_dense_steps(saved)
@@ -161,7 +161,7 @@ operator.register_autograd(backward, setup_context=setup_context)
 
 
 class _Steps(torch.autograd.Function):
-    """The operator without its registration, which costs 0.1 ms a call: for tensors that nobody traces or counts."""
+    """Fast path outside tracing and dispatch modes: the registered operator costs 0.1 ms more per call."""
 
     @staticmethod
     def forward(ctx, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -173,8 +173,8 @@ class _Steps(torch.autograd.Function):
 
 
 def _runs_now(x: Tensor) -> bool:
-    """Whether x is an ordinary tensor and nothing watches or transforms what is done to it."""
-    if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter):
+    """Whether x is an ordinary tensor with data, outside tracing, dispatch modes and functorch transforms."""
+    if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter) or x.is_meta:
         return False
     return not is_in_torch_dispatch_mode() and not torch._C._are_functorch_transforms_active()
 
@@ -183,7 +183,7 @@ def steps(
     x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, dynamics: str, save: bool,
     return_v: bool, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """`run_steps` with its gradient, as an operator where it is traced or watched, directly where it is not."""
+    """`run_steps` with its gradient: the registered operator under tracing and dispatch modes, else directly."""
     arguments = (x_seq, v, decay, threshold, dynamics, save, return_v, backend)
     if not _runs_now(x_seq):
         return operator(*arguments)

@@ -1,6 +1,6 @@
 """The same dynamics as plain autograd, one readable step after the other: what every backend is tested against.
 
-Also what runs when a gradient is itself differentiated, which the written-out formulas cannot.
+Also used for double backward, which the hand-written gradients do not support.
 """
 
 from __future__ import annotations
@@ -9,24 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..surrogate import derivative
+from ..surrogate import spike
 from .dynamics import Dynamics
 from .formulas import compute_dtype, constants
-
-
-class _Step(torch.autograd.Function):
-    """[x >= 0], or [x > 0], with a surrogate derivative."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, name: str, alpha: float, inclusive: bool) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.name, ctx.alpha = name, alpha
-        return ((x >= 0) if inclusive else (x > 0)).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return grad * derivative(ctx.name, ctx.alpha, x), None, None, None
 
 
 class _Quantise(torch.autograd.Function):
@@ -56,10 +41,10 @@ def reference(
         h = x if d.memoryless else keep * v + gain * x + rest
         held = (lambda s: s.detach()) if d.detach_reset else (lambda s: s)
         if d.emit in ("binary", "ternary"):
-            s = p = _Step.apply(h - th, d.surrogate, d.alpha, d.inclusive)
+            s = p = spike(h - th, d.surrogate, d.alpha, d.inclusive)
             fired, crossed = p, p
             if d.emit == "ternary":
-                n = _Step.apply(-h - d.negative * th, d.surrogate, d.alpha, True)
+                n = spike(-h - d.negative * th, d.surrogate, d.alpha, True)
                 s, fired, crossed = p - n, p + n, p - d.negative * n
             if d.v_reset is None:
                 v = h - th * held(crossed)

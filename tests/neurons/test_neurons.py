@@ -55,6 +55,13 @@ class TestEveryNeuron:
         build_neuron(name)(x).sum().backward()
         assert x.grad.isfinite().all() and (x.grad.abs().sum(1) > 0).all()
 
+    def test_runs_on_shapes_alone(self, name):
+        """On the meta device: shapes and dtypes without data, in both directions."""
+        x = torch.randn(4, 2, 3, 5, device="meta", requires_grad=True)
+        y = build_neuron(name).to("meta")(x)
+        y.sum().backward()
+        assert y.is_meta and y.shape == x.shape == x.grad.shape and y.dtype == x.dtype
+
     def test_membrane_is_float32_under_autocast(self, name):
         x = torch.randn(8, 512).bfloat16()
         module = build_neuron(name)

@@ -1,4 +1,4 @@
-"""Membranes carried from call to call: a recording in pieces gives what it gives whole, gradients included."""
+"""States carried from call to call: chunks of a recording give the output and gradients of the whole."""
 
 import copy
 import io
@@ -13,10 +13,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from models import create_model
-from neurons import MultiStepNeuron, Stream, build_neuron, list_neurons
-from neurons.base import DynamicNeuron
+from neurons import MultiStepNeuron, StatefulNeuron, Stream, build_neuron, list_neurons
 
-CARRYING = [n for n in list_neurons() if isinstance(build_neuron(n), DynamicNeuron) and not build_neuron(n).memoryless]
+CARRYING = [n for n in list_neurons() if isinstance(build_neuron(n), StatefulNeuron) and not build_neuron(n).memoryless]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -76,7 +75,7 @@ def test_a_neuron_that_cannot_carry_its_membrane_is_named():
     class Forgetful(MultiStepNeuron):
         pass
 
-    with pytest.raises(ValueError, match="1: Forgetful keeps no membrane"):
+    with pytest.raises(ValueError, match="1: Forgetful does not give out its state.*derive it from neurons.StepNeuron"):
         Stream(nn.Sequential(build_neuron("lif"), Forgetful()))
     with Stream(nn.Sequential(build_neuron("relu"), build_neuron("qcfs"))) as stream:
         assert not stream.neurons

@@ -1,0 +1,25 @@
+"""The state of a neuron: one tensor, or a tuple or dict of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+State: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+def tensors_of(state: State) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    return list(state.values() if isinstance(state, dict) else state)
+
+
+def map_state(function: Callable[..., Tensor], state: State, *others: State) -> State:
+    """`function` of every tensor of `state` and those in its place in `others`, in the same form."""
+    if isinstance(state, Tensor):
+        return function(state, *others)
+    if isinstance(state, dict):
+        return {key: function(tensor, *(other[key] for other in others)) for key, tensor in state.items()}  # type: ignore[call-overload]
+    return tuple(function(*tensors) for tensors in zip(state, *others, strict=True))  # type: ignore[arg-type]
