@@ -21,5 +21,5 @@ def map_state(function: Callable[..., Tensor], state: State, *others: State) -> 
     if isinstance(state, Tensor):
         return function(state, *others)
     if isinstance(state, dict):
-        return {key: function(tensor, *(other[key] for other in others)) for key, tensor in state.items()}  # type: ignore[call-overload]
+        return {key: function(tensor, *(other[key] for other in others)) for key, tensor in state.items()}  # type: ignore[call-overload, index]
     return tuple(function(*tensors) for tensors in zip(state, *others, strict=True))  # type: ignore[arg-type]

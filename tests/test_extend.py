@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("registry", "neurons", "models", "data", "engine", "analysis", "configs", "tests")
 CONTRACTS = (
-    "tests/neurons/test_neurons.py", "tests/neurons/test_stream.py", "tests/models/test_detectors.py", "tests/models/test_dfl_head.py",
-    "tests/data/test_every_dataset.py", "tests/data/representations",
+    "tests/neurons/test_neurons.py", "tests/neurons/test_stream.py", "tests/models/test_detectors.py",
+    "tests/models/test_dfl_head.py", "tests/data/test_every_dataset.py", "tests/data/representations",
 )  # fmt: skip
 USE = """
 import json
@@ -39,7 +39,8 @@ assert record["loss/box"] > 0 and record["loss/class"] > 0 and record["val/proto
 evaluate.main([str(folder / "checkpoint_last.pt"), "--spikes", "--protocol", "raw"])
 streamed = train.main([*common, *own, "name=streamed", "model.neuron=alif", "data.args.sampling=sequential"])
 assert evaluate.main([str(streamed / "checkpoint_last.pt"), "--protocol", "raw"])["neuron"] == "alif"
-train.main([*common, "name=graft", "model.name=ems_resnet10_ee", "model.args={width: 0.125}", "model.neuron=sliding_psn"])
+train.main([*common, "name=graft", "model.name=ems_resnet10_ee", "model.args={width: 0.125}",
+            "model.neuron=sliding_psn"])
 for override, words in (
     (["model.neuron=sliding_psn", "data.args.sampling=sequential"], "derive it from neurons.StepNeuron"),
     (["data.args.representation=micro_bins"], "micro-bins"),
