@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +32,9 @@ def losses(folder: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
-@pytest.fixture
-def run(tiny):
-    return train.main([tiny])
-
-
 def test_same_seed_same_losses_whatever_the_workers(run, tiny):
     again = train.main([tiny, "data.workers=2"])
-    assert again != run and losses(again) == losses(run) and same_weights(run, again)
+    assert again == run.with_name("tiny-2") and losses(again) == losses(run) and same_weights(run, again)
     other = train.main([tiny, "seed=1", "train.epochs=1"])
     assert losses(other)[0] != losses(run)[0]
 
@@ -69,22 +63,29 @@ def test_run_folder_holds_what_is_promised(run):
     assert load_checkpoint(run / "checkpoint_last.pt")["epoch"] == 3
 
 
-def test_resume_after_sigkill_equals_the_uninterrupted_run(tiny, tmp_path):
-    out = tmp_path / "killed"
-    whole = train.main([tiny, "model.neuron=relu", "train.epochs=8"])
-    command = [sys.executable, str(ROOT / "train.py"), tiny, "model.neuron=relu", "train.epochs=8", f"out={out}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    checkpoint = out / "tiny" / "checkpoint_last.pt"
-    deadline = time.monotonic() + 300
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.05)  # into the next epoch
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert load_checkpoint(checkpoint)["epoch"] < 8
-    folder = train.main([tiny, f"out={out}", "--resume"])
-    assert folder == out / "tiny"
-    assert same_weights(whole, folder) and losses(folder) == losses(whole)
+KILLED = """
+import os, signal, sys, train
+from torch.optim import optimizer
+
+steps = []
+def kill(*_):
+    steps.append(1)
+    if len(steps) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+optimizer.register_optimizer_step_post_hook(kill)
+train.main(sys.argv[2:])
+"""
+
+
+def test_resume_after_sigkill_equals_the_uninterrupted_run(trained, tiny, tmp_path):
+    steps = load_checkpoint(trained / "checkpoint_last.pt")["steps_per_epoch"]
+    command = [sys.executable, "-c", KILLED, str(steps + 2), tiny]  # in the second epoch of three
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    folder = tmp_path / "runs" / "tiny"
+    assert load_checkpoint(folder / "checkpoint_last.pt")["epoch"] == 1
+    assert train.main([tiny, "--resume"]) == folder
+    assert same_weights(trained, folder) and losses(folder) == losses(trained)
 
 
 def test_resume_can_be_told_to_go_on_longer(run, tiny):
