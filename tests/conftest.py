@@ -1,5 +1,10 @@
 """Golden files; how many checks were skipped and why; one thread, and no compilation unless a test asks."""
 
+import runpy
+import signal
+import subprocess
+import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +15,7 @@ import torch
 from neurons.multistep import backends
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 
 torch.set_num_threads(1)
 backends.SMALL = 1 << 40
@@ -38,6 +44,36 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     return Golden()
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """command("train.py", CONFIG, ...) or command("-m", "data.check", ...): what that program, run in this process,
+    returns and prints, without the seconds that a process takes to import torch."""
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        name, *arguments = words[1:] if words[0] == "-m" else words
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        capsys.readouterr()
+        code = 0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # runpy's, of a module that is imported already
+                if words[0] == "-m":
+                    runpy.run_module(name, run_name="__main__")
+                else:
+                    runpy.run_path(str(ROOT / name), run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter):

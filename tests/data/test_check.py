@@ -1,7 +1,5 @@
 """The check reports all that is wrong at once, by name, and what the data set holds."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -213,15 +211,14 @@ def test_what_recordings_hold(events):
     assert len(check_dataset("gen1", ["train"], root=root).splits["train"].recordings) == 1  # of what can be trained on
 
 
-def test_command(coco_folder, tmp_path):
+def test_command(command, coco_folder, tmp_path):
     root = coco_folder(images=BOTH)
     coco_folder("val", images={"b.png": BOTH["a.png"]}, seed=50)
     config = tmp_path / "mine.yaml"
     config.write_text(f"data: {{name: coco, root: {root}, size: [64, 64], augment: {{hflip: 0.5}}}}\n")
 
     def check(*more):
-        command = [sys.executable, "-m", "data.check", str(config), *more]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        return command("-m", "data.check", str(config), *more)
 
     good = check()
     assert good.returncode == 0, good.stderr

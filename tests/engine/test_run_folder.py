@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import train
+from engine import trainer
 from engine.config import config_to_plain, load_config
 from engine.run_files import EVALUATED, MARKER, WRITTEN, run_name
 from engine.run_folder import check_new_run, discarded_without_checkpoint, new_run_folder
@@ -212,19 +213,13 @@ def test_notes_of_a_user_stay_where_a_training_is_interrupted(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-INTERRUPTED = """
-import runpy, sys
-import engine.trainer
-def interrupted(*arguments): raise KeyboardInterrupt
-engine.trainer.train_epoch = interrupted
-sys.argv = ["train.py", *sys.argv[1:]]
-runpy.run_path("train.py", run_name="__main__")
-"""
-
-
-def test_ctrl_c_in_the_first_epoch(tiny, tmp_path):
+def test_ctrl_c_in_the_first_epoch(command, tiny, tmp_path, monkeypatch):
     """The advice fits, and no folder is left."""
-    command = [sys.executable, "-c", INTERRUPTED, tiny, "model.neuron=relu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "train_epoch", interrupted)
+    done = command("train.py", tiny)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert "interrupted: no epoch had ended" in done.stderr and not list((tmp_path / "runs").iterdir())

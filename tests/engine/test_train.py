@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import evaluate
 import train
+from engine import trainer
 from engine.checkpoint import load_checkpoint
 from engine.config import dataset_kwargs, load_config
 
@@ -273,7 +274,7 @@ def test_evaluate_on_binary_spikes(tiny, run, capsys):
         evaluate.main([str(run / "checkpoint_last.pt"), "--binary"])
 
 
-def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
+def test_evaluate_refuses_when_recordings_are_missing(command, run, scenes, tmp_path):
     root = tmp_path / "moved"
     for path in scenes.rglob("*"):
         if path.is_file():
@@ -281,10 +282,10 @@ def test_evaluate_refuses_when_recordings_are_missing(run, scenes, tmp_path):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(path)
     (root / "test" / "scene_0001_td.dat").unlink()
-    command = [sys.executable, "evaluate.py", str(run / "checkpoint_last.pt"), f"data.root={root}"]
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert refused.returncode != 0 and "scene_0001_td.dat" in refused.stderr and "allow" in refused.stderr
-    allowed = subprocess.run([*command, "--allow-missing"], cwd=ROOT, capture_output=True, text=True)
+    words = ["evaluate.py", str(run / "checkpoint_last.pt"), f"data.root={root}"]
+    refused = command(*words)
+    assert refused.returncode == 1 and "scene_0001_td.dat" in refused.stderr and "allow" in refused.stderr
+    allowed = command(*words, "--allow-missing")
     assert allowed.returncode == 0, allowed.stderr
     (folder,) = (run / "eval").glob("*allow_missing*")
     written = json.loads((folder / "metrics.json").read_text())
@@ -306,19 +307,18 @@ def test_pictures_without_boxes_train(tiny, scenes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(tiny, stop, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), tiny, "train.epochs=500"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(stop, signal.SIG_DFL),  # nohup has SIGHUP ignored
-    ) as process:  # fmt: skip
-        try:
-            while "epoch 1/500" not in (line := process.stdout.readline()) and line:
-                pass
-            process.send_signal(stop)
-            said = process.communicate(timeout=120)[1].strip().splitlines()
-        finally:
-            process.kill()
-    assert process.returncode == 1
+def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(command, tiny, stop, tmp_path, monkeypatch):
+    """In the second epoch."""
+    train_epoch = trainer.train_epoch
+    monkeypatch.setattr(
+        trainer, "train_epoch", lambda *a: os.kill(os.getpid(), stop) if a[6] else train_epoch(*a)
+    )  # a[6]: the first step
+    before = signal.signal(stop, signal.SIG_DFL)  # nohup has SIGHUP ignored
+    try:
+        done = command("train.py", tiny)
+    finally:
+        signal.signal(stop, before)
+    assert done.returncode == 1 and "epoch 1/3" in done.stdout
+    said = done.stderr.strip().splitlines()
     assert said[-1] == f"interrupted: continue after the last whole epoch with --resume {tmp_path / 'runs' / 'tiny'}"
     assert not any("Traceback" in line for line in said)

@@ -1,8 +1,6 @@
 """The benchmark runs, and its table holds what it says."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +79,6 @@ def test_events_beside_the_published_loaders(capfd, monkeypatch, tmp_path):
     assert "1.0x" in rows["EMS-YOLO, SpikeYOLO"] and "30 windows of a file of 0 MiB" in out
 
 
-def test_command_line_names_what_there_is():
-    run = subprocess.run([sys.executable, "-m", "tools.benchmark", "nothing"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 1 and "{detector,events,neurons}" in run.stderr
+def test_command_line_names_what_there_is(command):
+    done = command("-m", "tools.benchmark", "nothing")
+    assert done.returncode == 1 and "{detector,events,neurons}" in done.stderr

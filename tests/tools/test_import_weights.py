@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import types
 
@@ -203,8 +202,6 @@ def test_evaluate_takes_what_was_imported(published, tmp_path):
     assert metrics["images"] == 1 and metrics["model"] == "ems_resnet18_ee" and metrics["epochs"] == 7
 
 
-def test_the_command_exits_with_1_and_says_why(tmp_path):
-    command = [sys.executable, "-m", "tools.import_weights", str(tmp_path / "none.pt"), "--model", "spikeyolo_s"]
-    root = pathlib.Path(__file__).parent.parent.parent
-    run = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert run.returncode == 1 and run.stderr == f"error: {tmp_path / 'none.pt'}: no such file\n"
+def test_the_command_exits_with_1_and_says_why(command, tmp_path):
+    done = command("-m", "tools.import_weights", str(tmp_path / "none.pt"), "--model", "spikeyolo_s")
+    assert done.returncode == 1 and done.stderr == f"error: {tmp_path / 'none.pt'}: no such file\n"
