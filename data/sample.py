@@ -55,7 +55,8 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Samples of one shape, stacked: images `x` [B, 3, H, W] or events [T, B, C, H, W], in the type they came in.
+    """Samples of one shape, stacked: images `x` [B, 3, H, W], events [T, B, C, H, W] or micro-bins
+    [B, T, bins, C, H, W], in the type they came in.
 
     targets: boxes and labels of each sample; None for an event window without a label at its end
     starts:  bool [B], see `Sample.start`
@@ -85,10 +86,10 @@ class Batch:
 
 
 def collate(samples: list[Sample], scale: float) -> Batch:
-    """Stack samples; events [T, ...] get their batch axis second, as SpikingJelly has it."""
+    """Stack samples; event frames [T, C, H, W] get their batch axis second, as SpikingJelly has it."""
     xs = [s.x for s in samples]
     return Batch(
-        x=torch.stack(xs, dim=0 if xs[0].dim() == 3 else 1),
+        x=torch.stack(xs, dim=1 if xs[0].dim() == 4 else 0),
         targets=[{"boxes": s.boxes, "labels": s.labels} if s.labelled else None for s in samples],
         image_ids=[s.image_id for s in samples],
         original_sizes=[s.original_size for s in samples],

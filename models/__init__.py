@@ -3,11 +3,13 @@
 from registry import import_modules
 
 from .detector import Detector
+from .encoders import DirectEncoder
 from .published import LoadReport, load_published_weights, to_published_state_dict
 from .registry import create_model, list_models, model_defaults, register_model
 
 __all__ = [
     "Detector",
+    "DirectEncoder",
     "LoadReport",
     "create_model",
     "list_models",

@@ -15,11 +15,14 @@ from neurons.base import DynamicNeuron
 
 from .detector import Detector
 from .merge import merge
-from .spike_conv import SpikeConv
+from .spike_conv import RateConv, SpikeConv
+from .time import mean_over_time
 
 
 class BinarySpikeConv(nn.Module):
     """A merged SpikeConv, x [T, B, c1, H, W] -> [T, B, c2, H', W'], through T * D convolutions of 0 and 1.
+
+    In place of a RateConv, which ends a head, it gives the mean of its output over T.
 
     `slots(x)` is what travels between the neuron and the convolution: [T * D, B, c1, H, W], index t * D + d.
     """
@@ -32,6 +35,7 @@ class BinarySpikeConv(nn.Module):
         self.conv = copy.deepcopy(conv)
         self.conv.bias = None
         self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
+        self.ends_head = isinstance(layer, RateConv)
 
     def slots(self, x: Tensor) -> Tensor:
         level = torch.arange(self.D, device=x.device, dtype=x.dtype).view(1, -1, *[1] * (x.ndim - 1))
@@ -40,7 +44,8 @@ class BinarySpikeConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B = x.shape[:2]
         y = self.conv(self.slots(x).flatten(0, 1)).unflatten(0, (T, self.D, B)).sum(1)
-        return y + self.bias.view(-1, 1, 1)
+        y = y + self.bias.view(-1, 1, 1)
+        return mean_over_time(y) if self.ends_head else y
 
 
 def to_binary(model: Detector) -> Detector:
@@ -66,7 +71,7 @@ def to_binary(model: Detector) -> Detector:
 
 @torch.no_grad()
 def binary_check(model: Detector, x: Tensor) -> dict[str, float]:
-    """How far the binary network is from the integer one on x: the largest difference between their raw logits.
+    """How far the binary network is from the integer one on x: the largest difference between their logits.
 
     In float32 sums come in another order, and a potential within rounding of a half may go to the other integer; in
     float64 nothing is that close, and what is left is the mapping itself. `share of ones` is what it ran on.
@@ -88,5 +93,5 @@ def binary_check(model: Detector, x: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def largest_difference(a: Detector, b: Detector, x: Tensor) -> float:
-    """Between the raw logits of two networks on x."""
+    """Between the logits of two networks on x."""
     return max(float((p - q).abs().max()) for p, q in zip(a.raw(x), b.raw(x), strict=True))

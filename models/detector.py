@@ -1,14 +1,13 @@
-"""A detector: a network of spiking (or ANN) layers that gives feature maps over time, and a head that reads them."""
+"""A detector: an encoder that gives T steps, a network of spiking (or ANN) layers, a head that reads out its maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .time import repeat_over_time
+from .contracts import Encoder, Head, Network
 
 
 class NonFiniteLogitsError(ValueError):
@@ -26,78 +25,87 @@ class Detector(nn.Module):
     """The torchvision detection contract, with a time axis.
 
     In training `model(x, targets)` gives a dict of losses to be summed; in evaluation `model(x)` gives one dict per
-    picture: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N], best first. Nothing is remembered between calls.
+    image: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N], best first. Stateless between calls.
 
     Args:
-        network: x_seq [T, B, C, H, W] -> feature maps [T, B, C_l, H_l, W_l], finest first. Its attribute
-            `published_names() -> dict[ours, theirs]` maps parameter names (see `models.published`).
-        head: reads the maps; see `models.heads`.
-        T: steps an image is shown for, and the number of frames expected of an event sample.
+        network: x [T, B, C, H, W] -> feature maps [T, B, C_l, H_l, W_l], finest first.
+        head: the maps -> logits, averaged over T; logits -> losses or detections.
+        encoder: what a dataset gives -> x [T, B, C, H, W]; `DirectEncoder(T)` repeats images and takes event frames.
+
+    `models.contracts` says what each must do.
     """
 
-    network: Any
-    head: Any
+    network: Network
+    head: Head
+    encoder: Encoder
 
-    def __init__(self, network: nn.Module, head: nn.Module, T: int):
+    def __init__(self, network: Network, head: Head, encoder: Encoder):
         super().__init__()
-        if T < 1:
-            raise ValueError(f"T must be at least 1, got {T}")
-        self.network, self.head, self.T = network, head, T
+        self.network, self.head, self.encoder = network, head, encoder
+
+    @property
+    def T(self) -> int:
+        """Steps that the encoder gives. Set it to evaluate images with another number."""
+        return self.encoder.T
+
+    @T.setter
+    def T(self, steps: int) -> None:
+        self.encoder.T = steps
+
+    def encode(self, x: Tensor) -> Tensor:
+        """A batch as a dataset gives it -> [T, B, C, H, W]."""
+        return self.encoder(x)
+
+    def logits(self, x_TBCHW: Tensor) -> list[Tensor]:
+        """Logits per level [B, ...], finest first, averaged over the steps of x [T, B, C, H, W], for any T >= 1.
+
+        Within `neurons.Stream`, in evaluation mode, the mean over T calls with one step each equals one call with these
+        T steps, so that a loop over steps simulates the network in memory that does not grow with T.
+        """
+        return self.head(self.network(x_TBCHW))
 
     def raw(self, x: Tensor) -> list[Tensor]:
-        """The head's logits per level, finest first, averaged over T; x is [B, C, H, W] or [T, B, C, H, W]."""
-        if x.dim() == 4:
-            x = repeat_over_time(x, self.T)
-        elif x.dim() == 6:
-            raise ValueError(
-                f"events with an axis of micro-bins, [T, B, bins, C, H, W] = {tuple(x.shape)}: only a network with a "
-                "learned sampler takes them, whose own `raw` merges the bins. For this one set "
-                "data.args.representation to stacked_histogram, which has the bins in its channels, or to counts"
-            )
-        elif x.dim() != 5:
-            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {tuple(x.shape)}")
-        elif x.shape[0] != self.T:
-            raise ValueError(
-                f"the model was built for T={self.T} steps, but the events have T={x.shape[0]}: {tuple(x.shape)}"
-            )
-        return self.head(self.network(x))
+        """`logits(encode(x))`: per level, finest first, of a batch as a dataset gives it."""
+        return self.logits(self.encode(x))
 
     def forward(
         self, x: Tensor, targets: Sequence[dict[str, Tensor] | None] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """x: [B, C, H, W] or [T, B, C, H, W] float; targets: per picture boxes [N, 4] xyxy and labels [N], N >= 0.
+        """x: a batch as `encode` takes it; targets: per image boxes [N, 4] xyxy and labels [N], N >= 0.
 
-        A target of None says that nothing is asked of that picture, whose events only move the membranes: it takes no
-        part in the losses, and in evaluation nothing is decoded for it.
+        None marks an unlabelled image: it updates the state but is excluded from loss and decoding.
 
         In evaluation NonFiniteLogitsError names images whose logits are not finite, as NaN is below any threshold.
         """
-        raw = self.raw(x)
+        size = (x.shape[-2], x.shape[-1])
+        logits = self.raw(x)
         if not self.training:
-            _require_finite(raw)
+            _require_finite(logits)
         if targets is None:
             if self.training:
                 raise ValueError("in training mode the model needs targets; call model.eval() for detections")
-            return self.head.decode(raw)
-        batch = raw[0].shape[0]
+            return self.head.decode(logits, size)
+        batch = logits[0].shape[0]
         if len(targets) != batch:
-            raise ValueError(f"{batch} pictures, but {len(targets)} targets")
+            raise ValueError(f"{batch} images, but {len(targets)} targets")
         known = [i for i, target in enumerate(targets) if target is not None]
-        nothing = {"boxes": raw[0].new_zeros(0, 4), "labels": raw[0].new_zeros(0, dtype=torch.int64)}
+        nothing = {"boxes": logits[0].new_zeros(0, 4), "labels": logits[0].new_zeros(0, dtype=torch.int64)}
         if not self.training:
-            found = [{**nothing, "scores": raw[0].new_zeros(0)} for _ in range(batch)]
-            for i, detections in zip(known, self.head.decode([r[known] for r in raw]) if known else [], strict=True):
+            found = [{**nothing, "scores": logits[0].new_zeros(0)} for _ in range(batch)]
+            decoded = self.head.decode([level[known] for level in logits], size) if known else []
+            for i, detections in zip(known, decoded, strict=True):
                 found[i] = detections
             return found
-        if not known:  # zero losses that reach every weight, as DDP asks for
-            nothing["unlabelled"] = raw[0].new_zeros(())  # heads that count images over processes leave this one out
-            return {key: 0 * loss for key, loss in self.head.loss([r[:1] for r in raw], [nothing]).items()}
+        if not known:  # zero losses that keep every parameter in the graph, as DDP requires
+            nothing["unlabelled"] = logits[0].new_zeros(())  # heads that count images over processes leave this one out
+            losses = self.head.loss([level[:1] for level in logits], [nothing], size)
+            return {key: 0 * loss for key, loss in losses.items()}
         if len(known) < batch:
-            raw = [r[known] for r in raw]
-        return self.head.loss(raw, [targets[i] for i in known])
+            logits = [level[known] for level in logits]
+        return self.head.loss(logits, [target for target in targets if target is not None], size)
 
 
-def _require_finite(raw: list[Tensor]) -> None:
-    finite = torch.stack([r.flatten(1).isfinite().all(1) for r in raw]).all(0)
+def _require_finite(logits: list[Tensor]) -> None:
+    finite = torch.stack([level.flatten(1).isfinite().all(1) for level in logits]).all(0)
     if not finite.all():
         raise NonFiniteLogitsError((~finite).nonzero().flatten().tolist(), len(finite))

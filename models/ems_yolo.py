@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from neurons import NeuronSpec, build_neuron, neuron_factory
 
 from .detector import Detector
+from .encoders import DirectEncoder
 from .heads import HeadSpec, build_head
 from .registry import register_model
 from .resample import max_pool, upsample
@@ -277,7 +278,7 @@ def _detector(
         p4=built(table.p4, scaled(128) + c4_channels, scaled(256)),
         channels=(scaled(256), scaled(512)),
     )
-    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), T)
+    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
 
 
 B2, MS, CAT, CAT_MS, SEW = basic_block_2, basic_block_ms, concat_res2, concat_block_ms, SEWBlock

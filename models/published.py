@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .contracts import HasPublishedNames
 from .detector import Detector
 
 
@@ -29,10 +30,22 @@ class LoadReport:
 
 
 def published_names(model: Detector) -> dict[str, str]:
-    """{our state-dict key: published key} of the model's family, both ways one to one."""
-    names = {f"network.{ours}": theirs for ours, theirs in model.network.published_names().items()}
-    index = model.network.published_head
-    return names | {f"head.{ours}": f"{index}.{theirs}" for ours, theirs in model.head.published_names().items()}
+    """{our state-dict key: published key} of the model's family, both ways one to one.
+
+    ValueError naming the encoder, network or head that has weights but no published names.
+    """
+    names: dict[str, str] = {}
+    parts = {"encoder": model.encoder, "network": model.network, "head": model.head}
+    for part, module in parts.items():
+        if isinstance(module, HasPublishedNames):
+            index = f"{model.network.published_head}." if part == "head" else ""  # type: ignore[attr-defined]
+            names |= {f"{part}.{ours}": f"{index}{theirs}" for ours, theirs in module.published_names().items()}
+        elif any(key.startswith(f"{part}.") for key in model.state_dict()):
+            raise ValueError(
+                f"{type(module).__name__}, the {part} of this model, has no `published_names`, so that weights can not "
+                "be taken from or given under names of a paper's code"
+            )
+    return names
 
 
 def load_published_weights(model: Detector, state_dict: Mapping[str, Tensor]) -> LoadReport:
@@ -65,4 +78,5 @@ def to_published_state_dict(model: Detector) -> dict[str, Tensor]:
 
 def _factor(model: Detector, ours: str) -> Tensor | None:
     """Ours = published * factor, for what a head keeps in another unit (anchors, published in strides)."""
-    return model.head.published_factor(ours.removeprefix("head.")) if ours.startswith("head.") else None
+    factor = getattr(model.head, "published_factor", None)
+    return factor(ours.removeprefix("head.")) if factor and ours.startswith("head.") else None

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from .time import over_time
+from .time import over_time, readout
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -41,6 +41,16 @@ class SpikeConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return over_time(lambda x: self.bn(self.conv(x)), self.neuron(x))
+
+
+class RateConv(SpikeConv):
+    """x [T, B, c1, H, W] -> logits [B, c2, H, W]: a neuron, and a 1 x 1 convolution of its mean over T (`readout`)."""
+
+    def __init__(self, c1: int, c2: int, neuron: nn.Module):
+        super().__init__(neuron, nn.Conv2d(c1, c2, 1), None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return readout(self.conv, self.neuron(x))  # type: ignore[arg-type]
 
 
 def standard(c1: int, c2: int, neuron: nn.Module | None, k: int = 1, s: int = 1, bn: bool = True) -> SpikeConv:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from neurons import NeuronSpec, neuron_factory
 
 from .detector import Detector
+from .encoders import DirectEncoder
 from .heads import HeadSpec, build_head
 from .registry import register_model
 from .resample import upsample
@@ -291,7 +292,7 @@ def _detector(
 ) -> Detector:
     make = neuron_factory(neuron)
     network = SpikeYOLONetwork(size._replace(width=size.width * width), make, in_channels)
-    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), T)
+    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
 
 
 @register_model

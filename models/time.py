@@ -1,10 +1,11 @@
-"""The time axis, in one place: lift images to T steps, run stateless layers over T and B at once, read time out."""
+"""The time axis: repeat images over T steps, run stateless layers over T and B at once, average logits over T."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def repeat_over_time(x_BCHW: Tensor, num_steps: int) -> Tensor:
@@ -13,10 +14,21 @@ def repeat_over_time(x_BCHW: Tensor, num_steps: int) -> Tensor:
 
 
 def over_time(layer: Callable[[Tensor], Tensor], x_TBCHW: Tensor) -> Tensor:
-    """Apply a stateless layer [N, C, H, W] -> [N, C', H', W'] to all T * B pictures in one call."""
+    """Apply a stateless layer [N, C, H, W] -> [N, C', H', W'] to all T * B images in one call."""
     return layer(x_TBCHW.flatten(0, 1)).unflatten(0, x_TBCHW.shape[:2])
 
 
 def mean_over_time(x_TBCHW: Tensor) -> Tensor:
-    """Rate readout, [T, B, ...] -> [B, ...]."""
+    """Mean over the steps, [T, B, ...] -> [B, ...]."""
     return x_TBCHW.mean(0)
+
+
+def readout(last: nn.Conv2d, x_TBCHW: Tensor) -> Tensor:
+    """Mean over T of the logits `last(x)` of each step, [T, B, C, H, W] -> [B, C', H, W].
+
+    A convolution is linear, so it is applied to the mean of x: equal but for rounding, and T times less work. Under
+    autocast it keeps the precision of its weights, since boxes are decoded from these logits.
+    """
+    with torch.autocast(x_TBCHW.device.type, enabled=False):
+        logits = last(mean_over_time(x_TBCHW.to(last.weight.dtype)))
+    return mean_over_time(logits.unsqueeze(0))  # of one step: makes the gradient of `logits` contiguous

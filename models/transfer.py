@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
+from .contracts import HasClassRows, Head
 from .detector import Detector
 
 
@@ -78,8 +78,8 @@ def fitting_weights(
     return result
 
 
-def _class_rows(head: Any) -> dict[str, int] | None:
-    return {f"head.{key}": n for key, n in head.class_rows().items()} if hasattr(head, "class_rows") else None
+def _class_rows(head: Head) -> dict[str, int] | None:
+    return {f"head.{key}": n for key, n in head.class_rows().items()} if isinstance(head, HasClassRows) else None
 
 
 def _rows_by_name(

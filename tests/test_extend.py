@@ -70,7 +70,8 @@ def extended(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     page = (ROOT / "docs" / "extend.md").read_text()
     files = dict(re.findall(r"^## [^\n]*: `(\S+)`\n\n```python\n(.*?)^```", page, re.S | re.M))
-    assert list(files) == ["neurons/alif.py", "neurons/sliding_psn.py", "models/my_model.py", "models/heads/my_head.py"]
+    assert list(files) == ["neurons/alif.py", "neurons/sliding_psn.py", "models/my_model.py",
+                           "models/my_encoder.py", "models/heads/my_head.py"]
     files["data/my_csv.py"] = code_blocks("data.md")[-1]
     files["data/representations/touched.py"] = code_blocks("representations.md")[-1]
     for name, text in files.items():
@@ -87,7 +88,7 @@ def run(folder: Path, *command: str) -> str:
 def test_own_parts_keep_the_contracts(extended):
     """A dataset without an example is skipped, with the reason; nothing else is."""
     out = run(extended, "-m", "pytest", "-vv", "-rs", "-k", "my_ or touched or alif or sliding_psn", *CONTRACTS)
-    for what in ("alif", "sliding_psn", "my_model", "my_head", "touched"):
+    for what in ("alif", "sliding_psn", "my_model", "my_latency_model", "my_head", "touched"):
         assert len(re.findall(rf"\[[^]\n]*{what}[^]\n]*\] PASSED", out)) > 5, what
     assert len(re.findall(r" SKIPPED", out)) == len(re.findall(r"test_every_dataset.*\[my_csv\] SKIPPED", out)) == 5
     assert "add one that returns the arguments of a tiny folder" in " ".join(out.split())

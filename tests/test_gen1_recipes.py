@@ -32,7 +32,7 @@ def test_the_published_recipe_weighs_objectness_as_the_published_code_does():
     raw = [torch.zeros(1, 3, side, side, 7) for side in (20, 10)]  # of 320 x 320
     target = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     unweighted = sum(balance * math.log(2) for balance in (4.0, 1.0))
-    assert head.loss(raw, [target])["objectness"].item() == pytest.approx(1.5 * unweighted)
+    assert head.loss(raw, [target], (320, 320))["objectness"].item() == pytest.approx(1.5 * unweighted)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

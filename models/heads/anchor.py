@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, complete_box_iou_loss
 
-from ..time import mean_over_time
+from ..time import readout
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .grid import cells
 from .nms import select_detections
@@ -34,7 +34,7 @@ DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 
 @register_head("anchor")
 class AnchorHead(nn.Module):
-    """Feature maps [T, B, C_l, H_l, W_l] -> raw logits [B, A, H_l, W_l, 5 + K]: x, y, w, h, objectness, classes.
+    """Feature maps [T, B, C_l, H_l, W_l] -> logits [B, A, H_l, W_l, 5 + K]: x, y, w, h, objectness, classes.
 
     Differs from the published code where boxes share a cell: objectness learns the best of them, there the one written
     last, which on CUDA is any. The eps of its CIoU stands elsewhere, which changes the loss by 1e-9 of itself.
@@ -90,58 +90,55 @@ class AnchorHead(nn.Module):
         self.predict = nn.ModuleList(nn.Conv2d(c, num_anchors * (5 + num_classes), 1) for c in channels)
         for conv, stride in zip(self.predict, strides, strict=True):
             assert isinstance(conv, nn.Conv2d) and conv.bias is not None
-            # A picture of 640 x 640 is expected to hold 8 objects, each of a class with probability 0.6 / K.
+            # An image of 640 x 640 is expected to hold 8 objects, each of a class with probability 0.6 / K.
             bias = conv.bias.detach().view(num_anchors, -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)
             bias[:, 5:] += math.log(0.6 / (num_classes - 0.999999))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        # The convolution is linear, so the mean over T of its logits is its output on the mean: T times less work.
-        # In float32 under autocast too: boxes come straight from these logits.
-        with torch.autocast(features[0].device.type, enabled=False):
-            return [
-                conv(mean_over_time(at_least_float32(x)))
-                .unflatten(1, (self.anchors.shape[1], -1))
-                .permute(0, 1, 3, 4, 2)
-                for conv, x in zip(self.predict, features, strict=True)
-            ]
+        num_anchors = self.anchors.shape[1]
+        return [
+            readout(conv, x).unflatten(1, (num_anchors, -1)).permute(0, 1, 3, 4, 2)  # type: ignore[arg-type]
+            for conv, x in zip(self.predict, features, strict=True)
+        ]
 
-    def decode(self, raw: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Raw logits -> per picture boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N]."""
-        boxes, scores = self.decode_dense(raw)
+    def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+        boxes, scores = self.decode_dense(logits)
         boxes = box_convert(boxes, "cxcywh", "xyxy")
-        # With a single class its logit is not trained, and objectness says it all.
+        # The logit of a single class is not trained: the score is objectness alone.
         confidence = scores[..., :1] if self.num_classes == 1 else scores[..., :1] * scores[..., 1:]
         return [select_detections(b, c, **self.selection) for b, c in zip(boxes, confidence, strict=True)]
 
-    def decode_dense(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def decode_dense(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All predictions, level by level, anchor by anchor, row by row: boxes [B, M, 4] cxcywh in pixels of the input,
         and probabilities [B, M, 1 + K] of objectness and classes."""
         boxes, scores = [], []
-        for logits, anchors, stride in zip(raw, self.anchors, self.strides, strict=True):
-            p = at_least_float32(logits).sigmoid()
+        for level, anchors, stride in zip(logits, self.anchors, self.strides, strict=True):
+            p = at_least_float32(level).sigmoid()
             xy = (p[..., :2] * 2 - 0.5 + cells(p.shape[2], p.shape[3], p.device)) * stride
             wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
             boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
             scores.append(p[..., 4:].flatten(1, 3))
         return torch.cat(boxes, 1), torch.cat(scores, 1)
 
-    def loss(self, raw: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Losses `box`, `objectness`, `class`, each a sum over the batch's pictures of per-picture means.
+    def loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Losses `box`, `objectness`, `class`, each a sum over the batch's images of per-image means.
 
-        Gains are rescaled as published: box by 3 / L, class by 3 / L * K / 80, objectness by 3 / L * pixels / 640^2.
+        Gains are rescaled as published: box by 3 / L, class by 3 / L * K / 80, objectness by 3 / L * pixels / 640^2,
+        where pixels are those of the input, filled up to whole cells of the finest level.
         """
-        raw = [at_least_float32(r) for r in raw]
-        picture = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
+        logits = [at_least_float32(level) for level in logits]
+        image = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
         labels = torch.cat([t["labels"] for t in targets])
         boxes = box_convert(torch.cat([t["boxes"] for t in targets]), "xyxy", "cxcywh")
 
-        box_loss = class_loss = objectness_loss = raw[0].new_zeros(())
-        for level, logits in enumerate(raw):
-            b, cls, anchor, column, row, box_cells = self._match(level, logits, picture, labels, boxes)
-            objectness = logits.new_zeros(logits.shape[:4])  # contiguous whatever the layout of the logits
+        box_loss = class_loss = objectness_loss = logits[0].new_zeros(())
+        for level, predicted in enumerate(logits):
+            b, cls, anchor, column, row, box_cells = self._match(level, predicted, image, labels, boxes)
+            objectness = predicted.new_zeros(predicted.shape[:4])  # contiguous whatever the layout of the logits
             if len(b):
-                p = logits[b, anchor, row, column]  # [M, 5 + K]
+                p = predicted[b, anchor, row, column]  # [M, 5 + K]
                 xy = p[:, :2].sigmoid() * 2 - 0.5
                 wh = (p[:, 2:4].sigmoid() * 2) ** 2 * (self.anchors[level] / self.strides[level])[anchor]
                 distance = complete_box_iou_loss(  # 1 - CIoU
@@ -149,7 +146,7 @@ class AnchorHead(nn.Module):
                 )
                 box_loss = box_loss + distance.mean()
                 # Objectness learns the CIoU of the best of the boxes that share a cell (published: of the last).
-                flat = torch.arange(objectness.numel(), device=logits.device).view_as(objectness)[
+                flat = torch.arange(objectness.numel(), device=predicted.device).view_as(objectness)[
                     b, anchor, row, column
                 ]
                 quality = (1 - distance.detach()).clamp(min=0)
@@ -157,22 +154,22 @@ class AnchorHead(nn.Module):
                 if self.num_classes > 1:
                     one_hot = F.one_hot(cls, self.num_classes).to(p.dtype)
                     class_loss = class_loss + F.binary_cross_entropy_with_logits(p[:, 5:], one_hot)
-            level_loss = F.binary_cross_entropy_with_logits(logits[..., 4], objectness)
+            level_loss = F.binary_cross_entropy_with_logits(predicted[..., 4], objectness)
             objectness_loss = objectness_loss + level_loss * self.balance[level]
 
-        per_level = 3 / len(raw)
-        pixels = raw[0].shape[2] * raw[0].shape[3] * self.strides[0] ** 2
-        batch = raw[0].shape[0]
+        per_level = 3 / len(logits)
+        pixels = math.prod(math.ceil(side / self.strides[0]) for side in size) * self.strides[0] ** 2
+        batch = logits[0].shape[0]
         return {
             "box": box_loss * (self.box_gain * per_level * batch),
             "objectness": objectness_loss * (self.objectness_gain * per_level * pixels / 640**2 * batch),
             "class": class_loss * (self.class_gain * per_level * self.num_classes / 80 * batch),
         }
 
-    def _match(self, level: int, logits: Tensor, picture: Tensor, labels: Tensor, boxes: Tensor):
-        """Which cells of a level answer for which boxes (boxes [N, 4] cxcywh in pixels).
+    def _match(self, level: int, logits: Tensor, image: Tensor, labels: Tensor, boxes: Tensor):
+        """Which cells of a level are matched to which boxes (boxes [N, 4] cxcywh in pixels).
 
-        Returns, one entry per match: picture, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
+        Returns, one entry per match: image, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
         its centre relative to that cell.
         """
         height, width = logits.shape[2:4]
@@ -192,7 +189,7 @@ class AnchorHead(nn.Module):
         column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
         relative = torch.cat([xy[match] - torch.stack([column, row], 1), wh[match]], 1)
         n = n[match]
-        return picture[n], labels[n], anchor[match], column, row, relative
+        return image[n], labels[n], anchor[match], column, row, relative
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Keep the anchors where they reach more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace

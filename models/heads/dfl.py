@@ -20,8 +20,7 @@ from torchvision.ops import box_convert
 
 from neurons import NeuronSpec, neuron_factory
 
-from ..spike_conv import SpikeConv, standard
-from ..time import mean_over_time, over_time
+from ..spike_conv import RateConv, standard
 from .complete_iou import complete_iou
 from .grid import cells
 from .nms import select_detections
@@ -32,25 +31,9 @@ from .task_aligned import assign
 BINS = 16  # a distance is the mean of a distribution over 0, 1, ... 15 cells
 
 
-class RateConv(SpikeConv):
-    """[T, B, c1, H, W] -> logits [1, B, c2, H, W]: a neuron, and a convolution of the mean over T of its spikes.
-
-    The convolution is linear, so this is the mean over T of SpikeConv's output, for T times less work. In float32 under
-    autocast too: boxes come straight from these logits.
-    """
-
-    def __init__(self, c1: int, c2: int, neuron: nn.Module):
-        super().__init__(neuron, nn.Conv2d(c1, c2, 1), None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rate = mean_over_time(self.neuron(x).to(self.conv.weight.dtype)).unsqueeze(0)  # type: ignore[arg-type]
-        with torch.autocast(x.device.type, enabled=False):
-            return over_time(self.conv, rate)
-
-
 @register_head("dfl")
 class DFLHead(nn.Module):
-    """Feature maps [T, B, C_l, H_l, W_l] -> raw logits [B, 4 * 16 + K, H_l, W_l]: the distributions of the distances of
+    """Feature maps [T, B, C_l, H_l, W_l] -> logits [B, 4 * 16 + K, H_l, W_l]: the distributions of the distances of
     the left, top, right and bottom side from the cell's centre, then the classes.
 
     Args:
@@ -101,7 +84,7 @@ class DFLHead(nn.Module):
         box_hidden = max(16, channels[0] // 4, 4 * BINS)
         class_hidden = max(channels[0], min(num_classes, 100))
         self.box = nn.ModuleList(branch(c, box_hidden, 4 * BINS, 1.0) for c in channels)
-        # A picture of 640 x 640 is expected to hold 5 objects, each of a class with probability 1 / K.
+        # An image of 640 x 640 is expected to hold 5 objects, each of a class with probability 1 / K.
         self.classes = nn.ModuleList(
             branch(c, class_hidden, num_classes, math.log(5 / num_classes / (640 / s) ** 2))
             for c, s in zip(channels, strides, strict=True)
@@ -111,35 +94,34 @@ class DFLHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         return [
-            torch.cat([mean_over_time(box(x)), mean_over_time(classes(x))], 1)
-            for box, classes, x in zip(self.box, self.classes, features, strict=True)
+            torch.cat([box(x), classes(x)], 1) for box, classes, x in zip(self.box, self.classes, features, strict=True)
         ]
 
-    def decode(self, raw: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Raw logits -> per picture boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N]."""
-        boxes, scores = self.decode_dense(raw)
+    def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+        boxes, scores = self.decode_dense(logits)
         boxes = box_convert(boxes, "cxcywh", "xyxy")
         return [select_detections(b, s, **self.selection) for b, s in zip(boxes, scores, strict=True)]
 
-    def decode_dense(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def decode_dense(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All predictions, level by level, row by row: boxes [B, M, 4] cxcywh in pixels of the input, and probabilities
         [B, M, K] of the classes."""
-        points, stride = self._points(raw)
-        distributions, classes = self._split(raw)
+        points, stride = self._points(logits)
+        distributions, classes = self._split(logits)
         return box_convert(self._boxes(distributions, points, stride), "xyxy", "cxcywh"), classes.sigmoid()
 
-    def loss(self, raw: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Losses `box`, `class`, `dfl`, each summed over the points of all pictures, divided by the sum of the scores
-        assigned (by 1, where it is less), and times the number of pictures, as published.
+    def loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Losses `box`, `class`, `dfl`, each summed over the points of all images, divided by the sum of the scores
+        assigned (by 1, where it is less), and times the number of images, as published.
 
         With several processes, sum and number are those of all, so that their gradients add up to those of one process
         with all images (published: of each alone, whose gradients do not, the less so where a sum is below 1). All
         processes must then call this equally often.
         """
-        points, stride = self._points(raw)
-        distributions, classes = self._split(raw)
+        points, stride = self._points(logits)
+        distributions, classes = self._split(logits)
         predicted = self._boxes(distributions, points, stride)
-        # One row more than the most boxes of a picture, so that pictures without any are no case of their own.
+        # One padded row more than the most boxes of an image, so that images without boxes need no special case.
         boxes = F.pad(pad_sequence([t["boxes"] for t in targets], batch_first=True), (0, 0, 0, 1))
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True, padding_value=-1)
         labels = F.pad(labels, (0, 1), value=-1)
@@ -147,7 +129,7 @@ class DFLHead(nn.Module):
         boxes, labels = boxes.gather(1, box.unsqueeze(-1).expand(-1, -1, 4)), labels.gather(1, box).clamp(min=0)
 
         wanted = torch.zeros_like(classes).scatter_(2, labels.unsqueeze(-1), score.unsqueeze(-1))
-        # `box` and `dfl` weigh each point by its score, so the background by 0: to pick points would wait for the GPU.
+        # `box` and `dfl` weigh each point by its score, the background by 0; boolean indexing would force a sync.
         class_loss = F.binary_cross_entropy_with_logits(classes, wanted, reduction="sum")
         box_loss = ((1 - complete_iou(predicted, boxes)) * score).sum()
         distances = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / stride
@@ -161,19 +143,19 @@ class DFLHead(nn.Module):
             "dfl": dfl_loss * (scale * self.dfl_gain),
         }
 
-    def _points(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _points(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Centres of the cells [M, 2] and their strides [M, 1], in pixels."""
         points, strides = [], []
-        for logits, stride in zip(raw, self.strides, strict=True):
-            centres = (cells(logits.shape[2], logits.shape[3], logits.device).flatten(0, 1) + 0.5) * stride
+        for level, stride in zip(logits, self.strides, strict=True):
+            centres = (cells(level.shape[2], level.shape[3], level.device).flatten(0, 1) + 0.5) * stride
             points.append(centres)
             strides.append(torch.full_like(centres[:, :1], stride))
         return torch.cat(points), torch.cat(strides)
 
-    def _split(self, raw: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _split(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Distributions [B, M, 4, 16] and class logits [B, M, K] of all levels."""
-        logits = torch.cat([at_least_float32(r).flatten(2) for r in raw], 2).transpose(1, 2)
-        distributions, classes = logits.split([4 * BINS, self.num_classes], -1)
+        dense = torch.cat([at_least_float32(level).flatten(2) for level in logits], 2).transpose(1, 2)
+        distributions, classes = dense.split([4 * BINS, self.num_classes], -1)
         return distributions.unflatten(-1, (4, BINS)), classes
 
     def _boxes(self, distributions: Tensor, points: Tensor, stride: Tensor) -> Tensor:
@@ -192,9 +174,6 @@ class DFLHead(nn.Module):
             keys = getattr(self, ours).state_dict()
             names |= {f"{ours}.{key}": f"{theirs}.{key}" for key in keys if ".neuron." not in key}
         return names
-
-    def published_factor(self, name: str) -> None:
-        """All is kept as published."""
 
 
 def _over_processes(images: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:

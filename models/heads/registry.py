@@ -10,9 +10,11 @@ from torch import nn
 from registry import Registry
 from registry.registry import split_spec
 
-HeadSpec = str | Mapping[str, Any] | Callable[..., nn.Module]
+from ..contracts import Head
 
-HEADS: Registry[nn.Module] = Registry("head")
+HeadSpec = str | Mapping[str, Any] | Callable[..., Head]
+
+HEADS: Registry[Head] = Registry("head")
 register_head = HEADS.register
 list_heads = HEADS.names
 
@@ -23,7 +25,7 @@ def build_head(
     strides: Sequence[int],
     num_classes: int,
     neuron: Callable[[], nn.Module] | None = None,
-) -> nn.Module:
+) -> Head:
     """A head for feature maps with `channels[l]` at `strides[l]`, from a name, a mapping with `name` and arguments, or
     a factory called with (channels, strides, num_classes).
 

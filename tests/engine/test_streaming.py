@@ -66,7 +66,7 @@ def test_pictures_without_target_take_no_part_in_the_losses(model):
     other = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     model.train()
     raw = model.raw(x)
-    expected = model.head.loss([r[[0, 2]] for r in raw], [known, other])
+    expected = model.head.loss([r[[0, 2]] for r in raw], [known, other], (64, 96))
     for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.reset_running_stats()
     losses = model(x, [known, None, other])
@@ -85,7 +85,7 @@ def test_in_evaluation_only_what_is_asked_for_is_decoded(model, asked, monkeypat
     targets = [{} if i in asked else None for i in range(3)]
     model.eval()
     rows, decode = [], model.head.decode
-    monkeypatch.setattr(model.head, "decode", lambda raw: rows.append(len(raw[0])) or decode(raw))
+    monkeypatch.setattr(model.head, "decode", lambda raw, size: rows.append(len(raw[0])) or decode(raw, size))
     with torch.no_grad():
         whole, some = model(x), model(x, targets)
     assert rows == [3, *([len(asked)] if asked else [])]

@@ -8,6 +8,8 @@ from models.heads import build_head
 from models.heads.anchor_fit import best_possible_recall, kmeans_anchors
 from models.heads.nms import select_detections
 
+SIZE = (128, 128)
+
 
 def head(num_classes=2, **kwargs):
     return build_head({"name": "anchor", **kwargs}, [8, 8], [16, 32], num_classes)
@@ -60,9 +62,9 @@ def test_decoding_a_perfect_prediction_gives_the_box_back_with_no_box_loss():
         logits[0][0, a, r, c] = torch.cat([torch.logit(torch.cat([p_xy, p_wh])), torch.tensor([9.0, 9.0, -9.0])])
     # Level 1's anchors match the 26 x 28 box too (81 / 26 < 4): train that level alone out of the sum.
     h.anchors[1] *= 10
-    losses = h.loss(logits, [target(box.tolist(), [0])])
+    losses = h.loss(logits, [target(box.tolist(), [0])], SIZE)
     assert losses["box"] < 1e-5 and losses["class"] < 1e-4 and losses["objectness"] < 1e-2
-    detection = h.decode(logits)[0]
+    detection = h.decode(logits, SIZE)[0]
     torch.testing.assert_close(detection["boxes"][0], box, rtol=1e-4, atol=1e-3)
     assert detection["labels"][0] == 0 and detection["scores"][0] > 0.99
     assert (detection["scores"] > 0.3).sum() == 1  # nine equal predictions, one box
@@ -72,34 +74,38 @@ def test_loss_gains_are_rescaled_as_published():
     h = head(num_classes=2)
     logits = [torch.zeros_like(r) for r in raw(h, b=2)]
     targets = [target([24, 32, 48, 56], [1]), target([], [])]
-    losses = h.loss(logits, targets)
+    losses = h.loss(logits, targets, SIZE)
     # Every logit 0: class BCE is ln 2 on each level, so 0.5 * 2/80 * 3/2 * (2 levels) * (batch 2) * ln 2.
     assert losses["class"].item() == pytest.approx(0.5 * 2 / 80 * 1.5 * 2 * 2 * np.log(2), rel=1e-5)
     # Objectness BCE at logit 0 is ln 2 for any target; balance 4 + 1; 128 x 128 pixels.
-    assert losses["objectness"].item() == pytest.approx(1.5 * (128 / 640) ** 2 * 5 * 2 * np.log(2), rel=1e-5)
+    objectness = 1.5 * (128 / 640) ** 2 * 5 * 2 * np.log(2)
+    assert losses["objectness"].item() == pytest.approx(objectness, rel=1e-5)
+    # An input that is no multiple of the stride counts as its map does: filled up to whole cells of 16 pixels.
+    assert h.loss(logits, targets, (120, 113))["objectness"].item() == pytest.approx(objectness, rel=1e-5)
+    assert h.loss(logits, targets, (64, 120))["objectness"].item() == pytest.approx(objectness / 2, rel=1e-5)
 
 
 def test_objectness_learns_the_best_of_two_boxes_in_one_cell_in_any_order():
     h = head()
     logits = raw(h)
     boxes = [[24.0, 32.0, 48.0, 56.0], [26.0, 33.0, 47.0, 58.0]]
-    one = h.loss(logits, [target(boxes, [0, 0])])
-    other = h.loss(logits, [target(boxes[::-1], [0, 0])])
+    one = h.loss(logits, [target(boxes, [0, 0])], SIZE)
+    other = h.loss(logits, [target(boxes[::-1], [0, 0])], SIZE)
     assert one["objectness"].item() == other["objectness"].item()
 
 
 def test_a_single_class_needs_no_class_loss_and_scores_by_objectness():
     h = head(num_classes=1)
     logits = raw(h)
-    losses = h.loss(logits, [target([24, 32, 48, 56], [0])])
+    losses = h.loss(logits, [target([24, 32, 48, 56], [0])], SIZE)
     assert losses["class"] == 0
-    scores = h.decode([r.detach() for r in logits])[0]["scores"]
+    scores = h.decode([r.detach() for r in logits], SIZE)[0]["scores"]
     assert scores[0] == torch.cat([r[..., 4].flatten() for r in logits]).sigmoid().max()
 
 
 def test_boxes_at_the_border_stay_on_the_map():
     h = head()
-    losses = h.loss(raw(h), [target([[110, 110, 128, 128], [0, 0, 128, 128], [127, 127, 128, 128]], [0, 1, 0])])
+    losses = h.loss(raw(h), [target([[110, 110, 128, 128], [0, 0, 128, 128], [127, 127, 128, 128]], [0, 1, 0])], SIZE)
     assert all(v.isfinite() for v in losses.values())
 
 

@@ -7,6 +7,7 @@ import torch
 
 from models import create_model, list_models
 from models.registry import model_defaults
+from neurons import Stream
 
 WIDTH = 0.125
 
@@ -70,6 +71,26 @@ class TestEveryModel:
         with pytest.raises(ValueError, match="T=3 steps, but the events have T=4"):
             model.raw(torch.rand(4, 2, 2, 64, 64))
 
+    @pytest.mark.parametrize("head", ["anchor", "dfl"])
+    def test_the_mean_over_calls_with_one_step_equals_one_call(self, name, head):
+        """In float64, where no potential is within rounding of a threshold, with BatchNorms that let spikes through."""
+        model = build(name, head=head, in_channels=2, T=5).double().train()
+        x = torch.rand(5, 2, 2, 64, 64, dtype=torch.float64) * 3
+        with torch.no_grad():
+            for m in model.modules():
+                if isinstance(m, torch.nn.BatchNorm2d):
+                    m.weight.uniform_(0.8, 1.6)
+                    m.bias.uniform_(-0.2, 0.5)
+            for _ in range(2):
+                model.logits(x)
+            model.eval()
+            whole, at_rest = model.logits(x), [model.logits(step[None]) for step in x]
+            with Stream(model):
+                steps = [model.logits(step[None]) for step in x]
+        for level, logits in enumerate(whole):
+            torch.testing.assert_close(torch.stack([s[level] for s in steps]).mean(0), logits, rtol=1e-9, atol=1e-9)
+        assert not all(torch.equal(s[0], r[0]) for s, r in zip(steps, at_rest, strict=True))  # membranes went on
+
     def test_state_dict_round_trip(self, name):
         a, b = build(name).eval(), build(name, seed=1).eval()
         b.load_state_dict(a.state_dict())
@@ -110,7 +131,7 @@ def test_training_needs_targets():
     model = build("ems_resnet10_ee").train()
     with pytest.raises(ValueError, match="needs targets"):
         model(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="2 pictures, but 1 targets"):
+    with pytest.raises(ValueError, match="2 images, but 1 targets"):
         model(torch.rand(2, 3, 64, 64), targets()[:1])
 
 

@@ -15,7 +15,7 @@ from models.heads.dfl import BINS
 from models.registry import model_defaults
 from neurons import build_neuron, neuron_factory
 
-STRIDES = (8, 16)
+STRIDES, SIZE = (8, 16), (64, 64)
 
 
 def head(num_classes=3, channels=(8, 16), strides=STRIDES, **kwargs):
@@ -121,8 +121,8 @@ def test_logits_are_float32_under_autocast():
     h, x = head(), [torch.rand(3, 1, 8, 4, 4), torch.rand(3, 1, 16, 2, 2)]
     with torch.autocast("cpu", torch.bfloat16):
         raw = h(x)
-        losses = h.loss(raw, [target([2, 2, 20, 30], [1])])
-    plain = h.loss(raw, [target([2, 2, 20, 30], [1])])
+        losses = h.loss(raw, [target([2, 2, 20, 30], [1])], (32, 32))
+    plain = h.loss(raw, [target([2, 2, 20, 30], [1])], (32, 32))
     assert all(r.dtype == torch.float32 for r in raw)
     assert all(torch.equal(losses[k], plain[k]) for k in plain)
 
@@ -227,7 +227,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_loss_equals_the_loops(case, spread):
     raw = random_raw(0, spread=spread)
-    losses = head().loss(raw, CASES[case])
+    losses = head().loss(raw, CASES[case], SIZE)
     slow, conflicts = slow_loss(raw, CASES[case], K=3)
     assert conflicts > 0 or case not in ("overlapping", "more than the points")
     for key, value in slow.items():
@@ -241,7 +241,7 @@ def test_loss_equals_the_loops(case, spread):
 def test_loss_equals_the_loops_with_one_class_and_with_fewer_points_than_claims(size):
     raw = random_raw(1, K=1, size=size)
     targets = [random_target(9, 3, K=1), target([1, 1, 15, 14], [0])]
-    losses = head(1).loss(raw, targets)
+    losses = head(1).loss(raw, targets, (size, size))
     for key, value in slow_loss(raw, targets, K=1)[0].items():
         assert losses[key].item() == pytest.approx(value, rel=2e-4, abs=1e-5), key
 
@@ -272,7 +272,7 @@ def test_gradients_of_two_processes_add_up_to_those_of_one(spread, below_one, mo
         random_target(i, 1 if below_one else n, high=12.0 if below_one else 60.0) for i, n in enumerate((1, 2, 8, 0))
     ]
     whole = random_raw(0, B=4, spread=spread)
-    expected = h.loss(whole, targets)
+    expected = h.loss(whole, targets, SIZE)
     sum(expected.values()).backward()
 
     processes = Processes(2)
@@ -282,7 +282,7 @@ def test_gradients_of_two_processes_add_up_to_those_of_one(spread, below_one, mo
     def one(rank):
         part = slice(2 * rank, 2 * rank + 2)
         raw = [r.detach()[part].clone().requires_grad_() for r in whole]
-        losses = h.loss(raw, targets[part])
+        losses = h.loss(raw, targets[part], SIZE)
         sum(losses.values()).backward()
         return losses, raw
 
@@ -292,7 +292,7 @@ def test_gradients_of_two_processes_add_up_to_those_of_one(spread, below_one, mo
     for level, x, y in zip(whole, raw_a, raw_b, strict=True):
         torch.testing.assert_close(torch.cat([x.grad, y.grad]), level.grad, rtol=1e-5, atol=1e-8)
     with torch.no_grad():  # a loss that nothing learns from waits for nobody
-        h.loss(whole, targets)
+        h.loss(whole, targets, SIZE)
 
 
 def test_a_process_without_labels_takes_no_part_in_the_number_of_images(monkeypatch):
@@ -311,7 +311,7 @@ def test_a_process_without_labels_takes_no_part_in_the_number_of_images(monkeypa
 
 def test_the_assignment_is_held_while_the_losses_are_differentiated():
     raw = random_raw(2)
-    losses = head().loss(raw, CASES["random"])
+    losses = head().loss(raw, CASES["random"], SIZE)
     for key, reached in {"box": (True, False), "class": (False, True), "dfl": (True, False)}.items():
         (grad,) = torch.autograd.grad(losses[key], raw[:1], retain_graph=True)
         assert (bool(grad[:, : 4 * BINS].any()), bool(grad[:, 4 * BINS :].any())) == reached
@@ -320,7 +320,7 @@ def test_the_assignment_is_held_while_the_losses_are_differentiated():
 def test_the_loss_never_waits_for_the_values_of_tensors():
     # Tensors without values: what would make the host wait for a GPU fails on them.
     targets = [{k: v.to("meta") for k, v in t.items()} for t in CASES["random"]]
-    losses = head().to("meta").loss([r.to("meta") for r in random_raw(0)], targets)
+    losses = head().to("meta").loss([r.to("meta") for r in random_raw(0)], targets, SIZE)
     assert set(losses) == {"box", "class", "dfl"} and all(v.shape == () for v in losses.values())
 
 
@@ -328,7 +328,7 @@ def test_gradients_are_finite_at_extreme_logits():
     raw = [r.detach() * 0 + s for r, s in zip(random_raw(0), (80.0, -80.0), strict=True)]
     raw[1][:, : 4 * BINS : BINS] = 200.0  # all weight on distance 0: boxes of no size
     raw = [r.requires_grad_() for r in raw]
-    losses = head().loss(raw, CASES["tiny"])
+    losses = head().loss(raw, CASES["tiny"], SIZE)
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values()) and all(r.grad.isfinite().all() for r in raw)
 
@@ -358,9 +358,9 @@ def perfect(boxes, labels, K=3, size=64):
 def test_decoding_a_perfect_prediction_gives_the_boxes_back_with_no_box_loss():
     boxes, labels = [[6.0, 9.0, 41.5, 30.0], [20.0, 3.0, 63.0, 60.0]], [2, 0]
     raw, h = perfect(boxes, labels), head(topk=100)  # so that all points inside are claimed
-    losses = h.loss(raw, [target(box, label) for box, label in zip(boxes, labels, strict=True)])
+    losses = h.loss(raw, [target(box, label) for box, label in zip(boxes, labels, strict=True)], SIZE)
     assert losses["box"] < 1e-4 and losses["class"] < 0.05
-    for detection, box, label in zip(h.decode(raw), boxes, labels, strict=True):
+    for detection, box, label in zip(h.decode(raw, SIZE), boxes, labels, strict=True):
         assert (detection["scores"] > 0.5).sum() == 1  # many equal predictions, one box
         assert detection["labels"][0] == label
         torch.testing.assert_close(detection["boxes"][0], torch.tensor(box), rtol=1e-4, atol=1e-2)
@@ -370,7 +370,7 @@ def test_decode_agrees_with_decode_dense_and_keeps_several_classes_of_a_box():
     raw = [r.detach() for r in random_raw(3)]
     h = head(score_threshold=0.3, nms_iou=1.0, max_detections=10_000)
     boxes, scores = h.decode_dense(raw)
-    for b, detection in enumerate(h.decode(raw)):
+    for b, detection in enumerate(h.decode(raw, SIZE)):
         index, labels = (scores[b] > 0.3).nonzero(as_tuple=True)
         order = scores[b, index, labels].argsort(descending=True, stable=True)
         torch.testing.assert_close(detection["scores"], scores[b, index, labels][order])
@@ -389,9 +389,9 @@ def test_logits_learn_a_handful_of_boxes():
     optimizer = torch.optim.Adam(raw, lr=0.2)
     for _ in range(150):
         optimizer.zero_grad()
-        sum(h.loss(raw, targets).values()).backward()
+        sum(h.loss(raw, targets, SIZE).values()).backward()
         optimizer.step()
-    for detection, t in zip(h.decode([r.detach() for r in raw]), targets, strict=True):
+    for detection, t in zip(h.decode([r.detach() for r in raw], SIZE), targets, strict=True):
         sure = detection["scores"] > 0.5
         assert sure.sum() == len(t["labels"])
         if len(t["labels"]):

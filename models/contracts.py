@@ -1,0 +1,91 @@
+"""What a `Detector` expects of its parts. Each is an `nn.Module`; what is named optional may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+# torch.nn.Module.__call__ is typed as `Callable[..., Any]`, so the shapes are said in the docstrings.
+
+
+class Encoder(Protocol):
+    """Calling it turns a batch of a dataset into steps x [T, B, C, H, W] of the same H and W.
+
+    The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins, which have one axis more. An encoder
+    may have weights (a learned sampler) or draw random numbers (Poisson coding); one without state is called once per
+    batch whatever T is. A ValueError names a batch that it does not take.
+    """
+
+    T: int  # steps that it gives; set anew to evaluate with another number
+
+    __call__: Callable[..., Any]
+
+
+class Network(Protocol):
+    """Calling it turns x [T, B, C, H, W], of any T >= 1, into maps [T, B, C_l, H_l, W_l], finest first.
+
+    H_l = ceil(H / stride_l), the same for W. Optional: `HasPublishedNames`, and with it `published_head`.
+    """
+
+    @property
+    def channels(self) -> Sequence[int]: ...  # C_l of the maps, for the head
+
+    @property
+    def strides(self) -> Sequence[int]: ...  # pixels of the input per cell of the maps, for the head
+
+    __call__: Callable[..., Any]
+
+
+class Head(Protocol):
+    """Calling it turns a network's maps into logits, a list with one tensor [B, ...] per level, finest first.
+
+    It reads time out: its logits are those of one step, averaged over T (`models.time.readout`). `size` is the input's
+    (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
+    Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `HasPublishedNames`.
+    """
+
+    __call__: Callable[..., Any]
+
+    def loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
+        """Losses to be summed, each a sum over the batch's images."""
+
+    def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """A head whose selection of detections can be changed for an evaluation: `selection` holds the arguments."""
+
+    selection: dict[str, Any]
+
+
+@runtime_checkable
+class HasClassRows(Protocol):
+    """A head whose weights can start another of other classes, class by class (`models.transfer`)."""
+
+    def class_rows(self) -> dict[str, int]:
+        """{key of the state dict: number of groups of rows, each of which ends in one row per class}."""
+
+
+@runtime_checkable
+class FitsAnchors(Protocol):
+    """A head with anchors that can be fitted to a dataset."""
+
+    def fit_anchors(self, sizes: np.ndarray) -> str:
+        """From box sizes [N, 2] in pixels of the input. Says in one line what was done."""
+
+
+@runtime_checkable
+class HasPublishedNames(Protocol):
+    """A part whose paper published weights (`models.published`).
+
+    A head's names begin behind the network's `published_head`. A head that keeps values in another unit than published
+    also has `published_factor(our key) -> Tensor | None`: ours = published * factor.
+    """
+
+    def published_names(self) -> dict[str, str]:
+        """{our key of the part's state dict: published key}, one to one."""

@@ -1,0 +1,40 @@
+"""Encoders: from what a dataset gives to the steps [T, B, C, H, W] that a network runs on."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .time import repeat_over_time
+
+
+class DirectEncoder(nn.Module):
+    """Direct coding: images [B, C, H, W] are repeated T times (a view), event frames [T, B, C, H, W] taken as they are.
+
+    Args:
+        T: steps that an image is shown for, and the number of frames that an event sample must have.
+
+    ValueError for event frames of another T, and for micro-bins, which a learned sampler takes.
+    """
+
+    def __init__(self, T: int):
+        super().__init__()
+        if T < 1:
+            raise ValueError(f"T must be at least 1, got {T}")
+        self.T = T
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 4:
+            return repeat_over_time(x, self.T)
+        if x.dim() == 6:
+            raise ValueError(
+                f"events with an axis of micro-bins, [B, T, bins, C, H, W] = {tuple(x.shape)}: only an encoder with a "
+                "learned sampler takes them. For this model set data.args.representation to stacked_histogram, which "
+                "has the bins in its channels, or to counts"
+            )
+        if x.dim() != 5:
+            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {tuple(x.shape)}")
+        if x.shape[0] != self.T:
+            raise ValueError(
+                f"the model was built for T={self.T} steps, but the events have T={x.shape[0]}: {tuple(x.shape)}"
+            )
+        return x
