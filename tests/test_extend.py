@@ -70,8 +70,13 @@ def extended(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     page = (ROOT / "docs" / "extend.md").read_text()
     files = dict(re.findall(r"^## [^\n]*: `(\S+)`\n\n```python\n(.*?)^```", page, re.S | re.M))
-    assert list(files) == ["neurons/alif.py", "neurons/sliding_psn.py", "models/my_model.py",
-                           "models/my_encoder.py", "models/heads/my_head.py"]
+    assert list(files) == [
+        "neurons/alif.py",
+        "neurons/sliding_psn.py",
+        "models/my_model.py",
+        "models/my_encoder.py",
+        "models/heads/my_head.py",
+    ]
     files["data/my_csv.py"] = code_blocks("data.md")[-1]
     files["data/representations/touched.py"] = code_blocks("representations.md")[-1]
     for name, text in files.items():
