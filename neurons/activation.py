@@ -1,4 +1,4 @@
-"""Memoryless activations under the neuron contract: with them any spiking detector becomes its ANN twin."""
+"""Memoryless activations with the interface of a neuron: they turn any spiking detector into its ANN twin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Activation(MultiStepNeuron):
     memoryless = True
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
-        return self.steps(x_seq)  # no membrane, so no need for float32
+        return self.steps(x_seq)  # no membrane, so autocast may choose the precision
 
 
 @register_neuron("relu")

@@ -1,4 +1,4 @@
-"""The graded neuron of the published EMS-YOLO networks: a leaky membrane that emits SiLU(H) instead of spikes."""
+"""The graded neuron of the published EMS-YOLO networks: a leaky membrane with output SiLU(H) instead of spikes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .registry import register_neuron
 class GradedSiLU(DynamicNeuron):
     """S[t] = SiLU(H[t]),  H[t] = (1 - 1/tau) C[t-1] (1 - stopgrad(S[t-1])) + X[t]
 
-    Its output is real valued: what it feeds are multiply-accumulate layers, not spike-driven ones. In the published
-    code (EMS-YOLO, `mem_update(act=True)`) the membrane carried on is C = H as written, but every built or loaded
-    network sets `SiLU.inplace`, which overwrites the membrane, so that C = SiLU(H): that is what the published weights
-    were trained with, and `inplace=True` here. Nothing is written into the input in either form.
+    Its output is real valued, so the layers after it need multiply-accumulates. In the published code (EMS-YOLO,
+    `mem_update(act=True)`) the membrane is C = H as written, but every built or loaded network sets `SiLU.inplace`,
+    which overwrites the membrane, so that C = SiLU(H): the published weights were trained with that (`inplace=True`
+    here). The input is not written into in either form.
     """
 
     spiking = False

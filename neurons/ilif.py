@@ -1,4 +1,4 @@
-"""Integer leaky integrate-and-fire: trained with integer outputs 0..D, run as D binary steps."""
+"""Integer leaky integrate-and-fire: trained with integer outputs 0..D, deployed as D binary steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Integrate-and-fire without a leak: what ReLU networks are converted to."""
+"""Integrate-and-fire without a leak: ReLU networks are converted to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class IF(DynamicNeuron):
 
     With the soft reset v_threshold sum(S) / T approaches clip(X, 0, v_threshold) for a constant input X; v_init =
     v_threshold / 2 makes it equal QCFS with L = T levels (Bu et al., ICLR 2022). Rueckauer et al., 2017; the firing
-    condition includes equality, which the worked example of the Spiking YOLOv3 paper needs.
+    condition includes equality, as in the worked example of the Spiking YOLOv3 paper.
 
     Args: `v_init`, the potential before the first step (None: v_reset, or 0 with a soft reset); the others as in `LIF`.
     """

@@ -14,9 +14,10 @@ class LIF(DynamicNeuron):
 
     The defaults are EMS-YOLO's (Su et al., ICCV 2023, class `mem_update`): leak 0.25 (tau = 4/3), threshold 0.5,
     rectangular surrogate of width 1, hard reset without a gradient, and firing strictly above the threshold.
-    With `decay_input=True` the input is damped too, H = V + (X - (V - v_reset)) / tau, as in SpikingJelly's default.
-    Differs from `spikingjelly.neuron.LIFNode` in keeping no state between calls, and, unless `fires_at_threshold`, in
-    that a potential equal to the threshold does not fire.
+    With `decay_input=True` the input is scaled by 1/tau as well, H = V + (X - (V - v_reset)) / tau: SpikingJelly's
+    default.
+    Differs from `spikingjelly.neuron.LIFNode`: no state between calls, and a potential equal to the threshold does not
+    fire, unless `fires_at_threshold`.
 
     Args:
         tau: membrane time constant in steps, > 1.

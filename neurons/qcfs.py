@@ -1,4 +1,4 @@
-"""Quantised clip-floor-shift: the activation of an ANN that is to become integrate-and-fire neurons without a loss."""
+"""Quantised clip-floor-shift: the activation of ANNs that convert to integrate-and-fire neurons without a loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .registry import register_neuron
 
 @register_neuron("qcfs")
 class QCFS(DynamicNeuron):
-    """Y = lambda / L clip(floor(X L / lambda + 1/2), 0, L), every step alone
+    """Y = lambda / L clip(floor(X L / lambda + 1/2), 0, L) of every step
 
     with dY/dX = 1 and dY/dlambda = (Y - X) / lambda where -lambda / 2L <= X < lambda - lambda / 2L; both are 0 below,
     0 and 1 above. Bu et al., ICLR 2022. An `if` neuron with v_threshold = lambda, v_init = lambda / 2 and a constant

@@ -1,4 +1,4 @@
-"""Signed integrate-and-fire with imbalanced thresholds: what leaky-ReLU networks are converted to."""
+"""Signed integrate-and-fire with imbalanced thresholds: leaky ReLU networks are converted to it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .surrogate import SurrogateSpec, parse_surrogate
 class SignedIF(DynamicNeuron):
     """S[t] = 1 if H[t] >= th, -1 if H[t] <= -th / negative_slope, else 0;  H[t] = V[t-1] + X[t]
 
-    Every spike takes off the threshold that was crossed: V = H - th, or V = H + th / negative_slope. For a constant X
+    Every spike subtracts the threshold that was crossed: V = H - th, or V = H + th / negative_slope. For a constant X
     th sum(S) / T approaches clip(X, 0, th) where X >= 0 and clip(negative_slope X, -th, 0) below: a leaky ReLU.
     Spiking-YOLO (Kim et al., AAAI 2020), "imbalanced threshold"; 0.1 is the slope of the Darknet networks it converts
     (the paper's text has 0.01).
 
-    Args: `negative_slope`: slope of the leaky ReLU it stands for, > 0; `v_init`: the potential before the first step;
+    Args: `negative_slope`: slope of the leaky ReLU it replaces, > 0; `v_init`: the potential before the first step;
     the others as in `LIF`.
     """
 

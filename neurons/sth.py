@@ -1,4 +1,4 @@
-"""Clipped leaky ReLU: the activation of an ANN that is to become signed integrate-and-fire neurons."""
+"""Clipped leaky ReLU: the activation of ANNs that convert to signed integrate-and-fire neurons."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .registry import register_neuron
 
 @register_neuron("sth")
 class STH(DynamicNeuron):
-    """Y = clip(X, 0, th) where X >= 0, clip(negative_slope X, -th, 0) below, every step alone
+    """Y = clip(X, 0, th) where X >= 0, clip(negative_slope X, -th, 0) below
 
-    The sthLeakyReLU of double-threshold conversion: what `signed_if` with the same slope and v_threshold = th fires at.
+    The sthLeakyReLU of double-threshold conversion: the firing rate of `signed_if` with this slope and threshold th.
     The paper gives neither th nor the slope; 0.1 and a learned th from 4 on are this project's.
 
     Args: `negative_slope`; `v_threshold`: th at the start; `learn_threshold`: train it; `backend`.

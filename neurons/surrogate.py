@@ -1,4 +1,4 @@
-"""Surrogate derivatives: what stands in for the derivative of a step at distance x = H - v_threshold.
+"""Surrogate derivatives: they replace the derivative of the step [x >= 0], x = H - v_threshold, in backward.
 
 `alpha` is SpikingJelly's parameter, and its value there the default here:
 
@@ -7,7 +7,7 @@
     atan        (alpha / 2) / (1 + (pi / 2 alpha x)^2)              EAS-SNN (alpha 2)
     sigmoid     alpha s (1 - s), s = 1 / (1 + exp(-alpha x))        SpikingJelly's default (alpha 4)
 
-I-LIF's window, 1 where 0 <= H / v_threshold <= D, belongs to that neuron alone and is not a choice.
+I-LIF has a fixed surrogate: the window, 1 where 0 <= H / v_threshold <= D.
 """
 
 from __future__ import annotations

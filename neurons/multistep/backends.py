@@ -1,7 +1,7 @@
-"""Which implementation runs a neuron: CuPy kernels on CUDA, compiled formulas, or the formulas as they are.
+"""The implementation that runs a neuron: CuPy kernels on CUDA, compiled formulas, or eager formulas.
 
-`auto` takes the first that works on one tiny call: cupy, compile, torch on CUDA; compile, torch elsewhere. What was
-chosen and why the others were not is logged once per device. A backend asked for by name works or raises.
+`auto` takes the first that passes a small test call: cupy, compile, torch on CUDA; compile, torch elsewhere. The
+choice, and why the others failed, is logged once per device. A backend given by name works or raises.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .dynamics import Dynamics
 log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "cupy", "compile", "torch")
-# On a CPU, `auto` runs tensors of fewer elements eagerly: they would not repay a compilation.
+# On a CPU, `auto` runs tensors of fewer elements eagerly: compiling takes longer than it saves.
 SMALL = 1 << 12
 
 
@@ -42,7 +42,7 @@ def check_backend(name: str) -> None:
 
 
 def load(name: str, device_type: str) -> Backend:
-    """The backend of that name; an ImportError or RuntimeError that says why where it cannot be had."""
+    """The backend of that name. ImportError or RuntimeError, with the reason, where it is not available."""
     if name == "torch":
         return TORCH
     if name == "compile":
@@ -56,7 +56,7 @@ def load(name: str, device_type: str) -> Backend:
 
 @functools.cache
 def tried(name: str, device: torch.device) -> Backend | str:
-    """The backend if it gives the formulas' results on one tiny call on that device, else why not."""
+    """The backend, if a small test call on that device equals the formulas; else the reason why not."""
     try:
         backend = load(name, device.type)
         x = torch.tensor([[0.2, 0.6, 1.2, -1.0]] * 2, device=device)
@@ -68,7 +68,7 @@ def tried(name: str, device: torch.device) -> Backend | str:
         if not (torch.equal(y, y0) and torch.equal(packed, packed0) and torch.allclose(gx, gx0)):
             return "its results on a test call are wrong"
         return backend
-    except Exception as error:  # whatever a toolchain may raise: the reason is reported, the next backend is tried
+    except Exception as error:  # toolchains raise anything; the reason is logged and the next backend tried
         return reason(error)
 
 
@@ -90,7 +90,7 @@ def automatic(device: torch.device) -> Backend:
 
 
 def or_eager(backend: Backend) -> Backend:
-    """The backend, with eager formulas in its place from the first time it fails on some dynamics."""
+    """The backend, replaced by the eager formulas for dynamics on which it has failed once."""
     failed: set[Dynamics] = set()
 
     def guarded(fast: Callable[..., Any], slow: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,7 +112,7 @@ def or_eager(backend: Backend) -> Backend:
 
 
 def choose(name: str, x_seq: Tensor) -> Backend:
-    """The backend for this tensor; RuntimeError that says why where the one asked for cannot run."""
+    """The backend for this tensor. RuntimeError, with the reason, where the one given by name cannot run."""
     if name == "torch":
         return TORCH
     if name != "auto":

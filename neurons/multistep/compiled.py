@@ -1,4 +1,4 @@
-"""The formulas through torch.compile: one compilation per dynamics and T, for every size, kept on disk by Inductor."""
+"""The formulas through torch.compile: one compilation per dynamics and T, for all sizes, cached on disk by Inductor."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .dynamics import Dynamics
 # Inductor imports torch's C++ builder, which warns at its import where a machine has CUDA's compiler but no GPU.
 logging.getLogger("torch.utils.cpp_extension").addFilter(lambda record: "No CUDA runtime" not in record.getMessage())
 
-MAX_T = 16  # time is unrolled: above, compiling takes too long for what it saves
+MAX_T = 16  # time is unrolled: above, compilation takes longer than it saves
 
 
 @functools.cache
 def _compiled(formula: Callable[..., Any], d: Dynamics, flags: tuple[bool, ...], key: tuple) -> Callable[..., Any]:
-    """(*tensors) -> formula(d, *tensors, *flags), compiled; `key` is what else may not change under it."""
+    """(*tensors) -> formula(d, *tensors, *flags), compiled; `key`: properties of the tensors that are compiled in."""
 
     def run(*tensors: Tensor | None) -> Any:
         return formula(d, *tensors, *flags)
 
-    # A code object of its own: PyTorch counts recompilations per code object, and gives up after a few.
+    # A code object of its own: Dynamo counts recompilations per code object, and stops compiling after a few.
     run.__code__ = run.__code__.replace(co_name=f"{formula.__name__}_{abs(hash((d, flags, key)))}")
-    # What is compiled in belongs to the key, so there is nothing to check at every call.
+    # No guards: everything that is compiled in is part of the cache key. Checked with torch 2.14.
     options: dict[str, Any] = {"cpp.dynamic_threads": True, "guard_filter_fn": lambda guards: [False for _ in guards]}
     return torch.compile(run, fullgraph=True, options=options)
 
@@ -36,7 +36,7 @@ def _compiled(formula: Callable[..., Any], d: Dynamics, flags: tuple[bool, ...],
 def _run(formula: Callable[..., Any], d: Dynamics, tensors: tuple[Tensor | None, ...], flags: tuple[bool, ...]) -> Any:
     x_seq = tensors[0]
     assert x_seq is not None
-    if x_seq.shape[0] > MAX_T or x_seq.shape[1] == 1:  # a size of 1 would be compiled apart
+    if x_seq.shape[0] > MAX_T or x_seq.shape[1] == 1:  # Dynamo specialises a size of 1
         return formula(d, *tensors, *flags)
     wide = x_seq.numel() >= 1 << 31  # where indices need 64 bits
     key = (x_seq.shape[0], x_seq.dtype, x_seq.device.type, wide, *(t is None for t in tensors))

@@ -1,8 +1,8 @@
 """The dynamics as CUDA kernels through CuPy: one launch for all T forward, one backward (`step.cu`, `multistep.cu`).
 
-A kernel is compiled per `Dynamics`, T, dtype and width of a load, and kept by CuPy on disk; numbers that differ from
-layer to layer (thresholds, tau) are arguments and share it. CuPy compiles with -ftz=true whatever it is told, so
-float32 numbers below 1.2e-38 count as 0.
+A kernel is compiled per `Dynamics`, T, dtype and width of a load, and kept by CuPy on disk; constants that differ
+between layers (thresholds, tau) are arguments of one kernel. CuPy always compiles with -ftz=true, so float32 values
+below 1.2e-38 count as 0.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .formulas import bytes_for
 
 IO = {torch.float32: "FP32", torch.float16: "FP16", torch.bfloat16: "BF16"}
 LOAD = 16  # bytes per load of a thread
-THREADS = 128  # per block; few, so that small tensors spread over all multiprocessors
-MAX_HELD = 64  # backward from the input holds H of T steps and VEC elements: up to here in registers
-# With learned parameters every block leaves a partial sum: no more blocks than run at once.
+THREADS = 128  # per block; few, so that small tensors fill all multiprocessors
+MAX_HELD = 64  # registers for H of T steps and VEC elements, where backward recomputes it from the input
+# With learned parameters every block writes a partial sum: no more blocks than run at once.
 BLOCKS_PER_MULTIPROCESSOR = 2048 // THREADS
 MAX_BLOCKS = 2**31 - 1
 
@@ -36,7 +36,7 @@ def source() -> str:
 
 @functools.cache
 def kernel(name: str, options: tuple[str, ...]) -> Callable[..., None]:
-    """`forward` or `backward`, called with grid, block and arguments; compiled where it first runs."""
+    """`forward` or `backward`, called with grid, block and arguments; compiled at its first call."""
     import cupy
 
     return cupy.RawKernel(source(), name, options=options, backend="nvrtc")
@@ -51,7 +51,7 @@ def stream(pointer: int, device: int) -> Any:
 
 @contextlib.contextmanager
 def current(device: torch.device) -> Iterator[None]:
-    """CuPy on PyTorch's current stream of the device. CuPy's own device context would leave device 0 behind."""
+    """CuPy on PyTorch's current stream of the device. CuPy's own device context would leave device 0 current."""
     with torch.cuda.device(device), stream(torch.cuda.current_stream(device).cuda_stream, device.index):
         yield
 
@@ -62,7 +62,7 @@ def multiprocessors(device: torch.device) -> int:
 
 @functools.cache
 def numbers(d: Dynamics) -> tuple[np.float32, ...]:
-    """NUMBERS of step.cu: worked out in float64 and rounded once, as PyTorch does with Python's numbers."""
+    """NUMBERS of step.cu: computed in float64 and rounded once, as PyTorch does with Python numbers."""
     th = d.v_threshold
     found = (
         d.keep, d.gain, d.rest, th, d.v_reset or 0.0, d.v_init, d.negative, d.negative * th, 0.5 / d.alpha, d.alpha,
@@ -75,13 +75,13 @@ def options(
     d: Dynamics, name: str, dtype: torch.dtype, T: int, vector: int, bits: int, v: Tensor | None, decay: Tensor | None,
     threshold: Tensor | None, return_v: bool, has_grad_v: bool = False,
 ) -> tuple[str, ...]:  # fmt: skip
-    """The macros of the source. A choice that makes no difference to the kernel stays at one value."""
+    """The macros of the source. Options without effect on a kernel keep one value, so that they share a compilation."""
     spiking, backward = d.emit in ("binary", "ternary"), name == "backward"
     macros = {
         name.upper(): 1,
         "IO": IO[dtype],
         "STEPS": T,
-        "VEC": vector,  # neighbours per thread
+        "VEC": vector,  # adjacent elements per thread
         "THREADS": THREADS,
         "BITS": bits,  # per element and step, written by forward and read by backward
         "EMIT": d.emit.upper(),
@@ -91,7 +91,7 @@ def options(
         "INCLUSIVE": int(spiking and d.inclusive),
         "HAS_REST": int(bool(d.v_reset)),
         "CARRIES_OUTPUT": int(d.carries_output),
-        # h / th is then h times its inverse to the last bit
+        # th is a power of two, so h / th equals h * (1 / th) bit for bit
         "EXACT_INVERSE": int(d.emit == "integer" and threshold is None and np.frexp(d.v_threshold)[0] == 0.5),
         "LEARNED_DECAY": int(decay is not None),
         "LEARNED_THRESHOLD": int(threshold is not None),
@@ -109,7 +109,7 @@ def stride(x: Tensor) -> int:
 
 
 def vector(M: int, most: int, *tensors: Tensor | None) -> int:
-    """How many neighbours a thread can handle at once: `most`, or fewer where a tensor is not aligned to so many."""
+    """Adjacent elements per thread: `most`, or fewer where a tensor is not aligned to as many."""
 
     def fits(x: Tensor, n: int) -> bool:
         return x.data_ptr() % min(n * x.element_size(), LOAD) == 0 and (x.ndim < 2 or stride(x) % n == 0)
@@ -138,7 +138,7 @@ def launch(name: str, built_for: tuple[str, ...], blocks: int, device: torch.dev
 
 
 def rows(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """[n, M] or [M] as the kernels read it: neighbours in memory. A view unless the caller broke its promise."""
+    """[n, M] or [M] as the kernels read it, last axis contiguous. A view if it is, as callers guarantee."""
     if x.dtype != dtype:
         raise TypeError(f"the CUDA kernels expected {dtype} here, got {x.dtype}")
     return x if x.shape[-1] <= 1 or x.stride(-1) == 1 else x.contiguous()
@@ -188,7 +188,7 @@ def backward(
     decay, threshold = scalar(decay, device), scalar(threshold, device)
     bits = d.bits(decay is not None, threshold is not None)
     saved = rows(saved, torch.uint8 if bits else dtype)
-    # Packed bits hold all that the membrane did.
+    # Packed bits already hold what backward needs of the initial membrane.
     v = None if v is None or d.memoryless or bits else rows(v, torch.float32)
     grad_v = None if grad_v is None or d.memoryless else rows(grad_v, torch.float32)
     return_v = return_v and not d.memoryless

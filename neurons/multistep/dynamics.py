@@ -3,15 +3,15 @@
     H[t] = keep V[t-1] + gain X[t] + rest       keep = 1 - 1/tau, gain = 1/tau if decay_input else 1,
                                                 rest = v_reset / tau (hard reset to another value than 0)
     S[t] = emit(H[t])
-    V[t] = reset(H[t], S[t])                    V[-1] = v_init, or what a stream carried on
+    V[t] = reset(H[t], S[t])                    V[-1] = v_init, or the membrane that a stream carries
 
     emit        S                                           soft reset (v_reset None)      hard reset
     binary      [H > th], or [H >= th] if inclusive         H - th S                       v_reset where S
     ternary     P - N, P = [H >= th], N = [-H >= r th]      H - th P + r th N              v_reset where P or N
     integer     round_half_even(clip(H / th, 0, levels))    H - th S                       -
     silu        H sigmoid(H)                                C (1 - stopgrad(S)), C = S or H                -
-    qcfs        th / L clip(floor(X L / th + 1/2), 0, L)    no membrane: every step alone                  -
-    sth         clip(X, 0, th) or clip(slope X, -th, 0)     no membrane: every step alone                  -
+    qcfs        th / L clip(floor(X L / th + 1/2), 0, L)    no membrane: y[t] depends on x[t] alone        -
+    sth         clip(X, 0, th) or clip(slope X, -th, 0)     no membrane: y[t] depends on x[t] alone        -
 
 th is `v_threshold`, r is `negative`, L is `levels`. P and N have the derivative `surrogate` at H - th and at -H - r th,
 integer has 1/th where 0 <= H / th <= levels. `detach_reset` stops the gradient through P, N and S in the reset. tau and
@@ -75,17 +75,17 @@ class Dynamics:
             raise ValueError(f"v_reset must lie below v_threshold {self.v_threshold}, got {self.v_reset}")
 
     def describe(self) -> str:
-        """For `repr`: what differs from the defaults."""
+        """The fields that differ from their defaults, for `repr`."""
         fields = [(f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self)]
         told = [f"{n}={v:g}" if isinstance(v, float) else f"{n}={v}" for n, v, default in fields if v != default]
         return ", ".join(told)
 
     def bits(self, learned_decay: bool, learned_threshold: bool) -> int:
-        """Bits that backward needs per element and step; 0: it needs the input, and works the rest out again.
+        """Bits that backward needs per element and step; 0: it needs the input, and recomputes the rest.
 
         binary: inside the window, fired (hard reset, learned threshold). ternary: the same for both thresholds.
         integer: inside. sth: on one of the slopes, positive. Smooth surrogates, a learned tau, a hard reset that is not
-        detached, and the learned thresholds of integer and qcfs need the values themselves.
+        detached, and the learned thresholds of integer and qcfs need the values of the input.
         """
         spiking = self.emit in ("binary", "ternary")
         if learned_decay or self.emit == "silu" or (spiking and self.surrogate != "rectangle"):
@@ -100,7 +100,7 @@ class Dynamics:
         return (2 if self.emit == "ternary" else 1) * (2 if fired else 1)
 
     def to_json(self) -> str:
-        """What the operators carry as their argument, so that graphs and exported programs can be read."""
+        """The argument of the operators: readable in graphs and exported programs."""
         return json.dumps(dataclasses.asdict(self))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The formulas as they are, on a CPU in pieces that stay in its cache and never ask the system for fresh memory."""
+"""The formulas in eager PyTorch; on a CPU in pieces whose temporaries fit its cache and need no fresh memory."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Partials(NamedTuple):
 
     s_h: Tensor  # dS/dH
     v_h: Tensor | None  # dV/dH; None: identically 1
-    s_th: Tensor | None = None  # dS/dth with H fixed; None: not asked for
+    s_th: Tensor | None = None  # dS/dth with H fixed; None: not needed
     v_th: Tensor | None = None  # dV/dth with H fixed; None: identically 0
 
 
@@ -59,10 +59,10 @@ def divided(h: Tensor, th: Number) -> Tensor:
 
 
 def number(compare: Callable[..., Tensor], a: Tensor, b: Number) -> Tensor:
-    """compare(a, b) as 1 and 0 in the dtype of a."""
+    """compare(a, b) as 1 and 0 in the dtype of a. ATen does not vectorise comparisons to bool."""
     if torch.compiler.is_compiling():
         return compare(a, b).to(a.dtype)
-    return compare(a, b, out=torch.empty_like(a))  # six times faster than through booleans, which ATen does one by one
+    return compare(a, b, out=torch.empty_like(a))  # 6x faster than bool and a cast
 
 
 def fires(d: Dynamics, h: Tensor, th: Number) -> Tensor:
@@ -85,7 +85,7 @@ def within_levels(u: Tensor, levels: int) -> Tensor:
 
 
 def quantised(d: Dynamics, c: Constants, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """QCFS: y, and whether X lies among the steps, or above them."""
+    """QCFS: y, and as 0 and 1 whether X lies within the levels, and above them."""
     u = x * (d.levels / c.threshold) + 0.5
     above = number(torch.ge, u, d.levels)
     return u.clamp(0, d.levels).floor() * (c.threshold / d.levels), number(torch.ge, u, 0) - above, above
@@ -116,7 +116,7 @@ def step(d: Dynamics, c: Constants, h: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def masks(d: Dynamics, c: Constants, h: Tensor, bits: int) -> list[Tensor]:
-    """What backward needs of this step, as ones and zeros: `Dynamics.bits` of them."""
+    """What backward needs of this step: `Dynamics.bits` tensors of 0 and 1."""
     th = c.threshold
     if d.emit == "sth":
         beyond = number(torch.gt, h, th) + number(torch.lt, h * d.slope, -th)
@@ -136,7 +136,7 @@ def masks(d: Dynamics, c: Constants, h: Tensor, bits: int) -> list[Tensor]:
 
 
 def partials_from_masks(d: Dynamics, c: Constants, found: list[Tensor], learned: bool) -> Partials:
-    """Partials of a step from its `masks`, as numbers 0 and 1. `learned`: with those for the threshold."""
+    """Partials of a step from its `masks`; with those for the threshold if it is `learned`."""
     if d.emit == "sth":
         on_slope, positive = found
         sign = 2 * positive - 1
@@ -210,7 +210,7 @@ def bytes_for(T: int, bits: int) -> int:
 
 
 def packed_into(byte: Tensor | None, found: list[Tensor], first: int) -> Tensor:
-    """`byte` (in float, where sums of powers of two are exact and fast) with the masks as its bits from `first` on."""
+    """The masks as the bits of `byte` from `first` on; in float, where sums of powers of two are exact and fast."""
     for k, mask in enumerate(found, first):
         byte = mask * float(1 << k) if byte is None else torch.add(byte, mask, alpha=float(1 << k))
     assert byte is not None
@@ -256,7 +256,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x_seq [T, M], v [M] (empty unless `return_v`), decay and threshold (empty unless learned).
 
-    `saved` is the packed bits, or x_seq where `Dynamics.bits` is 0. `grad_v`: of the membrane handed on, if it was.
+    `saved` is the packed bits, or x_seq where `Dynamics.bits` is 0. `grad_v`: of the last membrane, if it was returned.
     """
     T = grad_y_seq.shape[0]
     dtype = compute_dtype(grad_y_seq.dtype)
@@ -281,7 +281,7 @@ def backward(
     for t in range(T - 1, -1, -1):
         if bits:
             byte = saved[t // per_byte]
-            byte = byte.to(torch.int32) if torch.compiler.is_compiling() else byte  # vectorised code, for speed alone
+            byte = byte.to(torch.int32) if torch.compiler.is_compiling() else byte  # int32 shifts are vectorised
             first = t % per_byte * bits
             found = [((byte >> (first + k)) & 1).to(dtype) for k in range(bits)]
             p = partials_from_masks(d, c, found, learned)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def is_dense(x: Tensor) -> bool:
-    """Whether the elements of x lie side by side in memory, in whatever order of the axes."""
+    """Whether x fills its memory without gaps or overlap, in any order of the axes."""
     expected = 1
     for stride, size in sorted((s, n) for s, n in zip(x.stride(), x.shape, strict=True) if n != 1):
         if stride != expected:

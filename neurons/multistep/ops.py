@@ -1,7 +1,7 @@
-"""The multi-step operators `spikesight::steps` and `spikesight::steps_backward`, for PyTorch to treat like its own.
+"""The multi-step operators `spikesight::steps` and `spikesight::steps_backward`, registered with PyTorch.
 
-torch.compile, torch.export, DDP, checkpointing and operator counters see one node per neuron. Which backend computes it
-is decided when it runs (`backends.py`). Backward keeps packed bits where the dynamics allow it, else the input.
+torch.compile, torch.export, DDP, checkpointing and operator counters see one node per neuron. The backend is
+chosen at run time (`backends.py`). Packed bits are saved for backward where the dynamics allow it, else the input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run_steps(
         decay, threshold: learned 1/tau and threshold, 0-d; None: those of the dynamics.
         dynamics: `Dynamics.to_json`.
         save: a backward will follow.
-        return_v: whether the last membrane is wanted; else it is empty.
+        return_v: return the last membrane, which is empty otherwise.
         backend: auto, torch, compile or cupy.
     """
     d = Dynamics.from_json(dynamics)
@@ -49,9 +49,9 @@ def run_steps_backward(
     grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
     threshold: Tensor | None, dynamics: str, return_grad_v: bool, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x_seq, of v (empty unless asked for), of the learned decay and threshold (empty where not learned).
+    """Gradients of x_seq, v (empty unless `return_grad_v`), and the learned decay and threshold (empty if not learned).
 
-    `saved` is what `steps` kept: its bits, or its input where the dynamics need it.
+    `saved` is what `steps` saved: its bits, or its input where the dynamics need it.
     """
     d, dtype = Dynamics.from_json(dynamics), grad_y_seq.dtype
     saved = with_dense_steps(saved)
@@ -67,7 +67,7 @@ def run_steps_backward(
 
 
 def _scalar(parameter: Tensor | None, like: Tensor) -> Tensor | None:
-    """A learned 0-d parameter in the type of the membrane; kernels read it through a pointer, hence the check."""
+    """A learned 0-d parameter in the dtype of the membrane. Kernels read it through a pointer, hence the check."""
     if parameter is None:
         return None
     if parameter.device != like.device:
@@ -76,7 +76,7 @@ def _scalar(parameter: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _flat_state(v: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """The membrane [...] as [M], laid out like the steps of `like`, in the type that goes with `dtype`."""
+    """The membrane [...] as [M], with the layout of the steps of `like`, in the dtype of computation for `dtype`."""
     return None if v is None else flat(laid_out_like(v[None].to(formulas.compute_dtype(dtype)), like))[0]
 
 
@@ -176,6 +176,7 @@ def _runs_now(x: Tensor) -> bool:
     """Whether x is an ordinary tensor with data, outside tracing, dispatch modes and functorch transforms."""
     if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter) or x.is_meta:
         return False
+    # The private function was checked with torch 2.14.
     return not is_in_torch_dispatch_mode() and not torch._C._are_functorch_transforms_active()
 
 

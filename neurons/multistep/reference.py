@@ -1,4 +1,4 @@
-"""The same dynamics as plain autograd, one readable step after the other: what every backend is tested against.
+"""The dynamics in plain autograd, step by step: the reference that every backend is tested against.
 
 Also used for double backward, which the hand-written gradients do not support.
 """
@@ -15,7 +15,7 @@ from .formulas import compute_dtype, constants
 
 
 class _Quantise(torch.autograd.Function):
-    """round_half_even or floor of clip(u, 0, levels), straight through where 0 <= u <= levels (floor: u < levels)."""
+    """round_half_even or floor of clip(u, 0, levels); gradient 1 where 0 <= u <= levels (floor: u < levels), else 0."""
 
     @staticmethod
     def forward(ctx, u: Tensor, levels: int, floor: bool) -> Tensor:
