@@ -103,11 +103,6 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(line)
     if val_set.class_names != train_set.class_names:
         raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
-    if train_set.num_steps not in (None, cfg.model.T):
-        raise ValueError(
-            f"the events come in {train_set.num_steps} steps, the model has T = {cfg.model.T}. Set "
-            "data.args.num_steps=${model.T}"
-        )
     say(overview({cfg.data.train_split: train_set, cfg.data.val_split: val_set}))
     loader = train_loader(
         train_set,

@@ -5,7 +5,7 @@ from registry import import_modules
 from .dataset import DetectionDataset
 from .loader import eval_loader, train_loader
 from .problems import Problem, Problems
-from .registry import create_dataset, list_datasets, register_dataset
+from .registry import create_dataset, dataset_arguments, list_datasets, register_dataset
 from .sample import Batch, Placement, Sample
 from .statistics import overview
 
@@ -17,6 +17,7 @@ __all__ = [
     "Problems",
     "Sample",
     "create_dataset",
+    "dataset_arguments",
     "eval_loader",
     "list_datasets",
     "overview",

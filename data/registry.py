@@ -20,7 +20,12 @@ def create_dataset(name: str, split: str, *, generate: bool = True, **kwargs: An
     generate: let a simulated dataset write its files first, where they are not there; without it nothing is written.
     """
     cls: Any = DATASETS[name]
-    reject_unknown(kwargs, DATASETS.arguments(name, 1), f"dataset {name!r}")
+    reject_unknown(kwargs, dataset_arguments(name), f"dataset {name!r}")
     if generate:
         cls.generate(**kwargs)
     return cls(split, **kwargs)
+
+
+def dataset_arguments(name: str) -> list[str]:
+    """Arguments that `create_dataset` takes for the dataset `name` beside its split."""
+    return DATASETS.arguments(name, 1)

@@ -17,14 +17,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from data import dataset_arguments
+from models import model_defaults
 from registry import did_you_mean
 
-from .plain import check_plain
+from .plain import check_plain, is_plain
 from .ranges import check_values, leaves
 
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
 PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
+OWN = ("T", "neuron", "head")  # keys of `model` whose null stands for the model's own value
+FROM_MODEL = {"num_steps": "model.T"}  # arguments of datasets that the model decides, and the key that says so
 
 # The schema holds types only; values and their meaning stand in configs/base.yaml, their ranges in ranges.py.
 
@@ -32,7 +36,7 @@ PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
 @dataclass
 class ModelConfig:
     name: str
-    T: int
+    T: int | None
     neuron: Any
     head: Any
     args: dict[str, Any]
@@ -169,8 +173,11 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _checked(cfg: DictConfig) -> DictConfig:
-    """`cfg` with every value in its range, and with `~` in paths replaced by the home folder."""
+    """`cfg` with the model's own values in place of null, every value in its range, `~` replaced by the home folder."""
     try:
+        if missing := [key for key in OWN if cfg.model[key] is None]:
+            own = own_values(cfg.model.name)
+            cfg.model.update({key: own[key] for key in missing if key in own})
         plain = config_to_plain(cfg)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
@@ -191,16 +198,30 @@ def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
 
+def own_values(name: str) -> dict[str, Any]:
+    """T, neuron and head that the model `name` has by itself, the paper's; one that is no plain value is left out."""
+    return {key: value for key, value in model_defaults(name).items() if key in OWN and is_plain(value)}
+
+
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
     """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without.
 
-    Options that only some datasets take are among them where they are set.
+    Options that only some datasets take are among them where they are set, and what the model decides (`FROM_MODEL`)
+    where the dataset takes it.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
         raise ValueError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
     # Whole, so that every message about its files says what a relative one is relative to.
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
+    for name in FROM_MODEL.keys() & set(dataset_arguments(plain["name"])):
+        decided = OmegaConf.select(cfg, FROM_MODEL[name])
+        if (given := kwargs.get(name, decided)) != decided:
+            raise ValueError(
+                f"data.args.{name} = {given!r}, but {FROM_MODEL[name]} = {decided!r}, which decides it: leave "
+                f"data.args.{name} out, or set {FROM_MODEL[name]}"
+            )
+        kwargs[name] = decided
     if plain["splits"] is not None:
         if "splits" in plain["args"]:
             raise ValueError("data.splits and data.args.splits are both set: leave one of them out")
@@ -227,7 +248,8 @@ def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[st
     for name in fixed.keys() & args.keys():
         where = f"model.{name}" if name in plain else "the data set, which says so by itself"
         raise ValueError(f"model.args: {name} = {args[name]!r} is not set here but by {where}: leave it out")
-    return {**fixed, **args}
+    # null: of the model's own defaults one that is no plain value
+    return {**{name: value for name, value in fixed.items() if value is not None}, **args}
 
 
 def evaluation_options(cfg: DictConfig) -> dict[str, Any]:

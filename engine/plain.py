@@ -8,6 +8,14 @@ MOST = 100_000  # values: a config holds some hundred, class names some thousand
 DEEPEST = 32
 
 
+def is_plain(value: Any) -> bool:
+    try:
+        check_plain(value, "")
+    except ValueError:
+        return False
+    return True
+
+
 def check_plain(value: Any, source: str) -> None:
     """ValueError unless `value` is made of dicts with names as keys, lists, tuples, str, int, float, bool and None.
 

@@ -27,7 +27,8 @@ from .spike_conv import SpikeConv, batch_norm, conv2d, fold, scale_and_shift, st
 from .time import over_time
 
 Factory = Callable[[], nn.Module]
-GEN1_NEURON = {"name": "ilif", "tau": 2.0, "decay_input": True}  # of the published Gen1 code
+NEURON = {"name": "ilif", "D": 4}  # of the paper
+GEN1_NEURON = {"name": "ilif", "D": 4, "tau": 2.0, "decay_input": True}  # of the published Gen1 code
 
 
 class BNAndPad(nn.Module):
@@ -296,25 +297,25 @@ def _detector(
 
 
 @register_model
-def spikeyolo_n(num_classes=80, T=1, neuron="ilif", head="dfl", in_channels=3, width=1.0) -> Detector:
+def spikeyolo_n(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
     """13,271,632 parameters at 80 classes ("13.2M")."""
     return _detector(Size(0.33, 0.375), num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def spikeyolo_s(num_classes=80, T=1, neuron="ilif", head="dfl", in_channels=3, width=1.0) -> Detector:
+def spikeyolo_s(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
     """23,153,024 parameters at 80 classes ("23.1M")."""
     return _detector(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def spikeyolo_m(num_classes=80, T=1, neuron="ilif", head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
+def spikeyolo_m(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
     """47,841,856 parameters at 80 classes; 45,784,256 with `last_ratio=1`, as the published yaml has it."""
     return _detector(Size(0.5, 0.625, last_ratio), num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
-def spikeyolo_l(num_classes=80, T=1, neuron="ilif", head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
+def spikeyolo_l(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
     """68,478,400 parameters at 80 classes; 65,517,760 with `last_ratio=1`, as the published yaml has it."""
     return _detector(Size(0.5, 0.75, last_ratio), num_classes, T, neuron, head, in_channels, width)
 

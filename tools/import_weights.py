@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from engine.checkpoint import save_checkpoint
 from engine.config import config_from_plain, config_to_plain, load_config, model_kwargs
-from models import Detector, LoadReport, create_model, load_published_weights, model_defaults
+from models import Detector, LoadReport, create_model, load_published_weights
 from models.published import published_names
 
 from .published_network import PublishedNetwork, read_published
@@ -52,7 +51,8 @@ def main(argv: list[str] | None = None) -> Path:
     args = parser.parse_intermixed_args(argv)
 
     overrides = args.overrides + ([] if args.T is None else [f"model.T={args.T}"])
-    cfg = load_config(args.config, overrides) if args.config else paper_config(args.model, overrides)
+    named = {"model": {"name": args.model}}
+    cfg = load_config(args.config, overrides) if args.config else config_from_plain(named, overrides)
     out = args.out or Path(cfg.out) / args.file.stem / "checkpoint_imported.pt"
     if out.exists():
         raise ValueError(f"{out} exists already: remove it, or name another file with --out")
@@ -99,13 +99,6 @@ def main(argv: list[str] | None = None) -> Path:
     save_checkpoint(out, content)
     print(f"wrote {out}; next: python evaluate.py {out}")
     return out
-
-
-def paper_config(name: str, overrides: list[str]) -> DictConfig:
-    """configs/base.yaml with T, neuron and head of the model's own defaults, then the overrides."""
-    defaults = model_defaults(name)
-    model = {key: defaults[key] for key in ("T", "neuron", "head")}
-    return config_from_plain({"model": {"name": name, **model}}, overrides)
 
 
 def infer(argument: str, weights: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> int | None:

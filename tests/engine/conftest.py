@@ -14,7 +14,7 @@ data:
   name: gen1
   root: {scenes}
   augment: {{hflip: 0.5}}
-  args: {{num_steps: "${{model.T}}", representation: {{name: counts, clip: 8}}}}
+  args: {{representation: {{name: counts, clip: 8}}}}
   workers: 0
 optim: {{name: adamw, lr: 0.003, momentum: 0.9, warmup_epochs: 0.5}}
 train: {{epochs: 3, batch_size: 4, clip_norm: 10.0, ema_decay: 0.9, ema_ramp: 10, log_every: 1}}

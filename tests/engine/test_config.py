@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+import torch
 import yaml
 
 from data import list_datasets
 from data.values import height_width
 from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.protocols import get_protocol
-from models import create_model, list_models
+from models import create_model, list_models, model_defaults
+from models.registry import MODELS
 
 CONFIGS = sorted(p for p in BASE.parent.rglob("*.yaml") if p != BASE)
 
@@ -78,13 +80,78 @@ def test_an_older_checkpoint_lacks_keys_and_gets_their_defaults():
 
 
 def test_an_override_may_point_to_another_key():
-    cfg = load_config("configs/demo.yaml", ["data.args.num_steps=${model.T}", "model.T=7"])
-    assert dataset_kwargs(cfg)[1]["num_steps"] == 7
+    cfg = load_config("configs/demo.yaml", ["data.args.window_ms=${model.T}", "model.T=7"])
+    assert dataset_kwargs(cfg)[1]["window_ms"] == 7
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_config_that_names_a_model_alone_builds_the_model_itself(name, tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"model: {{name: {name}}}\ndata: {{root: x}}")
+    cfg = load_config(path)
+    kwargs, own = model_kwargs(cfg, 3, 2), model_defaults(name)
+    assert {key: kwargs[key] for key in ("T", "neuron", "head")} == {key: own[key] for key in ("T", "neuron", "head")}
+    assert config_to_plain(cfg)["model"] == {key: kwargs[key] for key in ("name", "T", "neuron", "head")} | {"args": {}}
+    small = {"num_classes": 3, "in_channels": 2} | ({"width": 0.125} if "width" in own else {})
+    built = []
+    for arguments in (kwargs | small, {"name": name, **small}):
+        torch.manual_seed(0)
+        built.append(create_model(**arguments))
+    (one, other), (a, b) = built, (model.state_dict() for model in built)
+    assert repr(one) == repr(other) and one.T == other.T
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_what_a_recipe_sets_stays_with_another_model_and_null_takes_its_own(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("model: {name: ems_resnet10_ee, T: 5}\ndata: {root: x}")
+    cfg = load_config(path, ["model.name=spikeyolo_n"])
+    assert (cfg.model.T, cfg.model.head, cfg.model.neuron) == (5, "dfl", {"name": "ilif", "D": 4})
+    assert load_config(path, ["model.name=spikeyolo_n", "model.T=null"]).model.T == 1
+    with pytest.raises(ValueError, match="unknown model 'spikeyolo_x', did you mean 'spikeyolo_"):
+        load_config(path, ["model.name=spikeyolo_x"])
+
+
+def test_a_model_of_ones_own_without_plain_defaults(monkeypatch, tmp_path):
+    """A factory among its defaults is left to its function; T has to come from somewhere."""
+
+    def mine(num_classes=2, T=3, neuron=torch.nn.ReLU, head="anchor", in_channels=3): ...
+
+    def timeless(num_classes=2, *, T, neuron="lif", head="anchor", in_channels=3): ...
+
+    monkeypatch.setattr(MODELS, "_parts", MODELS._parts | {"mine": mine, "timeless": timeless})
+    path = tmp_path / "x.yaml"
+    path.write_text("model: {name: mine}\ndata: {root: x}")
+    kwargs = model_kwargs(load_config(path), 2, 3)
+    assert kwargs == {"name": "mine", "T": 3, "head": "anchor", "num_classes": 2, "in_channels": 3}
+    with pytest.raises(ValueError, match="model.T = None: give at least 1"):
+        load_config(path, ["model.name=timeless"])
+    assert load_config(path, ["model.name=timeless", "model.T=2"]).model.T == 2
+
+
+def test_the_model_decides_the_steps_of_events():
+    assert dataset_kwargs(load_config("configs/demo.yaml", ["model.T=7"]))[1]["num_steps"] == 7
+    assert "num_steps" not in dataset_kwargs(load_config("configs/demo_images.yaml"))[1]
+    for given in ("7", "${model.T}"):
+        cfg = load_config("configs/demo.yaml", [f"data.args.num_steps={given}", "model.T=7"])
+        assert dataset_kwargs(cfg)[1]["num_steps"] == 7
+    cfg = load_config("configs/demo.yaml", ["data.args.num_steps=3"])
+    with pytest.raises(ValueError, match=r"data.args.num_steps = 3, but model.T = 4, .*leave data.args.num_steps out"):
+        dataset_kwargs(cfg)
+
+
+def test_a_config_written_before_the_model_could_decide():
+    """As runs and recipes had it: every value written out, the steps twice."""
+    plain = config_to_plain(load_config("configs/demo.yaml"))
+    plain["model"] |= {"T": 5, "neuron": "relu", "head": "dfl"}
+    plain["data"]["args"]["num_steps"] = 5
+    cfg = config_from_plain(plain)
+    assert config_to_plain(cfg) == plain and dataset_kwargs(cfg)[1]["num_steps"] == 5
 
 
 def test_a_mapping_on_the_command_line_replaces_and_a_key_below_it_adds():
-    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={num_steps: 4}"]))[1]
-    assert args["num_steps"] == 4 and "window_ms" not in args
+    args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args={sampling: random}"]))[1]
+    assert args["sampling"] == "random" and "window_ms" not in args
     args = dataset_kwargs(load_config("configs/demo.yaml", ["data.args.scenes.train=3"]))[1]
     assert args["scenes"]["train"] == 3 and args["scenes"]["test"] == 16 and args["window_ms"] == 250
     cfg = load_config("configs/demo.yaml", ["train={epochs: 2}"])

@@ -26,7 +26,7 @@ eval: {{protocol: {protocol}, batch_size: 4}}
 threads: 1
 device: cpu
 """
-EVENTS = "name: gen1, args: {num_steps: 2, representation: {name: counts, clip: 8}%s}"
+EVENTS = "name: gen1, args: {representation: {name: counts, clip: 8}%s}"
 IMAGES = "name: scene_images, args: {scenes: {train: 3, val: 4, test: 2, seconds: 1.25, width: 96, height: 64}}"
 
 
@@ -217,7 +217,7 @@ def test_score_threshold_and_nms_are_options(untrained, head, neuron, model):
         ("eval.max_detections=0", "eval.max_detections = 0: give at least 1"),
         ("eval.T=0", "eval.T = 0: give at least 1"),
         ("eval.T=3", "eval.T = 3: only images can be shown for another number of steps. Events come in the 2 frames"),
-        ("data.args.num_steps=3", "events come in 3 steps, the model has T = 2"),
+        ("data.args.num_steps=3", "data.args.num_steps = 3, but model.T = 2, which decides it: leave data.args.num_steps out"),
         ("eval.score_treshold=0.1", "did you mean 'eval.score_threshold'"),
     ],
 )

@@ -147,7 +147,7 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
         ("train.precision=fp16", "train.precision = 'fp16'"),
         ("train.log_every=0", "train.log_every = 0: give at least 1"),
         ("model.T=0", "model.T = 0: give at least 1"),
-        ("data.args.num_steps=3", "events come in 3 steps, the model has T = 2. Set data.args.num_steps="),
+        ("data.args.num_steps=3", "data.args.num_steps = 3, but model.T = 2, which decides it"),
     ):
         with pytest.raises(ValueError, match=message):
             train.main([tiny, override])
@@ -260,7 +260,6 @@ def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
 def test_evaluate_on_binary_spikes(tiny, run, capsys):
     spikeyolo = [
         "model.name=spikeyolo_n",
-        "model.head=dfl",
         "model.neuron={name: ilif, D: 3}",
         "model.args={width: 0.1}",
     ]
