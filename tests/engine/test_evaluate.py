@@ -217,7 +217,10 @@ def test_score_threshold_and_nms_are_options(untrained, head, neuron, model):
         ("eval.max_detections=0", "eval.max_detections = 0: give at least 1"),
         ("eval.T=0", "eval.T = 0: give at least 1"),
         ("eval.T=3", "eval.T = 3: only images can be shown for another number of steps. Events come in the 2 frames"),
-        ("data.args.num_steps=3", "data.args.num_steps = 3, but model.T = 2, which decides it: leave data.args.num_steps out"),
+        (
+            "data.args.num_steps=3",
+            "data.args.num_steps = 3, but model.T = 2, which decides it",
+        ),
         ("eval.score_treshold=0.1", "did you mean 'eval.score_threshold'"),
     ],
 )
