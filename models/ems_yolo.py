@@ -41,7 +41,7 @@ class ConvBN(nn.Module):
         nn.init.constant_(self.bn.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(lambda x: self.bn(self.conv(x)), x)
+        return over_time(self.bn, over_time(self.conv, x))
 
 
 class GradedConv(ConvBN):

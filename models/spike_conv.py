@@ -40,7 +40,7 @@ class SpikeConv(nn.Module):
         self.bn: nn.Module = bn or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(lambda x: self.bn(self.conv(x)), self.neuron(x))
+        return over_time(self.bn, over_time(self.conv, self.neuron(x)))
 
 
 class RateConv(SpikeConv):
