@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neurons.base import DynamicNeuron
 
 from .detector import Detector
+from .layers.watch import watch
 from .merge import merge
 from .spike_conv import RateConv, SpikeConv
 from .time import mean_over_time
@@ -77,16 +78,16 @@ def binary_check(model: Detector, x: Tensor) -> dict[str, float]:
     float64 nothing is that close, and what is left is the mapping itself. `share of ones` is what it ran on.
     """
     integer, binary = merge(model), to_binary(model)
-    ones: list[tuple[Tensor, int]] = []
-    hooks = [
-        layer.conv.register_forward_pre_hook(lambda _, args: ones.append((args[0].count_nonzero(), args[0].numel())))
-        for layer in binary.modules()
-        if isinstance(layer, BinarySpikeConv)
-    ]
-    found = {"largest logit difference": largest_difference(integer, binary, x)}
-    for hook in hooks:
-        hook.remove()
-    found["share of ones"] = sum(float(n) for n, _ in ones) / sum(size for _, size in ones)
+    slots = [layer.conv for layer in binary.modules() if isinstance(layer, BinarySpikeConv)]
+    ones, size = torch.zeros((), dtype=torch.int64, device=x.device), 0
+
+    def count(conv: nn.Module, x: Tensor, y: Tensor) -> None:
+        nonlocal ones, size
+        ones, size = ones + x.count_nonzero(), size + x.numel()
+
+    with watch(slots, count):
+        found = {"largest logit difference": largest_difference(integer, binary, x)}
+    found["share of ones"] = int(ones) / size
     exact = largest_difference(integer.double(), binary.double(), x.double())
     return found | {"largest logit difference in float64": exact}
 

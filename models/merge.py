@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .detector import Detector
+from .layers.watch import watch
 from .spike_conv import SpikeConv, fold
 
 FORMS = ("dense", "separable", "fastest")
@@ -35,7 +36,8 @@ def merge(model: Detector, form: str = "dense", example: Tensor | None = None, r
             continue
         forms = [form] if form != "fastest" else ["dense", "separable"]
         found = [_folded(layer, f) for f in forms]
-        layer.conv = min(found, key=lambda conv: _seconds(conv, inputs[layer], repeats)) if len(found) > 1 else found[0]
+        x = inputs.get(layer.conv)
+        layer.conv = found[0] if x is None else min(found, key=lambda conv, x=x: _seconds(conv, x, repeats))
         layer.bn = nn.Identity()
     return merged
 
@@ -49,18 +51,12 @@ def _folded(layer: SpikeConv, form: str) -> nn.Module:
     return nn.Sequential(*convs, fold(last, layer.bn))
 
 
-def _inputs(model: Detector, example: Tensor) -> dict[SpikeConv, Tensor]:
-    """What each SpikeConv's convolutions get when the model sees `example`."""
-    found: dict[SpikeConv, Tensor] = {}
-    hooks = [
-        layer.conv.register_forward_pre_hook(lambda _, args, layer=layer: found.update({layer: args[0]}))
-        for layer in model.modules()
-        if isinstance(layer, SpikeConv)
-    ]
-    with torch.no_grad():
+def _inputs(model: Detector, example: Tensor) -> dict[nn.Module, Tensor]:
+    """What the convolutions of each SpikeConv get when the model sees `example`."""
+    found: dict[nn.Module, Tensor] = {}
+    convs = [layer.conv for layer in model.modules() if isinstance(layer, SpikeConv)]
+    with torch.no_grad(), watch(convs, lambda conv, x, y: found.update({conv: x})):
         model.raw(example)
-    for hook in hooks:
-        hook.remove()
     return found
 
 

@@ -27,6 +27,7 @@ from data.values import height_width
 from engine.checkpoint import load_detector
 from engine.config import dataset_kwargs, load_config, model_kwargs
 from models import Detector, create_model
+from models.layers.watch import watch
 from models.merge import merge
 from models.spike_conv import SpikeConv
 
@@ -48,12 +49,13 @@ def peak_gib() -> float:
 def convolution_inputs(model: Detector, x: Tensor) -> list[tuple[nn.Conv2d, Tensor]]:
     """Every convolution with a random input like the one it gets."""
     found: list[tuple[nn.Conv2d, Tensor]] = []
-    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    hooks = [m.register_forward_pre_hook(lambda m, args: found.append((m, torch.rand_like(args[0])))) for m in convs]
-    with torch.no_grad():
+
+    def keep(conv: nn.Module, x: Tensor, y: Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        found.append((conv, torch.rand_like(x)))
+
+    with torch.no_grad(), watch([m for m in model.modules() if isinstance(m, nn.Conv2d)], keep):
         model.raw(x)
-    for hook in hooks:
-        hook.remove()
     return found
 
 
