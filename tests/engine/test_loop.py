@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import on_two_ranks
 from tiny_trainer import Net
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.sample import Batch, Placement
+from engine import distributed
 from engine.ema import build_ema
 from engine.loop import autocast, evaluate_epoch, train_epoch
 from engine.optim import Schedule, build_optimizer
@@ -52,23 +53,22 @@ def test_accumulated_batches_equal_one_large_batch():
     assert [s.step for s in run(values, 1, 4)[2]] == [0, 1]  # the rest makes a smaller last step
 
 
-def _one_of_two(rank, folder, values):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+def _on_this_rank(values):
+    device = distributed.start("cpu")
     model = DistributedDataParallel(Toy())
     optimizer = torch.optim.SGD([{"params": model.parameters(), "role": "weight"}], lr=0.1)
     train_epoch(
-        model, batches(values[rank::2], 1), optimizer, Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0),
-        build_ema(model.module, 0.9, 1.0), torch.device("cpu"), 0, accumulate=2,
+        model, batches(values[distributed.rank() :: 2], 1), optimizer, Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0),
+        build_ema(model.module, 0.9, 1.0), device, 0, accumulate=2,
     )  # fmt: skip
-    torch.save(model.module.w.item(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    distributed.stop()
+    return model.module.w.item()
 
 
 def test_two_processes_take_the_step_of_one(tmp_path):
     values = [0.1, 0.2, 0.3, 0.4]
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path), values), nprocs=2)
     expected = run(values, 4, 1)[0]
-    assert [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)] == [pytest.approx(expected)] * 2
+    assert [w for w, _ in on_two_ranks(tmp_path, _on_this_rank, values)] == [pytest.approx(expected)] * 2
 
 
 def test_the_first_bad_gradient_is_named():

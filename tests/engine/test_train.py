@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -171,37 +170,6 @@ def test_validation_is_never_augmented(tiny, scenes):
     cfg = load_config(folder / "config.yaml")
     assert "augment" not in dataset_kwargs(cfg)[1] and dataset_kwargs(cfg, augment=True)[1]["augment"]
     assert {k: v for k, v in dataset_kwargs(cfg)[1].items() if k in kwargs} == kwargs | {"root": str(scenes)}
-
-
-def two_processes(*arguments: str) -> list[str]:
-    """What two ranks of train.py print, as torchrun would start them."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    workers = []
-    for rank in range(2):
-        env = os.environ | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-        command = [sys.executable, str(ROOT / "train.py"), *arguments]
-        workers.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-    outputs = [w.communicate(timeout=600)[0].decode() for w in workers]
-    assert [w.returncode for w in workers] == [0, 0], outputs
-    return outputs
-
-
-def test_two_processes_train_one_model_and_continue_it(tiny, tmp_path):
-    command = [tiny, "model.neuron=relu", "train.batch_size=2", "--resume", "auto"]
-    outputs = two_processes(*command, "train.epochs=1")
-    assert "done" in outputs[0] and "epoch" not in outputs[1]
-    runs = list((tmp_path / "runs").iterdir())
-    assert len(runs) == 1 and load_checkpoint(runs[0] / "checkpoint_last.pt")["epoch"] == 1
-    assert losses(runs[0])[0]["val/AP50"] >= 0
-    outputs = two_processes(*command, "train.epochs=2")
-    assert "after epoch 1" in outputs[0] and "resuming" not in outputs[1]
-    assert list((tmp_path / "runs").iterdir()) == runs
-    assert load_checkpoint(runs[0] / "checkpoint_last.pt")["epoch"] == 2 and len(losses(runs[0])) == 2
 
 
 def test_batches_of_one_value_per_channel(tiny, tmp_path):

@@ -1,0 +1,55 @@
+"""Two processes in one process group, as torchrun starts them; and trainings that are interrupted at a set step."""
+
+import contextlib
+import os
+import pickle
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from neurons.multistep import backends
+
+# A fork starts at once, but cannot differentiate where autograd has threads for a GPU.
+START = "spawn" if torch.cuda.is_available() else "fork"
+
+
+def on_two_ranks(folder: Path, function, *arguments) -> list:
+    """[(what `function(*arguments)` returns, what it prints) of each rank]; raises what a rank raised."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    torch.multiprocessing.start_processes(_rank, (folder, port, function, arguments), nprocs=2, start_method=START)
+    return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in range(2)]
+
+
+def _rank(rank: int, folder: Path, port: int, function, arguments) -> None:
+    torch.set_num_threads(1)
+    backends.SMALL = 1 << 40  # compiles no neuron, as in tests/conftest.py
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with open(folder / f"printed{rank}", "w+") as printed:
+        with contextlib.redirect_stdout(printed):
+            result = function(*arguments)
+        printed.seek(0)
+        (folder / f"rank{rank}").write_bytes(pickle.dumps((result, printed.read())))
+
+
+@contextlib.contextmanager
+def interrupted(step: int):
+    """What is trained within is interrupted, as by Ctrl-C, once it has taken that many optimizer steps."""
+    taken = []
+
+    def interrupt(*_):
+        taken.append(1)
+        if len(taken) == step:
+            raise KeyboardInterrupt
+
+    hook = register_optimizer_step_post_hook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        hook.remove()
