@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from ranks import interrupted
 
 import evaluate
 import train
 from data import create_dataset, eval_loader, train_loader
 from data.sample import collate
+from engine.checkpoint import load_checkpoint
 from engine.ema import build_ema
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch, stream_of, train_epoch
@@ -128,14 +130,21 @@ def test_training_carries_the_state_and_resets_it_where_a_recording_starts(model
     assert got != pytest.approx(fresh, rel=1e-3)
 
 
-def test_a_whole_run_in_sequence(tiny, capsys):
+def test_a_whole_run_in_sequence(tiny):
+    """The same digits from worker processes, and where it is interrupted within an epoch and resumed."""
     options = ["data.args.sampling=sequential", "train.epochs=2", "data.args.window_ms=100"]
     run = train.main([tiny, *options])
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len(metrics) == 2 and metrics[-1]["val/AP50"] is not None
-    again = train.main([tiny, *options, "data.workers=2"])
-    other = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
     keys = [key for key in metrics[0] if key.startswith(("loss", "val"))]
+    content = load_checkpoint(run / "checkpoint_last.pt")
+    with interrupted(content["steps_per_epoch"] + 2):
+        train.main([tiny, *options, "data.workers=2", "name=parts"])
+    parts = train.main([tiny, *options, "data.workers=2", "name=parts", "--resume"])
+    other = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
     assert [[m[k] for k in keys] for m in metrics] == [[m[k] for k in keys] for m in other]
+    resumed = load_checkpoint(parts / "checkpoint_last.pt")
+    for part in ("model", "ema"):
+        assert all(torch.equal(content[part][key], resumed[part][key]) for key in content[part])
     found = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "1"])
     assert found["images"] == found["expected_images"] > 0
