@@ -1,1 +1,1 @@
-"""What a trained network does: firing rates, pictures, plots."""
+"""What layers see and emit, drawings of detections, plots of evaluations."""

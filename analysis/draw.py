@@ -1,4 +1,4 @@
-"""Pictures to look at: boxes with names on images, events as two colours, truth beside prediction."""
+"""Drawings: boxes with names on images, events in two colours, truth beside prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 Colour: TypeAlias = tuple[int, int, int]
 
-# Okabe and Ito's palette, told apart with any common colour blindness; its blues last, as OFF events are blue.
+# Okabe and Ito's palette for colour-blind readers; its blues come last, since OFF events are blue.
 PALETTE: tuple[Colour, ...] = (
     (230, 159, 0),
     (0, 158, 115),
@@ -33,7 +33,7 @@ TEXT: Colour = (222, 226, 234)
 
 
 def class_colours(count: int) -> list[Colour]:
-    """`count` distinct colours. The first 7 are safe for colour-blind readers; past them names must tell."""
+    """`count` distinct colours. The first 7 are distinct for colour-blind readers, further ones are not."""
     hues = ((0.07 + 0.618034 * k) % 1 for k in range(max(0, count - len(PALETTE))))
     more = (colorsys.hls_to_rgb(hue, (0.45, 0.62, 0.78)[k % 3], 0.75) for k, hue in enumerate(hues))
     return [*PALETTE, *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in more)][:count]
@@ -86,22 +86,22 @@ def draw_boxes(
     return _to_tensor(canvas)
 
 
-def event_picture(frames: Tensor) -> Tensor:
-    """Event counts [T, 2, H, W] (OFF, ON) as one picture uint8 [3, H, W]: ON white, OFF blue on a dark ground.
+def event_image(frames: Tensor) -> Tensor:
+    """Event counts [T, 2, H, W] (OFF, ON) as one image uint8 [3, H, W]: ON white, OFF blue on a dark ground.
 
-    The newest step is strongest, the oldest a quarter as strong, and more events are brighter; each pixel shows its
-    stronger polarity. ValueError for another number of channels.
+    Brightness grows with the number of events and falls linearly with age, to a quarter at the oldest step; each pixel
+    shows its stronger polarity. ValueError for another number of channels.
     """
     if frames.dim() != 4 or frames.shape[1] != 2 or not len(frames):
-        raise ValueError(f"event_picture takes [T, 2, H, W] with T >= 1, this is {list(frames.shape)}")
+        raise ValueError(f"event_image takes [T, 2, H, W] with T >= 1, this is {list(frames.shape)}")
     age = torch.linspace(0.25, 1.0, len(frames)) if len(frames) > 1 else torch.ones(1)
     counts = frames.detach().cpu().float()
     strength = ((1 - 0.4**counts) * age[:, None, None, None]).amax(0)  # 0.6, 0.84, 0.94 .. for 1, 2, 3 .. events
     off, on = strength
     ground, colours = torch.tensor(BACKGROUND).float(), torch.tensor([OFF, ON]).float()
     hue = torch.where((on >= off)[..., None], colours[1], colours[0])
-    picture = ground + (hue - ground) * torch.maximum(on, off)[..., None]
-    return picture.round().to(torch.uint8).permute(2, 0, 1).contiguous()
+    image = ground + (hue - ground) * torch.maximum(on, off)[..., None]
+    return image.round().to(torch.uint8).permute(2, 0, 1).contiguous()
 
 
 def side_by_side(
@@ -118,7 +118,7 @@ def side_by_side(
     boxes, scores and labels, all in pixels of `x`. Predictions below `score_threshold` are not drawn; the caption
     counts them. `steps` adds the T frames of events as a strip below.
     """
-    image = event_picture(x) if x.dim() == 4 else x.detach().cpu()
+    image = event_image(x) if x.dim() == 4 else x.detach().cpu()
     shown = prediction["scores"].detach().cpu() >= score_threshold
     boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
     left = draw_boxes(image, truth["boxes"].detach().cpu(), truth["labels"].detach().cpu(), class_names)
@@ -130,10 +130,10 @@ def side_by_side(
     )
     panels = [_captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
     gap = max(4, left.shape[2] // 80)
-    picture = torch.cat([panels[0], _blank(panels[0].shape[1], gap), panels[1]], 2)
+    image = torch.cat([panels[0], _blank(panels[0].shape[1], gap), panels[1]], 2)
     if steps and x.dim() == 4:
-        picture = torch.cat([picture, time_strip(x, picture.shape[2])], 1)
-    return picture
+        image = torch.cat([image, time_strip(x, image.shape[2])], 1)
+    return image
 
 
 def overlay(
@@ -147,7 +147,7 @@ def overlay(
 
     Arguments as of `side_by_side`; about half as large.
     """
-    image = event_picture(x) if x.dim() == 4 else x.detach().cpu()
+    image = event_image(x) if x.dim() == 4 else x.detach().cpu()
     height, width = image.shape[1:]
     zoom = zoom_of(height, width, shorter_side=240)
     size = zoom * width, zoom * height
@@ -168,7 +168,7 @@ def time_strip(frames: Tensor, width: int) -> Tensor:
     each = max(1, (width - gap * (steps - 1)) // steps)
     tiles = []
     for k in range(steps):
-        tile = _to_pil(event_picture(frames[k : k + 1]))
+        tile = _to_pil(event_image(frames[k : k + 1]))
         tile = tile.resize((each, max(1, round(each * h / w))), Image.Resampling.BILINEAR)
         tiles += [_captioned(_to_tensor(tile), f"t = {k + 1}"), _blank(1, gap)]
     tiles = [tile.expand(-1, tiles[0].shape[1], -1) for tile in tiles[:-1]]
@@ -182,7 +182,7 @@ def zoom_of(height: int, width: int, shorter_side: int = 480) -> int:
 
 
 def _tag(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, colour: Colour, font, size: tuple[int, int]) -> None:
-    """`text` on a plate of `colour` above the corner (x, y), or inside where there is no room; within the picture."""
+    """`text` on a plate of `colour` above the corner (x, y), or inside where there is no room; within the image."""
     _, top, text_width, text_bottom = pen.textbbox((0, 0), text, font=font)
     pad = 3
     plate_width, plate_height = text_width + 2 * pad, text_bottom - top + 2 * pad
@@ -213,7 +213,7 @@ def _blank(height: int, width: int) -> Tensor:
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: it writes class names in Latin, Greek and Cyrillic."""
+    """DejaVu Sans, installed with matplotlib: Latin, Greek and Cyrillic class names."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 

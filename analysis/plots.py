@@ -1,4 +1,4 @@
-"""Plots of an evaluation: precision over recall per class, and which class is taken for which."""
+"""Plots of an evaluation: precision-recall curves per class, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def plot_precision_recall(
     """Write a png with one curve per class.
 
     curves: {class name: engine.voc_ap.Curve} of all classes, in the order of their labels, matched at `iou_threshold`.
-    title:  what was evaluated: run, split, protocol.
-    ap:     {class name: AP50 of the protocol}, for the legend; None where a class has no truth. Such have no curve.
+    title:  run, split and protocol of the evaluation.
+    ap:     {class name: AP50 of the protocol}, for the legend; None for a class without truth, which has no curve.
 
     With more than 20 classes the ten best and the ten worst are named, each in the colour of its class, and the others
     are grey.
@@ -64,9 +64,9 @@ def plot_confusion(
     score_threshold: float = 0.3,
     iou_threshold: float = 0.5,
 ) -> None:
-    """Write a png of `confusion_matrix`: counts in the cells, coloured by their part of the row.
+    """Write a png of `confusion_matrix`: counts in the cells, coloured by their share of the row.
 
-    title: what was evaluated: run, split, protocol.
+    title: run, split and protocol of the evaluation.
     """
     names = [c["name"] for c in ground_truth["categories"]]
     counts = confusion_matrix(ground_truth, detections, score_threshold, iou_threshold)
@@ -92,7 +92,7 @@ def plot_confusion(
             if count:
                 dark = shares[row, column] > 0.5
                 axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
-    figure.colorbar(drawn, ax=axes, label="part of the row", shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.8)
     _write(figure, path)
 
 
@@ -104,9 +104,9 @@ def confusion_matrix(
 ) -> np.ndarray:
     """int64 [K + 1, K + 1]: rows truth, columns detections, K classes in the order of `categories`.
 
-    Row K counts detections on background, column K truth that was not found. By falling score each detection takes the
-    free truth it overlaps most, of whatever class, if IoU >= `iou_threshold`. Difficult and crowd boxes are taken by
-    detections like others but are not counted, nor is what they took.
+    Row K counts detections on background, column K truth that was not found. In order of falling score each detection is
+    matched to the free truth of any class with the largest IoU, if that is >= `iou_threshold`. Difficult and crowd boxes
+    are matched like others, but neither they nor their detections are counted.
     """
     index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
@@ -149,12 +149,12 @@ def _title(axes: Axes, title: str, conditions: str) -> None:
 
 
 def _verbatim(texts: Iterable[Text]) -> None:
-    """A "$" in a name is no formula."""
+    """Without mathtext, so that a "$" in a name stays one."""
     for text in texts:
         text.set_parse_math(False)
 
 
 def _write(figure: Figure, path: str | Path) -> None:
-    """Through its own Agg canvas: pyplot, which keeps figures and picks a backend, is not involved."""
+    """With an Agg canvas of its own: pyplot would keep the figure and choose a backend."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def merge(model: Detector, form: str = "dense", example: Tensor | None = None, r
         forms = [form] if form != "fastest" else ["dense", "separable"]
         found = [_folded(layer, f) for f in forms]
         x = inputs.get(layer.conv)
-        layer.conv = found[0] if x is None else min(found, key=lambda conv, x=x: _seconds(conv, x, repeats))
+        layer.conv = found[0] if x is None else min(found, key=partial(_seconds, x=x, repeats=repeats))
         layer.bn = nn.Identity()
     return merged
 

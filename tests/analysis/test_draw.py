@@ -12,7 +12,7 @@ from analysis.draw import (
     ON,
     class_colours,
     draw_boxes,
-    event_picture,
+    event_image,
     legible,
     overlay,
     side_by_side,
@@ -92,7 +92,7 @@ def test_bad_input_raises():
     with pytest.raises(ValueError, match="not finite"):
         draw_boxes(grey(), boxes([1, 1, float("nan"), 5]), one, NAMES)
     with pytest.raises(ValueError, match=r"\[T, 2, H, W\]"):
-        event_picture(torch.zeros(5, 3, 10, 10))
+        event_image(torch.zeros(5, 3, 10, 10))
 
 
 def test_class_colours_are_distinct():
@@ -109,14 +109,14 @@ def test_events_have_two_colours_and_the_newest_are_strongest():
     frames[0, 1, 2, 2] = 255
     frames[3, 1, 3, 3] = 1
     frames[3, :, 4, 4] = torch.tensor([3, 1])
-    picture = event_picture(frames)
+    picture = event_image(frames)
     assert picture.dtype == torch.uint8 and picture.shape == (3, 8, 8)
     assert pixel(picture, 0, 0) == ON and pixel(picture, 1, 1) == OFF and pixel(picture, 7, 7) == BACKGROUND
     newest, oldest, single = (sum(pixel(picture, k, k)) for k in (0, 2, 3))
     assert sum(BACKGROUND) < oldest < single < newest
     red, green, blue = pixel(picture, 4, 4)
     assert blue > green > red  # more OFF than ON
-    assert pixel(event_picture(frames[:1]), 2, 2) == ON  # one step alone is the newest
+    assert pixel(event_image(frames[:1]), 2, 2) == ON  # one step alone is the newest
 
 
 @pytest.mark.parametrize("x", [grey(240, 304), torch.ones(5, 2, 240, 304, dtype=torch.uint8)])

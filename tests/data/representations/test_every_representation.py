@@ -7,7 +7,7 @@ import pytest
 import torch
 from slow_forms import FORMS, events_of
 
-from analysis.draw import event_picture
+from analysis.draw import event_image
 from data import create_dataset, eval_loader
 from data.events import Events, write_boxes, write_dat
 from data.events.boxes import BOX_DTYPE
@@ -102,7 +102,7 @@ class TestEveryRepresentation:
         shown = form.view(call(form, events_of(some_rows())))
         assert shown.shape == (T, 3 if form.picture else 2, HEIGHT, WIDTH) and (shown >= 0).all()
         if not form.picture:
-            picture = event_picture(torch.from_numpy(shown))
+            picture = event_image(torch.from_numpy(shown))
             assert picture.float().std() > 0
 
     def test_bad_calls_and_arguments_are_named(self, form, options):
