@@ -104,9 +104,9 @@ def confusion_matrix(
 ) -> np.ndarray:
     """int64 [K + 1, K + 1]: rows truth, columns detections, K classes in the order of `categories`.
 
-    Row K counts detections on background, column K truth that was not found. In order of falling score each detection is
-    matched to the free truth of any class with the largest IoU, if that is >= `iou_threshold`. Difficult and crowd boxes
-    are matched like others, but neither they nor their detections are counted.
+    Row K counts detections on background, column K truth that was not found. In order of falling score each detection
+    is matched to the free truth of any class with the largest IoU, if that is >= `iou_threshold`. Difficult and crowd
+    boxes are matched like others, but neither they nor their detections are counted.
     """
     index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
