@@ -35,22 +35,22 @@ from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, create_dataset, eval_loader
 from engine import distributed
-from engine.checkpoint import load_checkpoint, load_detector
 from engine.config import config_changes, config_from_plain, dataset_kwargs, evaluation_options, load_config
-from engine.detections import read_detections, read_truth
 from engine.errors import reason
-from engine.evaluation_folder import check_free, evaluation_name, new_files, option
 from engine.evaluation_options import set_evaluation_options
 from engine.evaluator import Evaluator
-from engine.fingerprint import check_same_data, describe, weights_digest
 from engine.loop import evaluate_epoch, stream_of
 from engine.metrics_table import table
 from engine.pictures import draw_samples
-from engine.protocols import PROTOCOLS, get_protocol
-from engine.provenance import command_line, provenance
-from engine.truth_left import check_truth
-from engine.voc_ap import precision_recall
-from models.binary import binary_check, to_binary
+from engine.runs.checkpoint import load_checkpoint, load_detector
+from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option
+from engine.runs.fingerprint import check_same_data, describe, weights_digest
+from engine.runs.provenance import command_line, provenance
+from models.deploy.binary import binary_check, to_binary
+from scoring.detections import read_detections, read_truth
+from scoring.protocols import PROTOCOLS, get_protocol
+from scoring.truth_left import check_truth
+from scoring.voc_ap import precision_recall
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:

@@ -32,26 +32,26 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, create_dataset, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.checkpoint import init_from
 from engine.config import config_to_plain, dataset_kwargs, evaluation_options, load_config, model_kwargs
 from engine.ema import build_ema
 from engine.errors import reason, remedies
 from engine.evaluation_options import set_evaluation_options
 from engine.evaluator import Evaluator
 from engine.generators import seed_everything
-from engine.identity import data_facts, extension, judged_by
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
-from engine.protocols import get_protocol
-from engine.provenance import append_provenance, command_line, provenance
-from engine.resume import Start, plan_start
-from engine.run_facts import spec_text, steps_text
-from engine.run_folder import discarded_without_checkpoint, new_run_folder
-from engine.run_lock import RunLock
+from engine.runs.checkpoint import init_from
+from engine.runs.facts import spec_text, steps_text
+from engine.runs.folder import discarded_without_checkpoint, new_run_folder
+from engine.runs.identity import data_facts, extension, judged_by
+from engine.runs.lock import RunLock
+from engine.runs.provenance import append_provenance, command_line, provenance
+from engine.runs.resume import Start, plan_start
 from engine.trainer import Trainer
-from engine.truth_left import check_truth
 from models import Detector, create_model
 from neurons.base import DynamicNeuron
+from scoring.protocols import get_protocol
+from scoring.truth_left import check_truth
 
 
 def main(argv: list[str] | None = None) -> Path:

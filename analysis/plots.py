@@ -23,7 +23,7 @@ def plot_precision_recall(
 ) -> None:
     """Write a png with one curve per class.
 
-    curves: {class name: engine.voc_ap.Curve} of all classes, in the order of their labels, matched at `iou_threshold`.
+    curves: {class name: scoring.voc_ap.Curve} of all classes, in the order of their labels, matched at `iou_threshold`.
     title:  run, split and protocol of the evaluation.
     ap:     {class name: AP50 of the protocol}, for the legend; None for a class without truth, which has no curve.
 

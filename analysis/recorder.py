@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class Recorder:
         self._sums: dict[str, dict[str, Tensor | float]] = {name: {} for name in layers}
         self._watching: AbstractContextManager[Any] | None = None
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         self._watching = watch(self._names, self._add)
         self._watching.__enter__()
         return self

@@ -1,27 +1,21 @@
-"""Look at a whole dataset before a training does: what it holds, and everything that is wrong with it.
-
-    python -m data.check CONFIG [key=value ...] [--fast]
-
-Exit code 1 where something would stop a training; with data.strict, for anything found. `--fast` reads labels and the
-headers of images only, not their pixels, nor recordings.
-"""
+"""What a whole dataset holds, and what is wrong with it: the check that `check.py` runs before a training."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
-from .event_dataset import EventDataset
-from .events import Tally
-from .image_dataset import ImageDataset, Record, read_record
+from .events.dataset import EventDataset
+from .images.dataset import ImageDataset, Record, read_record
 from .problems import Problem, Problems
+from .recordings import Tally
 from .registry import create_dataset
 from .statistics import SplitReport, class_table, count_split, report_unlearnt, split_table
 
@@ -61,7 +55,7 @@ def check_dataset(
 
     Nothing raises for bad data: it is all in the report. The first split is the one to train on; one named in
     `optional` may be absent. `judge` takes the ground truth and the name of each other split, and says what cannot be
-    scored there (`engine.truth_left.check_truth`): sentences, or ValueError where that stops a training.
+    scored there (`scoring.truth_left.check_truth`): sentences, or ValueError where that stops a training.
     """
     report = CheckReport()
     problems = report.problems
@@ -169,27 +163,5 @@ def _content(path: Path) -> Any:
         return path.stat().st_size, hashlib.blake2b(file.read(1 << 20)).digest()
 
 
-if __name__ == "__main__":
-    import argparse
-    import logging
-    import sys
-
-    from engine.config import dataset_kwargs, load_config
-    from engine.truth_left import check_truth
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a YAML file under configs/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--fast", action="store_true", help="labels only")
-    args = parser.parse_intermixed_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        cfg = load_config(args.config, args.overrides)
-        names = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]
-        name, kwargs = dataset_kwargs(cfg, augment=True)  # with the augmentation, whose options are checked too
-        judge = partial(check_truth, cfg.eval.protocol)
-        report = check_dataset(name, names, fast=args.fast, optional=names[2:], judge=judge, **kwargs)
-    except ValueError as error:
-        sys.exit(f"{parser.prog}: {error}")
-    print(report)
-    sys.exit(1 if report.fatal or (cfg.data.strict and report.problems.items) else 0)
+if __name__ == "__main__":  # python -m data.check: the command reads configs, which this room does not know
+    runpy.run_path(str(Path(__file__).parent.parent / "check.py"), run_name="__main__")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .dataset import DetectionDataset
-from .events import Tally
 from .problems import Problem, Problems
+from .recordings import Tally
 
 SMALL = 8  # pixels; the finest grid of the detectors
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from data.atomic_file import write_atomically
 from data.sample import Batch
-
-from .coco_ap import check_boxes
-from .protocols import get_protocol
+from scoring.coco_ap import check_boxes
+from scoring.protocols import get_protocol
 
 
 class Evaluator:

@@ -19,14 +19,14 @@ from data.atomic_file import remove_partial_files
 from models import Detector
 
 from . import distributed
-from .checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
 from .evaluator import Evaluator
 from .generators import generator_states, restore_generators
-from .identity import COMPARED, compare, refuse, same_judge
 from .loop import evaluate_epoch, stream_of, train_epoch
 from .optim import Schedule
-from .run_facts import Expected
-from .run_log import RunLog, SilentLog
+from .runs.checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
+from .runs.facts import Expected
+from .runs.identity import COMPARED, compare, refuse, same_judge
+from .runs.log import RunLog, SilentLog
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 

@@ -42,7 +42,7 @@ class Network(Protocol):
 class Head(Protocol):
     """Calling it turns a network's maps into logits, a list with one tensor [B, ...] per level, finest first.
 
-    It reads time out: its logits are those of one step, averaged over T (`models.time.readout`). `size` is the input's
+    It reads time out: its logits are those of one step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
     Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `HasPublishedNames`.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .time import repeat_over_time
+from .layers.time import repeat_over_time
 
 
 class DirectEncoder(nn.Module):

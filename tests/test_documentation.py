@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from data import create_dataset
-from data.events import write_boxes, write_dat
-from data.events.boxes import BOX_DTYPE
-from data.synthetic import Settings, generate_scenes
-from engine.checkpoint import save_checkpoint
+from data.recordings import write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
+from data.scenes import Settings, generate_scenes
 from engine.config import config_to_plain, load_config, model_kwargs
+from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from tools import make_scenes
 

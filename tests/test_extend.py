@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("registry", "neurons", "models", "data", "engine", "analysis", "configs", "tests")
+ROOMS = ("registry", "neurons", "models", "data", "scoring", "engine", "analysis", "configs", "tests")
 CONTRACTS = (
     "tests/neurons/test_neurons.py", "tests/neurons/test_stream.py", "tests/models/test_detectors.py",
-    "tests/models/test_dfl_head.py", "tests/data/test_every_dataset.py", "tests/data/representations",
+    "tests/models/heads/test_dfl_head.py", "tests/data/test_every_dataset.py", "tests/data/representations",
 )  # fmt: skip
 USE = """
 import json

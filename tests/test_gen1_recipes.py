@@ -9,10 +9,10 @@ import torch
 
 import evaluate
 import train
-from data.synthetic import generate_scenes
+from data.scenes import generate_scenes
 from engine.config import load_config
-from engine.protocols import get_protocol
 from models import create_model
+from scoring.protocols import get_protocol
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "configs" / "gen1").glob("*.yaml"))

@@ -15,12 +15,12 @@ MAY_IMPORT = {
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 # The only files that may import a foreign library.
 WALLS = {
-    "albumentations": {"data/image_augment.py"},
+    "albumentations": {"data/images/augment.py"},
     "cupy": {"neurons/multistep/cupy_kernels.py"},
     "pycocotools": set(),
-    "faster_coco_eval": {"engine/coco_ap.py"},
-    "h5py": {"data/events/hdf5_file.py"},
-    "hdf5plugin": {"data/events/hdf5_file.py"},
+    "faster_coco_eval": {"scoring/coco_ap.py"},
+    "h5py": {"data/recordings/hdf5_file.py"},
+    "hdf5plugin": {"data/recordings/hdf5_file.py"},
 }
 SAYS_NOTHING = {"utils", "util", "misc", "common", "helpers", "general"}
 

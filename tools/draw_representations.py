@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis.draw import BACKGROUND, TEXT
-from data.events import open_events
+from data.recordings import open_events
 from data.representations import build_representation, list_representations
-from data.synthetic import generate_scenes
+from data.scenes import generate_scenes
 
 SCENE: dict[str, Any] = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5}
 SCENE |= {"noise_hz": 0.05, "max_pan": 40, "workers": 1, "pictures": False}

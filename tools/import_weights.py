@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.checkpoint import save_checkpoint
 from engine.config import config_from_plain, config_to_plain, load_config, model_kwargs
+from engine.runs.checkpoint import save_checkpoint
 from models import Detector, LoadReport, create_model, load_published_weights
 from models.published import published_names
 

@@ -13,7 +13,7 @@ import logging
 import os
 from typing import Any
 
-from data.synthetic import CLASSES, generate_scenes
+from data.scenes import CLASSES, generate_scenes
 
 HELP = {
     "train": "clips to train on",

@@ -1,29 +1,5 @@
-"""Event recordings: readers of their formats behind one interface, and box labels."""
+"""Datasets of event recordings with boxes: Gen1, 1Mpx, N-Caltech101, RVT; windows, labels, augmentation."""
 
-from .audit import Tally, audit_dat, audit_events
-from .boxes import read_boxes, write_boxes
-from .dat import DatReader, open_dat
-from .dat_writer import DatWriter, write_dat
-from .interface import EventReader, Events
-from .lazy import LazyReader
-from .reader import open_events
-from .shifted import ShiftedReader
-from .span import Span
+from registry import import_modules
 
-__all__ = [
-    "DatReader",
-    "DatWriter",
-    "EventReader",
-    "Events",
-    "LazyReader",
-    "ShiftedReader",
-    "Span",
-    "Tally",
-    "audit_dat",
-    "audit_events",
-    "open_dat",
-    "open_events",
-    "read_boxes",
-    "write_boxes",
-    "write_dat",
-]
+import_modules(__name__, __path__)

@@ -12,8 +12,8 @@ import numpy as np
 
 from registry import none_of, reject_unknown
 
-from ..values import is_number
-from .boxes import NO_TRACK
+from ..recordings.boxes import NO_TRACK
+from ..written import is_number
 
 
 @dataclass(frozen=True)

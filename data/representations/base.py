@@ -8,7 +8,7 @@ import numpy as np
 
 from registry import none_of
 
-from ..events.interface import Events
+from ..recordings.interface import Events
 
 
 class Representation(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..events.interface import Events
+from ..recordings.interface import Events
 
 
 def cell_indices(events: Events, edges: np.ndarray, starts: np.ndarray, polarity: int, width: int) -> np.ndarray:

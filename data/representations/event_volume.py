@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..events.interface import Events
+from ..recordings.interface import Events
 from .base import Representation, check_numbers, step_edges
 from .bilinear import bilinear
 from .cells import cell_indices

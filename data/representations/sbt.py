@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..events.interface import Events
+from ..recordings.interface import Events
 from .base import step_edges
 from .registry import register_representation
 from .stack import Stack

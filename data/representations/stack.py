@@ -6,7 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from ..events.interface import Events
+from ..recordings.interface import Events
 from .base import Representation, check_choice
 from .cells import cell_indices, count, signed_sum, two_signs
 

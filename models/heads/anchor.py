@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, complete_box_iou_loss
 
-from ..time import readout
+from ..layers.time import readout
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .grid import cells
 from .nms import select_detections

@@ -20,7 +20,7 @@ from torchvision.ops import box_convert
 
 from neurons import NeuronSpec, neuron_factory
 
-from ..spike_conv import RateConv, standard
+from ..layers.spike_conv import RateConv, standard
 from .complete_iou import complete_iou
 from .grid import cells
 from .nms import select_detections

@@ -19,7 +19,7 @@ from analysis.draw import (
     zoom_of,
 )
 from analysis.plots import confusion_matrix, plot_confusion, plot_precision_recall
-from engine.voc_ap import precision_recall
+from scoring.voc_ap import precision_recall
 
 NAMES = ["car", "pedestrian", "Fußgänger"]
 

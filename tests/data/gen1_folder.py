@@ -3,8 +3,8 @@
 import numpy as np
 
 from data import create_dataset
-from data.events import write_boxes, write_dat
-from data.events.boxes import BOX_DTYPE
+from data.recordings import write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
 
 DOT = (100, 60, 8, 6)  # x, y, w, h of the box around the one pixel that fires
 

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-from data.events.boxes import BOX_DTYPE
+from data.recordings.boxes import BOX_DTYPE
 
 FORM = "stacked_histogram_dt=50_nbins=10"
 

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 
 from data import Problems
-from data.events.dat_header import read_header
-from data.events.raw_header import read_raw_header
+from data.recordings.dat_header import read_header
+from data.recordings.raw_header import read_raw_header
 
 __all__ = ["slow_decode"]
 

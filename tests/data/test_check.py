@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data.check import check_dataset
-from data.events import write_boxes, write_dat
-from data.events.boxes import BOX_DTYPE
+from data.recordings import write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
 
 REPOSITORY = Path(__file__).parents[2]
 BOTH = {"a.png": [(1, [2, 3, 10, 12]), (2, [20, 3, 10, 12])]}  # a box of each class

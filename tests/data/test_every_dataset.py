@@ -10,11 +10,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from recordings import some_events, write_bin
+from recording_files import some_events, write_bin
 from rvt_folder import write_sequence
 
 from data import create_dataset, eval_loader, list_datasets
-from data.synthetic import generate_scenes
+from data.scenes import generate_scenes
 
 TINY = {"train": 3, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 128, "workers": 1}
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from data import create_dataset, eval_loader, train_loader
-from data.event_windows import sequential_windows
-from data.events import open_dat, write_boxes, write_dat
-from data.events.boxes import BOX_DTYPE
+from data.events.windows import sequential_windows
+from data.recordings import open_dat, write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
 from data.stream_sampler import StreamSampler, stream_batches
 
 LABELS = {"a": [250_000, 500_000, 1_000_000], "b": [700_000], "c": [125_000, 250_000, 251_000], "d": [2_000_000]}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import train
-from data.synthetic import generate_scenes
+from data.scenes import generate_scenes
 
 CONFIG = """
 model: {{name: ems_resnet10_ee, T: 2, args: {{width: 0.125}}}}

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from data import list_datasets
-from data.values import height_width
+from data.written import height_width
 from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
-from engine.protocols import get_protocol
 from models import create_model, list_models, model_defaults
 from models.registry import MODELS
+from scoring.protocols import get_protocol
 
 CONFIGS = sorted(p for p in BASE.parent.rglob("*.yaml") if p != BASE)
 

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 import evaluate
 from data import create_dataset
-from engine.detections import read_detections, read_truth
+from scoring.detections import read_detections, read_truth
 
 TOY = Path(__file__).parents[1] / "golden" / "ap"
 

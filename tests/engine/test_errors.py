@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import engine.checkpoint
 import engine.config
+import engine.runs.checkpoint
 from engine import distributed
 from engine.config import load_config
 from engine.errors import reason, remedies
@@ -25,7 +25,7 @@ def test_the_way_through_a_loader_process_is_left_out():
 
 
 def test_a_damaged_picture_ends_a_training_in_one_line(tmp_path):
-    from data.synthetic import generate_scenes
+    from data.scenes import generate_scenes
 
     root = generate_scenes(tmp_path / "s", train=2, val=1, test=1, seconds=0.5, width=96, height=64)
     for picture in (root / "images" / "train").glob("*.png"):
@@ -64,7 +64,7 @@ def test_ctrl_c_is_one_line(command, script, begins_with, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    for module in (engine.config, engine.checkpoint):
+    for module in (engine.config, engine.runs.checkpoint):
         monkeypatch.setattr(module, begins_with, interrupted, raising=False)
     done = command(script, "x.pt")
     assert done.returncode == 1 and done.stderr.startswith("interrupted") and done.stderr.count("\n") == 1

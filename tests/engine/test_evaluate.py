@@ -11,13 +11,13 @@ from PIL import Image
 
 import evaluate
 from data import create_dataset, eval_loader
-from engine.checkpoint import save_checkpoint
 from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
-from engine.detections import read_truth
 from engine.ema import build_ema
 from engine.evaluation_options import set_evaluation_options
 from engine.loop import evaluate_epoch
+from engine.runs.checkpoint import save_checkpoint
 from models import create_model
+from scoring.detections import read_truth
 
 CONFIG = """
 model: {{name: {model}, T: 2, head: {head}, neuron: {neuron}, args: {{width: 0.125}}}}
@@ -288,7 +288,7 @@ def test_an_interrupt_is_one_line(monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.checkpoint.load_detector", interrupt)
+    monkeypatch.setattr("engine.runs.checkpoint.load_detector", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
     with pytest.raises(SystemExit, match="^interrupted: the results of this evaluation were not written$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")

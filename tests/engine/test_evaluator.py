@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from data.sample import Batch, Placement
-from engine.coco_ap import coco_ap
 from engine.evaluator import Evaluator
+from scoring.coco_ap import coco_ap
 
 SIZE = (200, 100)  # height, width of the pictures
 

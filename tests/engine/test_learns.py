@@ -5,7 +5,7 @@ import torch
 
 from data import create_dataset
 from data.sample import collate
-from data.synthetic import generate_scenes
+from data.scenes import generate_scenes
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch
 from models import create_model

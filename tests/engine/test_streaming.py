@@ -10,11 +10,11 @@ import evaluate
 import train
 from data import create_dataset, eval_loader, train_loader
 from data.sample import collate
-from engine.checkpoint import load_checkpoint
 from engine.ema import build_ema
 from engine.evaluator import Evaluator
 from engine.loop import evaluate_epoch, stream_of, train_epoch
 from engine.optim import Schedule, build_optimizer
+from engine.runs.checkpoint import load_checkpoint
 from models import create_model
 from neurons import Stream
 

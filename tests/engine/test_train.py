@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import evaluate
 import train
 from engine import trainer
-from engine.checkpoint import load_checkpoint
 from engine.config import dataset_kwargs, load_config
+from engine.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -9,7 +9,7 @@ import torch
 from tiny_trainer import Images, MeanScore, Net, tiny_trainer
 
 import engine.trainer
-from engine.checkpoint import load_checkpoint, save_checkpoint
+from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 
 
 def records(folder):

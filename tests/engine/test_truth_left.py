@@ -10,8 +10,8 @@ import evaluate
 import train
 from data.check import check_dataset
 from engine.evaluator import Evaluator
-from engine.protocols import PROTOCOLS
-from engine.truth_left import check_truth
+from scoring.protocols import PROTOCOLS
+from scoring.truth_left import check_truth
 
 
 def truth_of(*boxes, times=(600_000,), categories=("car", "pedestrian")):

@@ -13,10 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 import train
 from data.sample import Batch, Placement
 from engine import distributed
-from engine.checkpoint import load_checkpoint
 from engine.ema import build_ema
 from engine.loop import train_epoch
 from engine.optim import Schedule, build_optimizer
+from engine.runs.checkpoint import load_checkpoint
 from models import create_model
 
 

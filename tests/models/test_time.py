@@ -6,7 +6,7 @@ from test_detectors import build
 from torch import nn
 
 from models import list_models
-from models.time import over_time, repeat_over_time
+from models.layers.time import over_time, repeat_over_time
 
 
 def counting(layer):

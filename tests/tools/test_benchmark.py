@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.checkpoint import save_checkpoint
 from engine.config import config_to_plain, load_config, model_kwargs
+from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from tools.benchmark import detector, events, neurons
 

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.io import write_png
 
 import evaluate
-from engine.checkpoint import load_checkpoint, load_detector
+from engine.runs.checkpoint import load_checkpoint, load_detector
 from models import create_model, to_published_state_dict
 from tools.import_weights import main
 from tools.published_network import read_published

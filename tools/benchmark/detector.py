@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from data import create_dataset
-from data.values import height_width
-from engine.checkpoint import load_detector
+from data.written import height_width
 from engine.config import dataset_kwargs, load_config, model_kwargs
+from engine.runs.checkpoint import load_detector
 from models import Detector, create_model
+from models.deploy.fuse import merge
+from models.layers.spike_conv import SpikeConv
 from models.layers.watch import watch
-from models.merge import merge
-from models.spike_conv import SpikeConv
 
 
 def cpu_seconds(call: Callable[[], object], repeats: int) -> float:

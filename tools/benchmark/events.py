@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from data import create_dataset, train_loader
-from data.events import Events, open_dat, write_boxes
-from data.events.boxes import BOX_DTYPE
-from data.events.dat_header import read_header
-from data.events.dat_writer import DatWriter
 from data.problems import Problems
+from data.recordings import Events, open_dat, write_boxes
+from data.recordings.boxes import BOX_DTYPE
+from data.recordings.dat_header import read_header
+from data.recordings.dat_writer import DatWriter
 from data.representations import build_representation
 
 from ._published_events import Toolbox, last_event_frames, rvt_decode, rvt_histogram

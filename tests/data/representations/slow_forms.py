@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.events import Events
+from data.recordings import Events
 
 __all__ = ["FORMS", "events_of", "slow"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.events import Events
+from data.recordings import Events
 from data.representations.cells import cell_indices, count, signed_sum
 
 

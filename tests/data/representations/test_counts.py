@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.events import Events
+from data.recordings import Events
 from data.representations.counts import Counts
 from data.representations.last_event import GROUND, LastEvent
 

@@ -9,8 +9,8 @@ from slow_forms import FORMS, events_of
 
 from analysis.draw import event_image
 from data import create_dataset, eval_loader
-from data.events import Events, write_boxes, write_dat
-from data.events.boxes import BOX_DTYPE
+from data.recordings import Events, write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
 from data.representations import build_representation, list_representations
 from engine.evaluator import Evaluator
 from engine.pictures import draw_samples

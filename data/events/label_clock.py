@@ -1,0 +1,71 @@
+"""Whether the labels of a recording fit its events: in one unit, on one clock, with events before each label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..problems import Problem
+from ..recordings import Span
+
+_FACTORS = (1_000, 1_000_000)
+_REACH = 0.01  # labels that reach over less of a recording may be in another unit
+
+
+def clock_problem(
+    file: str | Path, windows: np.ndarray, recorded: Span, silences: Sequence[tuple[int, int]] = ()
+) -> Problem | None:
+    """One line on a recording whose labels do not fit its events, None where they do.
+
+    windows:  `WINDOW` [N], in order of time
+    recorded: when its events come
+    silences: times (a, b) of events that follow each other, as far as they are known to lie far apart
+    """
+    windows = windows[windows["image_id"] > 0]
+    return _in_another_unit(file, windows["t1"], recorded) or _without_events(file, windows, recorded, silences)
+
+
+def _in_another_unit(file: str | Path, times: np.ndarray, recorded: Span) -> Problem | None:
+    """Where labels cover a part of the recording worth the name only if they are multiplied or divided."""
+    start, end = recorded.start_us, recorded.last_us
+    if not len(times) or end is None or end <= start:
+        return None
+    length, last = end - start, int(times[-1])
+    for factor in _FACTORS:
+        if 0 < last - start < _REACH * length and 0.2 * length < (last - start) * factor <= 1.1 * length:
+            fits, remedy = "multiplied by", "multiply label times in ms or s, or divide event times in ns"
+        elif last - start > length and 0.2 * length < last / factor - start <= 1.1 * length:
+            fits, remedy = "divided by", "divide label times in ns, or multiply event times in ms"
+        else:
+            continue
+        value = f"labels from {times[0]} to {last} us, events from {recorded.first_us} to {end} us: {fits} {factor} "
+        value += "the label times would fit"
+        return Problem("label times in another unit", file, "", value, f"Save both in us: {remedy}")
+    return None
+
+
+def _without_events(
+    file: str | Path, windows: np.ndarray, recorded: Span, silences: Sequence[tuple[int, int]]
+) -> Problem | None:
+    t0, t1 = windows["t0"], windows["t1"]
+    first, last = recorded.first_us, recorded.last_us
+    before = t1 < first
+    empty = before if last is None else before | (t0 >= last)
+    value = ""
+    for begin, end in sorted(silences, key=lambda silence: silence[0] - silence[1]):
+        if (inside := (t0 >= begin) & (t1 < end)).any():
+            empty = empty | inside
+            value = value or f", and none from {begin} us to {end} us"
+    if not empty.any():
+        return None
+    value = f"{', the last at ' + str(last) + ' us' if last is not None else ''}{value}"
+    value = (
+        f"{int(empty.sum())} of {len(windows)} labelled windows hold no events, the first event is at {first} us{value}"
+    )
+    remedy = "They are kept as samples without events: correct the label times, or copy the recording again"
+    if before.any() and (last is None or first + t1[-1] <= last + (t1 - t0).max()):
+        remedy += ". Where label times count from the first event, as the SDK of the camera's maker gives them, set "
+        remedy += "data.args.shift_clock=true"
+    return Problem("labelled windows without events", file, f"label time {t1[empty][0]} us", value, remedy)

@@ -1,0 +1,42 @@
+"""Which folders make a split, where published code trains or scores on other ones than their names say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from registry import none_of
+
+from ..dataset import MissingSplit
+
+# Which folders make a split; a split or a name that is not here is read from the folder of its name.
+SPLITS: dict[str, dict[str, list[str]]] = {
+    "folders": {},
+    "rvt": {},
+    "ems_yolo": {},
+    "spikeyolo": {"val": ["test"]},
+    "eas_snn": {"train": ["train", "val"], "val": ["test"]},
+}
+
+
+def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
+    """Folders that make `split`: as `splits` says, a name of `SPLITS` or {split: folder or list of them}; else those
+    that its name joins by "+"."""
+    if isinstance(splits, str):
+        if splits not in SPLITS:
+            raise ValueError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
+        splits = SPLITS[splits]
+    folders = splits.get(split, split.split("+"))
+    folders = [folders] if isinstance(folders, str) else list(folders)
+    if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
+        raise ValueError(f"splits: {split!r} = {folders}: give the name of a folder, or a list of names")
+    return list(dict.fromkeys(folder.strip() for folder in folders))
+
+
+def missing_folder(folder: Path) -> MissingSplit:
+    """For a folder of a split that is not there; names a `root` near by that has it."""
+    root, split = folder.parent, folder.name
+    near = [root.parent, *(sorted(root.iterdir()) if root.is_dir() else [])]
+    found = next((f", did you mean root = {path}?" for path in near if (path / split).is_dir()), ".")
+    return MissingSplit(f"{folder}: no such folder{found} `root` holds a folder per split: train, val, test")

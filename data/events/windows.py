@@ -1,0 +1,62 @@
+"""Which window of which recording each sample is: around single labels, or whole recordings piece by piece."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..recordings import Span
+
+# The events with t0 < t <= t1 of recording `clip`. `image_id` counts the label times from 1, in order; 0: a window
+# that ends at no label time. `start`: the first window of a recording.
+WINDOW = np.dtype([("clip", "i4"), ("t0", "i8"), ("t1", "i8"), ("image_id", "i8"), ("start", "?")])
+
+
+def label_windows(clip: int, times: np.ndarray, window_us: int, first_id: int) -> np.ndarray:
+    """`WINDOW` [N], one per label time [us, sorted]: the `window_us` before it, whatever the others are."""
+    windows = np.zeros(len(times), WINDOW)
+    windows["clip"], windows["t0"], windows["t1"] = clip, np.asarray(times) - window_us, times
+    windows["image_id"] = first_id + np.arange(len(times))
+    windows["start"] = True
+    return windows
+
+
+def sequential_windows(
+    clip: int,
+    times: np.ndarray,
+    window_us: int,
+    first_id: int,
+    recorded: Span | None = None,
+    shortest_us: int = 1,
+) -> np.ndarray:
+    """`WINDOW` [N] that tile the recording from its start to its last label time without gap or overlap.
+
+    It is cut at each label time [us, sorted]; what lies between two is cut into equal pieces, as many as bring them
+    nearest to `window_us`. So no label is moved and no event is seen twice, and a piece is as long as `window_us`
+    wherever labels come at its multiples.
+
+    recorded:    when its events come; None: unknown, it starts at 0. An event at the very start is in the first window
+    shortest_us: a first label nearer to the start, or before it, has the `window_us` before it
+
+    Labels that lie farther behind the last event than the recording is long are of another clock: each has the
+    `window_us` before it, and the silence between them is left out.
+    """
+    times = np.asarray(times, np.int64)
+    start = 0 if recorded is None else recorded.start_us
+    if times[0] - start < shortest_us:
+        start = int(times[0]) - window_us
+    before = np.concatenate([[start], times[:-1]])
+    if recorded is not None and recorded.last_us is not None:
+        beyond = times - recorded.last_us > max(recorded.last_us - recorded.start_us, window_us)
+        before = np.where(beyond, np.maximum(before, times - window_us), before)
+    span = times - before
+    count = np.maximum(np.rint(span / window_us).astype(np.int64), 1)  # pieces up to each label
+    last = np.cumsum(count) - 1  # the piece that ends at each label
+    before, span, number = (np.repeat(a, count) for a in (before, span, count))
+    piece = np.arange(len(number)) - np.repeat(last + 1 - count, count)  # 0, 1, ... up to each label
+    out = np.zeros(len(number), WINDOW)
+    out["clip"], out["start"][0] = clip, True
+    out["t0"], out["t1"] = before + span * piece // number, before + span * (piece + 1) // number
+    if recorded is not None and recorded.first_us == start:
+        out["t0"][0] -= 1  # windows lack the events at their beginning
+    out["image_id"][last] = first_id + np.arange(len(times))
+    return out

@@ -1,0 +1,335 @@
+"""What datasets of pictures share: records of labels, and their validation.
+
+Whether boxes were drawn on the images as they are stored, or turned as their EXIF orientation says, is decided for a
+whole label file (`orientation.py`). An image of another size than its label says is an error, not a guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from registry import none_of
+
+from ..dataset import DetectionDataset
+from ..problems import Problem, Problems
+from ..sample import Placement, Sample
+from ..written import height_width
+from .augment import GRAY, image_augment, letterbox_placement, letterbox_shape
+from .cache import PictureCache, disk_cache, memory_cache
+from .image_file import UnreadableImage, read_image
+from .label_paths import is_file_name, which_are_files
+from .mosaic import Picture
+from .orientation import CHOICES
+from .sizes import other_size, settle_sizes
+from .split_shares import split_shares
+from .valid_boxes import valid_boxes
+
+log = logging.getLogger(__name__)
+
+# float64, so that labels leave `ground_truth` as they came; one array per picture keeps 120k pictures small.
+OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
+CACHES = ("none", "ram", "disk")
+_SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
+_LEFT_OUT = "such images are left out, and scores say how many"
+
+
+@dataclass(slots=True)
+class Record:
+    """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture.
+
+    upright: size and boxes are those of the picture turned as its EXIF orientation says
+    """
+
+    image_id: int
+    path: str
+    width: int
+    height: int
+    objects: np.ndarray
+    upright: bool = False
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The objects to learn: crowds and difficult ones are for the evaluation only."""
+        return self.objects[~(self.objects["iscrowd"] | self.objects["difficult"])]
+
+
+class ImageDataset(DetectionDataset):
+    """Pictures with boxes. A subclass's constructor reads its labels into `records` and names `categories`.
+
+    size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
+    augment:       options of `ImageAugment`, such as {"hflip": 0.5}
+    orientation:   "turned" or "stored": what boxes were drawn on, where images have an EXIF orientation; "auto": what
+                   the labels of the split show
+    allow_missing: leave out images whose file is absent or damaged; they still count in `expected_images`
+    cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
+    cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
+    rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
+    splits:        {train: 0.8, val: 0.1, test: 0.1}: shares of all labelled images below `root`, whatever splits there
+                   are; for subclasses that set `own_splits` and list all to `_present`
+    split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
+    """
+
+    channels = 3
+    scale = 1 / 255
+    num_steps = None
+    own_splits = False
+
+    records: list[Record]
+    categories: list[dict[str, Any]]  # id and name, label k is categories[k]
+    _cache: PictureCache | None
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        root: str | Path,
+        size: int | Sequence[int] = (640, 640),
+        augment: dict[str, Any] | None = None,
+        orientation: str = "auto",
+        allow_missing: bool = False,
+        problems: Problems | None = None,
+        cache: str = "none",
+        cache_dir: str | Path | None = None,
+        rectangular: bool = False,
+        splits: Mapping[str, float] | None = None,
+        split_seed: int = 0,
+        split_group: str | None = None,
+    ):
+        self.split, self.root, self.size = split, Path(root), height_width(size)
+        if not self.root.is_dir():
+            raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
+        self.problems = Problems() if problems is None else problems
+        self._warned: set[str] = set()  # unreadable images, each said once by each process
+        self._allow_missing, self._orientation = allow_missing, orientation
+        if orientation not in CHOICES:
+            raise ValueError(none_of(f"orientation = {orientation!r}", orientation, CHOICES))
+        if cache not in CACHES:
+            raise ValueError(none_of(f"cache = {cache!r}", cache, CACHES))
+        if cache_dir is not None and cache != "disk":
+            raise ValueError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
+        if rectangular and augment:
+            raise ValueError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
+        self._cache_kind, self._cache, self._rectangular = cache, None, rectangular
+        self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
+        self._augment = image_augment(self.size, augment, rectangular)
+        self._shares = None if splits is None else split_shares(splits, split_seed, split_group)
+        if self._shares is None and (split_group is not None or split_seed):
+            raise ValueError(
+                "split_seed and split_group belong to data.splits, which is not set. Set it, or leave them out"
+            )
+        if self._shares is not None and not self.own_splits:
+            raise ValueError(f"splits = {splits}: {type(self).__name__} has splits of its own. Leave it out")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
+        """Where an image cannot be decoded, a ValueError; with `allow_missing` a training gets the next one in its
+        place, and an evaluation an unlabelled sample, which is not scored."""
+        read: list[int] = []
+
+        def picture(index: int) -> Picture:
+            for k in range(index, index + (len(self) if epochs_left is not None and self._allow_missing else 1)):
+                with self._left_out():
+                    found = self._picture(k % len(self))
+                    read.append(k % len(self))
+                    return found
+            raise UnreadableImage(f"{self.root}: none of {len(self)} images of split {self.split!r} can be decoded")
+
+        try:
+            image, boxes, labels, place = self._augment.sample(picture, index, len(self), rng, epochs_left)
+        except UnreadableImage as error:
+            if epochs_left is not None or not self._allow_missing:
+                raise ValueError(str(error)) from error  # as which it passes from a loader's process
+            record = self.records[index]
+            place = letterbox_placement((record.height, record.width), self.size, self._rectangular)
+            image = np.full((*(self.shape_of(index) or self.size), 3), GRAY, np.uint8)
+            nothing = self._sample(index, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), place)
+            return replace(nothing, labelled=False)
+        return self._sample(read[0], image, boxes, labels, place)
+
+    @contextmanager
+    def _left_out(self) -> Iterator[None]:
+        """An unreadable image is said once by each process, and raised unless `allow_missing`."""
+        try:
+            yield
+        except UnreadableImage as error:
+            if not self._allow_missing:
+                raise UnreadableImage(f"{error}, or set data.allow_missing=true: {_LEFT_OUT}") from error
+            if str(error) not in self._warned:
+                log.warning("%s: it is left out", error)
+            self._warned.add(str(error))
+
+    def _sample(self, index: int, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, place: Placement) -> Sample:
+        record = self.records[index]
+        return Sample(
+            x=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            boxes=torch.from_numpy(boxes),
+            labels=torch.from_numpy(labels),
+            image_id=record.image_id,
+            original_size=(record.height, record.width),
+            placement=place,
+        )
+
+    def shape_of(self, index: int) -> tuple[int, int] | None:
+        record = self.records[index]
+        return letterbox_shape((record.height, record.width), self.size) if self._rectangular else None
+
+    def open_cache(self) -> None:
+        if self._cache is None and self._cache_kind != "none":
+            shapes = [(record.height, record.width) for record in self.records]
+            if self._cache_kind == "ram":
+                self._cache = memory_cache(shapes)
+            else:
+                sources = [(record.path, record.upright) for record in self.records]
+                self._cache = disk_cache(self._cache_dir, self.split, shapes, sources)
+
+    def _picture(self, index: int) -> Picture:
+        record = self.records[index]
+        image = read_record(record) if self._cache is None else self._cache.read(index, partial(read_record, record))
+        return image, record.targets["box"], record.targets["label"]
+
+    def ground_truth(self) -> dict[str, Any]:
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for record in self.records:
+            name = Path(os.path.relpath(record.path, self.root)).as_posix()
+            size = {"width": record.width, "height": record.height}
+            images.append({"id": record.image_id, "file_name": name, **size})
+            objects = record.objects
+            columns = (objects[name].tolist() for name in ("box", "label", "area", "iscrowd", "difficult"))
+            for (x1, y1, x2, y2), label, area, iscrowd, difficult in zip(*columns, strict=True):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,  # pycocotools overlooks an object whose id is 0
+                        "image_id": record.image_id,
+                        "category_id": self.categories[label]["id"],
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": area,
+                        "iscrowd": int(iscrowd),
+                        "difficult": int(difficult),
+                    }
+                )
+        return {"images": images, "annotations": annotations, "categories": [dict(c) for c in self.categories]}
+
+    def box_sizes(self) -> np.ndarray:
+        sizes = [np.zeros((0, 2))]
+        for record in self.records:
+            boxes = record.targets["box"]
+            place = letterbox_placement((record.height, record.width), self.size)
+            sizes.append((boxes[:, 2:] - boxes[:, :2]) * (place.scale_x, place.scale_y))
+        return np.concatenate(sizes).astype(np.float32)
+
+    def _settle(
+        self,
+        objects: np.ndarray,
+        owner: np.ndarray,
+        describe: Callable[[int], tuple[str | Path, str, object]],
+        source: Path,
+    ) -> np.ndarray:
+        """`_place`, for records whose sizes are as labelled, 0 where they are not: by their images, `settle_sizes`
+        gives them the sizes of what will be read. Records that cannot be used are removed."""
+        far = np.zeros((len(self.records), 2))
+        finite = np.isfinite(objects["box"]).all(1)
+        np.maximum.at(far, owner[finite], objects["box"][finite, 2:])
+        usable = settle_sizes(self.records, far, source, self.problems, self.report_unreadable, self._orientation)
+        sized = np.array([record.width > 0 for record in self.records], bool)
+        rows = np.flatnonzero(sized[owner])
+        keep = np.zeros(len(objects), bool)
+        keep[rows] = self._place(objects[rows], owner[rows], lambda i: describe(int(rows[i])))
+        self.records = [record for record, here in zip(self.records, usable, strict=True) if here]
+        return keep
+
+    def _place(
+        self, objects: np.ndarray, owner: np.ndarray, describe: Callable[[int], tuple[str | Path, str, object]]
+    ) -> np.ndarray:
+        """Check `objects` [N], each of the record with index `owner` [N], and assign them to their records, in order.
+
+        An area that is not above 0 becomes the box's. Which were kept, bool [N]; the others are in `problems`, as
+        `describe(i)` names them.
+        """
+        sizes = np.array([(record.width, record.height) for record in self.records], np.int64).reshape(-1, 2)[owner]
+        boxes, keep = valid_boxes(objects["box"], sizes, describe, self.problems)
+        stated, areas = objects["area"], (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        rows = np.flatnonzero(keep)[np.argsort(owner[keep], kind="stable")]
+        ends = np.searchsorted(owner[rows], np.arange(len(self.records)), side="right").tolist()
+        checked = objects[rows]
+        checked["box"], checked["area"] = boxes[rows], np.where(stated > 0, stated, areas)[rows]
+        for record, first, end in zip(self.records, [0, *ends], ends, strict=False):
+            record.objects = checked[first:end]
+        return keep
+
+    def report_unreadable(self, path: str, what: str) -> None:
+        """Report an image that cannot be used, which `allow_missing` leaves out."""
+        remedy = "It is left out" if self._allow_missing else f"Or set data.allow_missing=true: {_LEFT_OUT}"
+        what = what.removeprefix(f"{path}: ")
+        self.problems.add(Problem("unreadable picture", path, "", what, remedy, fatal=not self._allow_missing))
+
+    def _present(
+        self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
+    ) -> list[bool]:
+        """Which of the `listed` images, of all splits where `splits` is set, are in this split and there. ValueError
+        unless all of the split are there or `allow_missing`.
+
+        tried: the folders they were looked for in, where not those of `listed`; advice: the keys that name others
+        """
+        everything = listed
+        if self._shares is not None:
+            listed = self._shares.choose_files(self.split, listed, self.root)
+        self.expected_images = len(listed)
+        if not listed:
+            raise ValueError(f"{source}: lists no picture. Name a split that has some")
+        for path in listed:
+            if not is_file_name(path):
+                self.problems.add(
+                    Problem("bad file name", source, ascii(path), "no text", "Rename the file in UTF-8", fatal=True)
+                )
+        listed = [path if is_file_name(path) else "" for path in listed]
+        present = which_are_files(listed)
+        absent = [path for path, here in zip(listed, present, strict=True) if not here]
+        if absent:
+            self._report_absent(
+                absent, len(listed), source, tried or sorted({os.path.dirname(path) for path in listed})[:3], advice
+            )
+        there = set(listed) - set(absent)
+        return [path in there for path in everything]
+
+    def _report_absent(
+        self, absent: list[str], count: int, source: Path, tried: Sequence[str | Path], advice: str
+    ) -> None:
+        names = f"{len(absent)} of {count} listed pictures are missing: {', '.join(absent[:3])}"
+        names += " ..." if len(absent) > 3 else ""
+        remedy = "Copy them there, or set allow_missing=true to leave them out"
+        if len(absent) == count:
+            places = ", ".join(dict.fromkeys(map(str, tried)))
+            remedy = f"They were looked for in {places}. Name the folder that they are in: {advice}"
+            if self._allow_missing:
+                raise ValueError(f"{source}: {names}. {remedy}")
+        elif self._allow_missing:
+            remedy = "They are left out, as allow_missing says; scores tell how many"
+        fatal = not self._allow_missing
+        self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal))
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """What `split` may be called on disk, the likeliest first."""
+    return split, f"{split}2017", *_SPLITS.get(split, ())
+
+
+def read_record(record: Record) -> np.ndarray:
+    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the record's size."""
+    image = read_image(record.path, record.upright)
+    found, labelled = image.shape[1::-1], (record.width, record.height)
+    if found != labelled:
+        raise UnreadableImage(f"{record.path}: {other_size(found, labelled)}")
+    return image

@@ -1,0 +1,164 @@
+"""An image file as pixels: uint8 [H, W, 3] RGB, whatever it is; and as the header alone tells, its size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from ..regular_file import regular_only
+from .cut_short import ends_whole
+
+_ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height
+ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
+# No others: PIL also opens formats that start an interpreter (EPS), fetch parts from elsewhere or are documents.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
+LIMIT = 2**29  # bytes of one decoded image, which for 3 channels of 8 bits is PIL's own limit of 179 million pixels
+_THREE_BYTES = ("1", "L", "P", "RGB", "YCbCr", "LAB", "HSV", "I;16", "I;16B", "I;16L", "I;16N")  # at most, in RGB
+_JPEG = ("JPEG", "MPO")  # MPO: a JPEG of several images, as phones write them
+_BAND = 2**24  # pixels that are converted at once: what that takes is freed before the next
+
+
+class UnreadableImage(ValueError):
+    """The file of an image cannot be used; the message names it."""
+
+
+def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
+    """Decode a file to uint8 [H, W, 3] RGB: gray is repeated, alpha dropped, 16 bits scaled to 8, of an animation the
+    first frame taken. As it is stored, or `upright`: turned as its EXIF orientation says. `UnreadableImage` where it is
+    no regular file of `FORMATS`, decodes to more than `LIMIT` bytes or cannot be decoded whole."""
+    with _opened(path) as (file, image):
+        turn = _turn(file, image) if upright else 1
+        return np.ascontiguousarray(turned(_decode(file, image), turn))
+
+
+def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
+    """((width, height) as stored, EXIF orientation 1..8). Errors as of `read_image`, also where the file is cut
+    short; it is decoded only where its end leaves that open."""
+    with _opened(path) as (file, image):
+        size, turn = image.size, _turn(file, image)
+        if not ends_whole(file, os.fstat(file.fileno()).st_size, image):
+            _decode(file, image)
+        return size, turn
+
+
+def image_headers(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], int] | ValueError]:
+    """`image_header` of each path, or its error; files are read side by side."""
+
+    def header(path: str) -> tuple[tuple[int, int], int] | ValueError:
+        try:
+            return image_header(path)
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(header, paths)
+
+
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(width, height) of an image that is stored with `size`, once it is turned."""
+    return size[::-1] if orientation >= 5 else size
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, 3] as stored -> a view that is upright."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """The file and its header, whose decoded size is within `LIMIT`."""
+    remedy = "Copy or export the picture again"
+    try:
+        with open(path, "rb", opener=regular_only) as file:
+            length = os.fstat(file.fileno()).st_size
+            with Image.open(file, formats=FORMATS) as image:
+                decoded = image.width * image.height * (3 if image.mode in _THREE_BYTES else 4)
+                if max(decoded, length) > LIMIT:
+                    remedy = "Scale it down, cut it into tiles, or save it with 8 bits a channel"
+                    raise ValueError(
+                        f"{image.width}x{image.height} of mode {image.mode} are {decoded / 2**20:.0f} MiB decoded, "
+                        f"{length / 2**20:.0f} MiB on disk, and {LIMIT / 2**20:.0f} MiB are the limit"
+                    )
+                yield file, image
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(f"{path}: cannot be decoded: {error} Scale it down or cut it into tiles") from error
+    except UnidentifiedImageError as error:
+        what = f"its content is none of {', '.join(FORMATS)}, or damaged from the start"
+        raise UnreadableImage(f"{path}: cannot be decoded: {what}. {remedy}") from error
+    except Exception as error:  # damaged files raise whatever PIL's parsers meet: KeyError, RuntimeError, MemoryError
+        raise UnreadableImage(f"{path}: cannot be decoded: {str(error) or type(error).__name__}. {remedy}") from error
+
+
+def _decode(file: BinaryIO, image: Image.Image) -> np.ndarray:
+    """Pixels [H, W, 3] as stored."""
+    if image.format in _JPEG:
+        try:
+            file.seek(0)
+            content = torch.from_numpy(np.fromfile(file, np.uint8))
+            return decode_jpeg(content, ImageReadMode.RGB).movedim(0, -1).numpy()  # half of PIL's time
+        except RuntimeError:
+            pass  # PIL has clearer words on what is wrong
+    # torchvision's decoder of PNG ends the process where the data are short of the header's size.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3], or [H, W, 1] of gray."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(np.asarray(image)[..., None])
+    if "transparency" in image.info and image.mode == "P":
+        image = image.convert("RGBA")  # PIL warns of anything else
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """0..65535 -> 0..255, rounded."""
+    if pixels.min() < 0 or pixels.max() > 65535 or pixels.dtype.kind == "f":
+        raise ValueError(f"values {pixels.min()} to {pixels.max()} are neither of 8 nor of 16 bits")
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _turn(file: BinaryIO, image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none, or damaged EXIF data, which many programs write."""
+    if image.format == "TIFF":
+        return 1  # PIL turns it itself while it decodes, and gives the size that it has then
+    try:
+        if image.format == "PNG" and "exif" not in image.info:
+            image.info["exif"] = _late_exif(file)
+        turn = Image.Image.getexif(image).get(_ORIENTATION, 1)  # that of PngImageFile decodes all pixels
+    except Exception:
+        return 1
+    return turn if turn in range(1, 9) else 1
+
+
+def _late_exif(file: BinaryIO) -> bytes:
+    """The eXIf chunk of a PNG, which may stand behind the pixels."""
+    place = file.tell()
+    file.seek(8)
+    content = b""
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            content = file.read(min(length, 2**16))
+            break
+        file.seek(length + 4, os.SEEK_CUR)
+    file.seek(place)
+    return content

@@ -1,0 +1,72 @@
+"""Sizes of listed images, from their labels and their headers: which are turned upright, and which cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..problems import Problem, Problems
+from .image_file import image_headers, upright_size
+from .orientation import decide
+
+if TYPE_CHECKING:
+    from .dataset import Record
+
+
+def settle_sizes(
+    records: Sequence[Record],
+    far: np.ndarray,
+    source: Path,
+    problems: Problems,
+    unreadable: Callable[[str, str], None],
+    orientation: str = "auto",
+    default: str = "stored",
+) -> np.ndarray:
+    """Set `upright`, `width` and `height` of the `records`, whose sizes are as labelled, 0 where they are not.
+
+    far: [N, 2] the largest x and y of each one's boxes; source: the label file, which is named in problems;
+    unreadable: takes path and reason of an image that cannot be used
+    orientation, default: as `orientation.decide` takes them
+
+    Which can be used, bool [N]; the others, whose image is unreadable or of another size than the label says, stay as
+    labelled.
+    """
+    usable = np.ones(len(records), bool)
+    stored = np.zeros((len(records), 2), np.int64)
+    turns = np.ones(len(records), np.int64)
+    for i, header in enumerate(image_headers(record.path for record in records)):
+        if isinstance(header, ValueError):
+            unreadable(records[i].path, str(header))
+            usable[i] = False
+        else:
+            stored[i], turns[i] = header
+    labelled = np.array([(record.width, record.height) for record in records], np.int64).reshape(-1, 2)
+    turning = decide(stored, turns, labelled, far, orientation, default)
+    if turning.summary:
+        problems.add(Problem("EXIF orientation", source, "", *turning.summary))
+    for i in np.flatnonzero(usable).tolist():
+        record, found = records[i], tuple(stored[i].tolist())
+        turned = upright_size(found, int(turns[i]))
+        said = record.width, record.height
+        if said not in ((0, 0), found, turned):
+            unreadable(record.path, other_size(found, said))
+            usable[i] = False
+            continue
+        record.upright = bool(turning.upright[i])
+        record.width, record.height = turned if record.upright else found
+    unknown = usable & (labelled == 0).all(1)
+    if unknown.any():
+        value = f"{int(unknown.sum())} of {len(records)} images"
+        problems.add(Problem("label without picture size", source, "", value, "The image's own is taken"))
+    return usable
+
+
+def other_size(found: tuple[int, int], labelled: tuple[int, int]) -> str:
+    """What is wrong with an image of size `found`, as it is read, that is labelled with another one, and the remedy."""
+    remedy = "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
+    if found == labelled[::-1]:
+        remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
+    return f"the picture is {found[0]}x{found[1]}, its label says {labelled[0]}x{labelled[1]}. {remedy}"

@@ -1,0 +1,183 @@
+"""PASCAL VOC labels: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`, or xml files
+beside or near their images."""
+
+from __future__ import annotations
+
+import logging
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry import none_of
+
+from ..problems import Problem
+from ..registry import register_dataset
+from ..regular_file import regular_only
+from ..written import class_list, flag, is_side
+from ..written_numbers import WrittenNumbers
+from .dataset import OBJECT, ImageDataset, Record
+from .voc_coordinates import CHOICES, from_zero
+from .voc_folder import all_labelled, label_files, labelled_images
+
+log = logging.getLogger(__name__)
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """name: of the entry in `file`; corners: xmin, ymin, xmax, ymax as written"""
+
+    file: Path
+    name: str
+    corners: list[float]
+    label: int
+    difficult: bool
+
+
+@register_dataset("voc")
+class Voc(ImageDataset):
+    """Any data set in VOC's xml files. Arguments of `ImageDataset`, and
+
+    class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, else all names that occur in any
+                 xml file of the folder, sorted
+    coordinates: "from_1": pixels from 1, the last one inside, read as [xmin - 1, ymin - 1, xmax, ymax]; "from_0": as
+                 they stand; "auto": from 1, unless the set has both fractions and boxes that begin below 1
+
+    `split` names a list in ImageSets/Main or, where there is none, the folder that images and xml files lie in, each
+    in a folder of its own or together (`voc_folder.py`). "VOC2007/trainval+VOC2012/trainval" joins lists of several
+    folders below `root`. Objects marked difficult are no training targets.
+    """
+
+    own_splits = True
+
+    def __init__(
+        self, split: str, *, class_names: Sequence[str] | None = None, coordinates: str = "auto", **common: Any
+    ):
+        super().__init__(split, **common)
+        if coordinates not in CHOICES:
+            raise ValueError(none_of(f"coordinates = {coordinates!r}", coordinates, CHOICES))
+        self._unreadable: set[Path] = set()
+        if self._shares is None:
+            lists, listed = labelled_images(self.root, split, self.problems)
+        else:
+            lists, listed = self.root, all_labelled(self.root, self.problems)
+        given = class_names is not None
+        self.class_names = class_list(class_names, "class_names") if given else self._find_classes(split)
+        self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
+        present = self._present([entry.image for entry in listed], lists)
+        self.records = []
+        found: list[_Object] = []
+        owner: list[int] = []
+        for (image_id, entry), here in zip(enumerate(listed, 1), present, strict=True):
+            root = self._parse(entry.label) if here else None
+            if root is not None:
+                objects = self._read_objects(root, entry.label)
+                owner += [len(self.records)] * len(objects)
+                found += objects
+                self.records.append(Record(image_id, entry.image, *_size(root), np.zeros(0, OBJECT)))
+        self._convert(found, np.array(owner, np.int64), coordinates, lists)
+
+    def _find_classes(self, split: str) -> list[str]:
+        parts = ["/"] if self._shares else split.split("+")
+        folders = dict.fromkeys(self.root / part.strip().rpartition("/")[0].strip("/") for part in parts)
+        names: set[str] = set()
+        for file in (file for folder in folders for file in label_files(folder)):
+            root = self._parse(file)
+            names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
+        names.discard("")  # an object without a name, which is refused where it is used
+        if names <= set(VOC_CLASSES):
+            return list(VOC_CLASSES)
+        return sorted(names)
+
+    def _parse(self, file: Path) -> ET.Element | None:
+        try:
+            with open(file, "rb", opener=regular_only) as content:
+                root = ET.parse(content).getroot()
+            if root.tag != "annotation":
+                raise ValueError(f"its outermost tag is <{root.tag}>, not <annotation>")
+            return root
+        except (ET.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+            remedy = "Repair or export it again; for a picture without objects write one without <object>"
+            if file not in self._unreadable:
+                self._fatal("unreadable label file", file, "", error, remedy)
+            self._unreadable.add(file)
+            return None
+
+    def _fatal(self, kind: str, file: Path, record: str, value: object, remedy: str) -> None:
+        self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))
+
+    def _read_objects(self, root: ET.Element, file: Path) -> list[_Object]:
+        found = []
+        for i, entry in enumerate(root.findall("object")):
+            name, box, difficult = _text(entry, "name"), _corners(entry), flag(_text(entry, "difficult"))
+            if name not in self.class_names:
+                remedy = f"Correct it, or name it in class_names; they are {self.class_names}"
+                self._fatal("unknown class", file, f"object {i}", repr(name), remedy)
+            elif box is None:
+                remedy = "It needs xmin, ymin, xmax, ymax in pixels"
+                self._fatal("bad bndbox", file, f"object {i} ({name})", _shown(entry), remedy)
+            elif difficult is None:
+                self._fatal("bad difficult", file, f"object {i} ({name})", _text(entry, "difficult"), "Give 0 or 1")
+            else:
+                found.append(_Object(file, f"object {i} ({name})", box, self.class_names.index(name), difficult))
+        return found
+
+    def _convert(self, found: list[_Object], owner: np.ndarray, coordinates: str, lists: Path) -> None:
+        """Boxes to xyxy from 0, and each to the record of index `owner` [N]."""
+        corners = np.array([entry.corners for entry in found], np.float64).reshape(-1, 4)
+        continuous, said = from_zero(corners, coordinates)
+        if said:
+            self.problems.add(Problem("VOC coordinates from 0", lists, "", *said))
+        boxes = corners - (0 if continuous else (1, 1, 0, 0))
+        # Equal corners would be one pixel by the rule; labelling tools write them for a click without a drag.
+        clicks = (corners[:, 2:] <= corners[:, :2]).any(1)
+        boxes[clicks, 2:] = boxes[clicks, :2]
+        if not continuous and (zeros := (corners[:, :2] == 0).any(1).sum()):
+            # That pixel is worth one line for all, not a report for each.
+            boxes[:, :2] = np.where(corners[:, :2] == 0, 0, boxes[:, :2])
+            log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, zeros)
+        objects = np.zeros(len(found), OBJECT)
+        objects["box"], objects["area"] = boxes, np.nan
+        objects["label"] = [entry.label for entry in found]
+        objects["difficult"] = [entry.difficult for entry in found]
+        records = self.records
+
+        def describe(i: int) -> tuple[Path, str, str]:
+            entry, record = found[i], records[owner[i]]
+            shown = ", ".join(f"{v:g}" for v in entry.corners)
+            return entry.file, entry.name, f"xmin, ymin, xmax, ymax = {shown} on {record.width}x{record.height}"
+
+        self._settle(objects, owner, describe, lists)
+
+
+def _size(root: ET.Element) -> tuple[int, int]:
+    """(width, height) as labelled, 0 where they are not."""
+    sides = WrittenNumbers().whole([_text(root, f"size/{side}") for side in ("width", "height")], "size")
+    width, height = sides
+    return (width, height) if is_side(width) and is_side(height) else (0, 0)
+
+
+def _text(entry: ET.Element, tag: str) -> str:
+    return (entry.findtext(tag) or "").strip()
+
+
+def _corners(entry: ET.Element) -> list[float] | None:
+    try:
+        return [float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+    except ValueError:
+        return None
+
+
+def _shown(entry: ET.Element) -> str:
+    """What the box holds, one level deep: writing out deeply nested tags would exceed Python's stack."""
+    box = entry.find("bndbox")
+    sides = [] if box is None else [f"<{side.tag}>{(side.text or '').strip()}</{side.tag}>" for side in box]
+    return "none" if box is None else f"<bndbox>{''.join(sides)}</bndbox>"[:200]

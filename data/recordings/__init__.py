@@ -1,0 +1,29 @@
+"""Event recordings: readers of their formats behind one interface, and audits of whole files."""
+
+from .audit import Tally, audit_dat, audit_events
+from .boxes import read_boxes, write_boxes
+from .dat import DatReader, open_dat
+from .dat_writer import DatWriter, write_dat
+from .interface import EventReader, Events
+from .lazy import LazyReader
+from .reader import open_events
+from .shifted import ShiftedReader
+from .span import Span
+
+__all__ = [
+    "DatReader",
+    "DatWriter",
+    "EventReader",
+    "Events",
+    "LazyReader",
+    "ShiftedReader",
+    "Span",
+    "Tally",
+    "audit_dat",
+    "audit_events",
+    "open_dat",
+    "open_events",
+    "read_boxes",
+    "write_boxes",
+    "write_dat",
+]

@@ -1,0 +1,55 @@
+"""One clip of a set: its scene and its events, made from the settings, the split and the index alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..recordings.interface import Events
+from .dvs import DvsSimulator
+from .scene import Scene
+from .settings import SPLITS, Settings
+
+
+def render_clip(settings: Settings, split: str, index: int) -> tuple[Scene, Iterator[Events]]:
+    """The scene of clip `index` of `split`, and its events from 0 to `settings.seconds`, a step at a time.
+
+    They are those of the files: `scene.render(t)` and `scene.truth(frame)` give more truth at any time than was saved.
+    """
+    if split not in SPLITS or index < 0:
+        raise ValueError(f"clip {index} of split {split!r}: give one of {', '.join(SPLITS)}, and an index from 0 on")
+    # The key names the split and the clip, so no two clips share a stream, however many there are.
+    seeds = np.random.SeedSequence(settings.seed, spawn_key=(SPLITS.index(split), index)).spawn(2)
+    scene_rng, camera_rng = (np.random.default_rng(s) for s in seeds)
+    scene = Scene(
+        scene_rng,
+        settings.width,
+        settings.height,
+        settings.seconds,
+        settings.max_objects,
+        settings.max_pan,
+        settings.classes,
+        settings.speed,
+        settings.arrivals,
+        settings.min_side,
+    )
+    return scene, _simulate(scene, settings, camera_rng)
+
+
+def _simulate(scene: Scene, settings: Settings, rng: np.random.Generator) -> Iterator[Events]:
+    end, step = round(settings.seconds * 1e6), round(settings.dt_ms * 1e3)
+    seen = scene.intensity(0.0)
+    camera = DvsSimulator(
+        seen,
+        rng,
+        threshold=settings.threshold,
+        sigma=settings.sigma,
+        refractory_us=settings.refractory_us,
+        noise_hz=settings.noise_hz,
+        leak_hz=settings.leak_hz,
+        hot_pixels=settings.hot_pixels,
+        hot_pixel_hz=settings.hot_pixel_hz,
+    )
+    for t in [*range(step, end, step), end]:
+        yield camera.step(scene.intensity(t * 1e-6, out=seen), t)

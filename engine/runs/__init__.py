@@ -1,0 +1,1 @@
+"""Run folders: what a run writes, checkpoints, resuming, where a score comes from."""

@@ -1,0 +1,94 @@
+"""The files of a run: the marker by which its folder is known, and what a run wrote, which alone is ever removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from .lock import LOCK
+
+MARKER = ".spikesight_run"
+# What trainings and evaluations write. Overwriting a run removes these, and nothing else.
+WRITTEN = (
+    MARKER,
+    "config.yaml",
+    "provenance.jsonl",
+    "metrics.jsonl",
+    "checkpoint_last.pt",
+    "checkpoint_best.pt",
+    "events.out.tfevents.*",
+    ".*.partial",
+)
+# The same of an evaluation, in the run's folder (earlier ones) or in any below it that has a metrics.json of ours.
+EVALUATED = (
+    "metrics.json",
+    "detections.json",
+    "annotations.json",
+    "precision_recall.png",
+    "confusion.png",
+    "pictures/*_[0-9]*.png",
+)
+
+
+def remove_written(folder: Path) -> None:
+    """Remove what a run and its evaluations wrote, and folders that are empty then. Links are removed, not followed."""
+    found = folder.rglob("metrics.json")  # links are not followed
+    for metrics in sorted(found, key=lambda path: -len(path.parts)):  # deepest first
+        if metrics.parent != folder and _is_evaluation(metrics.parent):
+            _remove(metrics.parent, EVALUATED)
+            _remove_empty(metrics.parent)
+    _remove_empty(folder / "eval")
+    _remove(folder, (*WRITTEN, *EVALUATED))
+
+
+def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if (path.is_symlink() or path.is_file()) and (path.parent == folder or not path.parent.is_symlink()):
+                path.unlink()
+    _remove_empty(folder / "pictures")
+
+
+def _remove_empty(folder: Path) -> None:
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _is_evaluation(folder: Path) -> bool:
+    """Its metrics.json is one of evaluate.py, which writes down what it was asked for."""
+    try:
+        return "request" in json.loads((folder / "metrics.json").read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def discard(folder: Path) -> bool | None:
+    """Remove a run that has no checkpoint, so that nothing can be resumed from it. True: its folder is gone too; False:
+    it holds other files; None: there is a checkpoint, and nothing was removed."""
+    if any((folder / f"checkpoint_{which}.pt").exists() for which in ("last", "best")):
+        return None
+    remove_written(folder)
+    left = [path for path in folder.iterdir() if path.name != LOCK]
+    if not left:
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+    return not left
+
+
+def run_name(folder: Path) -> str | None:
+    """The name that the run in `folder` was given (of which `folder` may be the second); None: no run's folder.
+
+    Runs from before there were markers are known by a config.yaml with the sections of ours, and what they logged.
+    """
+    try:
+        if (folder / MARKER).is_file():
+            return str(json.loads((folder / MARKER).read_text())["name"])
+        if not any(any(folder.glob(mark)) for mark in ("metrics.jsonl", "checkpoint_*.pt", "events.out.tfevents.*")):
+            return None
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        sections = {"name", "out", "seed", "model", "data", "optim", "train", "eval"}
+        return str(config["name"]) if isinstance(config, dict) and sections <= config.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None

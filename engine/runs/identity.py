@@ -1,0 +1,130 @@
+"""What makes a run what it is: compared when it is resumed, so that its config stays true of all its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from data import DetectionDataset
+
+from ..ranges import leaves
+from .fingerprint import fingerprint
+
+# All that a resume may change, and what it does to the run; every other key of the config stays as it was.
+MAY_CHANGE = {
+    "name": "",  # compared by run_folder
+    "out": "",
+    "overwrite": "",
+    "device": "results agree up to rounding, not bit for bit",
+    "threads": "results agree up to rounding, not bit for bit",
+    "timeout_minutes": "",
+    "data.root": "",
+    "data.workers": "",
+    "data.cache": "",
+    "data.cache_dir": "",
+    "data.strict": "",
+    "data.allow_missing": "",
+    "data.val_split": "",  # this and eval.*: the best score starts anew, see `judged_by`
+    "eval.protocol": "",
+    "eval.batch_size": "",
+    "eval.rectangular": "",
+    "eval.T": "",
+    "eval.score_threshold": "",
+    "eval.nms_iou": "",
+    "eval.max_detections": "",
+    "data.test_split": "",
+    "train.epochs": "",  # what it does to the rate is said by `extension`
+    "train.batch_size": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
+    "train.accumulate": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
+    "train.channels_last": "results agree up to rounding, not bit for bit",
+    "train.eval_every": "",
+    "train.log_every": "",
+}
+
+# Entries of a checkpoint, beside its config, that a resume may not change.
+COMPARED = ("model_kwargs", "class_names", "data", "samples_per_step", "steps_per_epoch")
+
+
+def data_facts(dataset: DetectionDataset) -> dict[str, Any]:
+    """What tells one labelled split from another, wherever it lies."""
+    truth = dataset.ground_truth()
+    return {"samples": len(dataset), "boxes": len(truth["annotations"]), "fingerprint": fingerprint(truth)}
+
+
+def judged_by(config: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, Any]:
+    """What a best score depends on besides the weights: scores are compared only where all of it agrees."""
+    return {
+        "split": config["data"]["val_split"],
+        **{key: value for key, value in config["eval"].items() if key != "batch_size"},
+        **validation,
+    }
+
+
+def changed_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What a resume changes of a run's config, one line each. ValueError for what may not change."""
+    before, after = dict(leaves(saved)), dict(leaves(now))
+    lines, refused = [], []
+    for key in dict.fromkeys([*before, *after]):
+        was, is_ = before.get(key), after.get(key)
+        if was == is_:
+            continue
+        if key not in MAY_CHANGE:
+            refused.append(_change(key, was, is_))
+        elif key not in ("name", "out", "overwrite"):
+            lines.append(_change(key, was, is_) + (f": {MAY_CHANGE[key]}" if MAY_CHANGE[key] else ""))
+    refuse(refused)
+    return lines
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Keys in which two configs differ, each with both values, but for the name and place of the run."""
+    a, b = dict(leaves(one)), dict(leaves(other))
+    keys = [key for key in dict.fromkeys([*a, *b]) if key not in ("name", "out", "overwrite")]
+    return [f"{key} ({_short(a.get(key))}, here {_short(b.get(key))})" for key in keys if a.get(key) != b.get(key)]
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> list[str]:
+    """Lines for every entry of two nested identities that differs; what only one of them has is not compared."""
+    lines = []
+    for key in saved.keys() & now.keys():
+        was, is_ = saved[key], now[key]
+        if isinstance(was, Mapping) and isinstance(is_, Mapping):
+            lines += compare(was, is_, f"{what}{key} ")
+        elif was != is_:
+            lines.append(_change(f"{what}{key}", was, is_))
+    return sorted(lines)
+
+
+def refuse(changes: list[str]) -> None:
+    if changes:
+        raise ValueError(
+            f"cannot resume: {'; '.join(changes)}. Revert that, or start a new run, from these weights with "
+            "train.init_from"
+        )
+
+
+def same_judge(content: Mapping[str, Any], judged_by: Mapping[str, Any]) -> list[str]:
+    """Why the best score of a checkpoint is not comparable with scores `judged_by`; nothing where it is."""
+    judge = content.get("judged_by")
+    if judge is None:  # of an earlier version
+        config = content["config"]
+        judge = {"protocol": config["eval"]["protocol"], "split": config["data"]["val_split"]}
+    changes = compare(judge, judged_by)
+    return [f"the best score starts anew: {'; '.join(changes)}"] if changes else []
+
+
+def extension(before: int, now: int, epoch: int, rate: float, new_rate: float) -> str:
+    """What another number of epochs does to the schedule. rate, new_rate: of the next step, as planned and from now."""
+    return (
+        f"train.epochs changed from {before} to {now}: the schedule is that of {now} epochs, so that the rate, planned "
+        f"as {rate:.2g} after epoch {epoch}, is {new_rate:.2g}"
+    )
+
+
+def _change(what: str, was: Any, is_: Any) -> str:
+    return f"{what} changed from {_short(was)} to {_short(is_)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,139 @@
+"""What a run tells: console lines or a progress bar, metrics.jsonl, TensorBoard. Only rank 0 writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from data.atomic_file import append_line, write_atomically
+
+from ..loop import Step
+from .board import Board
+from .facts import Expected
+
+
+class RunLog:
+    """Logs into the run folder `folder`; on a terminal epochs show a tqdm bar, elsewhere one plain line each.
+
+    `log_every`: steps between points in TensorBoard; the first so many steps are points each, so that short runs show.
+    `first_epoch`: when resuming, lines of that epoch and later are cut from metrics.jsonl, and TensorBoard hides points
+    from `first_step` on, since they are written again. `steps`: of the whole training, to tell how long it takes.
+    """
+
+    def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0, steps: int = 0):
+        self.folder, self.log_every = folder, log_every
+        self.expected = Expected(first_step, steps)
+        self.metrics = folder / "metrics.jsonl"
+        self.bar: tqdm | None = None
+        self._failed: set[str] = set()
+        self.attempt("metrics.jsonl", lambda: self._cut_metrics(first_epoch))
+        self.board: Board | None = None
+        self.attempt("TensorBoard", lambda: self._open_board(first_step))
+
+    def attempt(self, what: str, action: Callable[[], object]) -> None:
+        """Run `action`; where it fails say so, the first time, and go on: no log is worth a training."""
+        try:
+            action()
+        except Exception as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                self.say(f"warning: {what} failed, and the training goes on without it: {error or repr(error)}")
+
+    def _open_board(self, first_step: int) -> None:
+        self.board = Board(self.folder, first_step)
+
+    def _on_board(self, action: Callable[[Board], object]) -> None:
+        """To TensorBoard, unless that has failed before."""
+        if (board := self.board) is not None and "TensorBoard" not in self._failed:
+            self.attempt("TensorBoard", lambda: action(board))
+
+    def _write(self, method: str, *arguments: Any) -> None:
+        self._on_board(lambda board: board.write(method, *arguments))
+
+    def _cut_metrics(self, first_epoch: int) -> None:
+        if not self.metrics.exists():
+            return
+        text = self.metrics.read_bytes().decode(errors="replace")
+        lines = [line for line in text.split("\n") if line]
+        damaged = [i for i, line in enumerate(lines) if _epoch(line) is None]
+        kept = [line for line in lines if (epoch := _epoch(line)) is not None and epoch < first_epoch]
+        if damaged:
+            self.say(
+                f"warning: {self.metrics}: {len(damaged)} damaged lines left out, the first is line {damaged[0] + 1}: "
+                f"{lines[damaged[0]][:60]!r}"
+            )
+        if missing := sorted(set(range(first_epoch)) - {_epoch(line) for line in kept}):
+            self.say(f"warning: {self.metrics}: no line of epochs {missing[:5]}{' ...' if len(missing) > 5 else ''}")
+        if (text_kept := "".join(f"{line}\n" for line in kept)) != text:
+            write_atomically(self.metrics, text_kept)
+
+    def say(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+
+    def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
+        self.bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=not sys.stderr.isatty())
+        return self.bar
+
+    def step(self, step: Step) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr:.1e}"})
+        if line := self.expected.step(step.step, step.step_time):
+            self.say(line)
+        if step.step % self.log_every and step.step >= self.log_every:
+            return
+        for key, value in step.losses.items():
+            self._write("add_scalar", f"loss/{key}", value, step.step)
+        self._write("add_scalar", "loss/total", sum(step.losses.values()), step.step)
+        self._write("add_scalar", "optim/lr", step.lr, step.step)
+        self._write("add_scalar", "optim/grad_norm", step.grad_norm, step.step)
+        self._write("add_scalar", "time/step", step.step_time, step.step)
+        self._write("add_scalar", "time/data", step.data_time, step.step)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """One line of metrics.jsonl; its scalars named val/... go to TensorBoard at `record["step"]`."""
+        self.attempt("metrics.jsonl", lambda: append_line(self.metrics, json.dumps(record)))
+        for key, value in record.items():
+            if key.startswith("val/") and isinstance(value, (int, float)):
+                self._write("add_scalar", key, value, record["step"])
+        self._on_board(Board.flush)
+
+    def firing_rates(self, rates: dict[str, float], step: int) -> None:
+        # TensorBoard sorts groups of tags by name and opens the first two: the losses, not a card for each layer.
+        for layer, rate in rates.items():
+            self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
+
+    def pictures(self, pictures: list[Tensor], step: int) -> None:
+        """uint8 [3, H, W] each; always the same samples."""
+        for i, picture in enumerate(pictures):
+            self._write("add_image", f"val_pictures/{i}", picture, step)
+
+    def close(self) -> None:
+        self._on_board(Board.close)
+
+
+class SilentLog:
+    """What the other ranks use."""
+
+    def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
+        return batches
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None
+
+
+def _epoch(line: str) -> int | None:
+    """The epoch of a line of metrics.jsonl; None where the line is damaged."""
+    try:
+        epoch = json.loads(line)["epoch"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None

@@ -1,0 +1,88 @@
+"""How a command of train.py begins: a new run, or one that exists, with its own config and what may change of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ..config import config_from_plain, config_to_plain
+from .checkpoint import load_checkpoint
+from .files import run_name
+from .folder import check_new_run, checkpoint_to_resume, run_to_continue, run_to_resume
+from .identity import changed_config, differing_keys
+
+
+@dataclass
+class Start:
+    """folder: None for a new run. checkpoint: None for a run from its beginning. epochs: that the run had, as far as it
+    was planned before. finished: nothing is left to train. say: lines for the user."""
+
+    cfg: DictConfig
+    folder: Path | None = None
+    checkpoint: Path | None = None
+    epochs: int = 0
+    finished: bool = False
+    say: list[str] = field(default_factory=list)
+
+
+def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source: str) -> Start:
+    """What `train.py source overrides --resume` starts; `resume` is None without the option, "" for the last run of
+    this name, "auto" to continue it if there is one and to start it else, or names a run.
+
+    `cfg` is the config `source` with `overrides`. A resumed run keeps its own config, but for overrides that may change
+    (`identity.MAY_CHANGE`). ValueError for others, and where there is nothing to resume.
+    """
+    writes = int(os.environ.get("RANK", 0)) == 0  # the other processes' machines may not have `out`
+    if resume is None:
+        if writes:
+            check_new_run(cfg.out, cfg.name, cfg.overwrite)
+        return Start(cfg)
+    given = {override.partition("=")[0] for override in overrides}
+    if "overwrite" in given:
+        raise ValueError("overwrite=... is for a new run: leave out either that or --resume")
+    if resume == "auto":
+        if writes:
+            check_new_run(cfg.out, cfg.name)
+        folder, resumable = run_to_continue(cfg.out, cfg.name)
+        if folder is None or not resumable:
+            return Start(cfg, folder, say=[] if folder is None else [f"{folder}: no epoch had ended, starts over"])
+    else:
+        folder = run_to_resume(cfg.out, cfg.name, resume)
+    if "name" in given and run_name(folder) not in (cfg.name, None):
+        raise ValueError(
+            f"name={cfg.name}: {folder} is named {run_name(folder)}, and a run keeps its name; leave that out"
+        )
+    return _continue(folder, cfg, overrides, source)
+
+
+def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str) -> Start:
+    checkpoint = checkpoint_to_resume(folder)
+    content = load_checkpoint(checkpoint)
+    saved = config_to_plain(config_from_plain(content["config"]))
+    cfg = config_from_plain(content["config"], overrides)
+    own, trained, epochs = config_to_plain(cfg), content["epoch"], saved["train"]["epochs"]
+    try:
+        say = changed_config(saved, own)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    if cfg.train.epochs < trained:
+        raise ValueError(f"train.epochs = {cfg.train.epochs}: {folder} has trained {trained} epochs already; give more")
+    if checkpoint.name != "checkpoint_last.pt":
+        say.append(f"{folder} has no checkpoint_last.pt: continues from {checkpoint.name}")
+    if others := differing_keys(config_to_plain(asked), own):
+        say.append(
+            f"a resumed run keeps its own config, from which {source} differs in {', '.join(others)}. What may change "
+            "(docs/runs.md) is changed on the command line"
+        )
+    finished = cfg.train.epochs == trained and content.get("scored", True)
+    if finished:
+        score = content.get("best", -1.0)
+        best = f", best score {score:.3f} ({cfg.eval.protocol}, {cfg.data.val_split})" if score >= 0 else ""
+        say.append(
+            f"{folder} is finished: {trained} of {trained} epochs trained{best}. To train it longer: "
+            f"train.epochs={2 * trained} --resume {folder}; the rate then follows the schedule of {2 * trained} epochs"
+        )
+    return Start(cfg, folder, checkpoint, epochs, finished, say)

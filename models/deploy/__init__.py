@@ -1,0 +1,1 @@
+"""Trained detectors in other forms: BatchNorm fused into convolutions, graded spikes as binary ones."""

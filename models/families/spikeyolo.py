@@ -1,0 +1,332 @@
+"""SpikeYOLO: meta-SNN blocks, network, the published sizes and names, top to bottom.
+
+Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
+Energy-efficient Object Detection", ECCV 2024.
+
+All sums are sums of membrane potentials: blocks take and give real values [T, B, C, H, W]; a neuron stands before every
+convolution but the first. In evaluation each `SpikeConv` equals one convolution of its spikes (`models.deploy.fuse`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neurons import NeuronSpec, neuron_factory
+
+from ..detector import Detector
+from ..encoders import DirectEncoder
+from ..heads import HeadSpec, build_head
+from ..layers.resample import upsample
+from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fold, scale_and_shift, standard
+from ..layers.time import over_time
+from ..registry import register_model
+
+Factory = Callable[[], nn.Module]
+NEURON = {"name": "ilif", "D": 4}  # of the paper
+GEN1_NEURON = {"name": "ilif", "D": 4, "tau": 2.0, "decay_input": True}  # of the published Gen1 code
+
+
+class BNAndPad(nn.Module):
+    """BatchNorm, then a border of 1 pixel that holds what BatchNorm makes of 0 by its running statistics."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bn = batch_norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(x)
+        with torch.no_grad():
+            border = scale_and_shift(self.bn)[1].view(1, -1, 1, 1).to(y.dtype)
+        B, C, H, W = y.shape
+        padded = border.expand(B, C, H + 2, W + 2).contiguous(memory_format=_format(y))
+        padded[:, :, 1:-1, 1:-1] = y
+        return padded
+
+    def before(self, pointwise: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the 1 x 1 convolution `pointwise` [o, i, 1, 1] of this layer's output, in evaluation."""
+        scale, shift = scale_and_shift(self.bn)
+        return pointwise * scale.view(1, -1, 1, 1), pointwise[:, :, 0, 0] @ shift
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+
+
+class SepRepConv(nn.Module):
+    """BN and pad - 1 x 1 to c2 - 3 x 3 per channel. In evaluation one dense 3 x 3 convolution."""
+
+    published = {"pad": "body.0", "pointwise": "body.1.0", "depthwise": "body.1.1"}
+
+    def __init__(self, c1: int, c2: int):
+        super().__init__()
+        self.pad = BNAndPad(c1)
+        self.pointwise = nn.Conv2d(c1, c2, 1, bias=False)
+        self.depthwise = nn.Conv2d(c2, c2, 3, groups=c2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.depthwise(self.pointwise(self.pad(x)))
+
+    def dense(self) -> nn.Conv2d:
+        weight, bias = self.pad.before(self.pointwise.weight)
+        taps = self.depthwise.weight  # [c2, 1, 3, 3]
+        like = nn.Conv2d(1, 1, 3, padding=1)
+        return conv2d(taps * weight, taps.sum((1, 2, 3)) * bias, like)
+
+    def separable(self) -> nn.Sequential:
+        # Padded by 1 with zeros, the 1 x 1 convolution gives its bias there: the border BNAndPad makes.
+        pointwise = conv2d(*self.pad.before(self.pointwise.weight), nn.Conv2d(1, 1, 1, padding=1))
+        return nn.Sequential(pointwise, fold(self.depthwise, nn.Identity()))
+
+
+class RepConv(nn.Module):
+    """1 x 1 - BN and pad - 3 x 3 per channel - 1 x 1 to c2 - BN. In evaluation one dense 3 x 3 convolution."""
+
+    published = {
+        "first": "body.0", "pad": "body.1", "depthwise": "body.2.0", "pointwise": "body.2.1", "bn": "body.2.2",
+    }  # fmt: skip
+
+    def __init__(self, c1: int, c2: int):
+        super().__init__()
+        self.first = nn.Conv2d(c1, c1, 1, bias=False)
+        self.pad = BNAndPad(c1)
+        self.depthwise = nn.Conv2d(c1, c1, 3, groups=c1, bias=False)
+        self.pointwise = nn.Conv2d(c1, c2, 1, bias=False)
+        self.bn = batch_norm(c2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.pointwise(self.depthwise(self.pad(self.first(x)))))
+
+    def dense(self) -> nn.Conv2d:
+        last = fold(self.pointwise, self.bn)
+        out, taps = last.weight[:, :, 0, 0], self.depthwise.weight[:, 0]  # [o, m], [m, 3, 3]
+        scale, shift = scale_and_shift(self.pad.bn)
+        first = self.first.weight[:, :, 0, 0] * scale[:, None]  # [m, i]
+        weight = torch.einsum("om,mhw,mi->oihw", out, taps, first)
+        assert last.bias is not None
+        return conv2d(weight, last.bias + out @ (taps.sum((1, 2)) * shift), nn.Conv2d(1, 1, 3, padding=1))
+
+    def separable(self) -> nn.Sequential:
+        scale, shift = scale_and_shift(self.pad.bn)
+        first = conv2d(self.first.weight * scale.view(-1, 1, 1, 1), shift, nn.Conv2d(1, 1, 1, padding=1))
+        return nn.Sequential(first, fold(self.depthwise, nn.Identity()), fold(self.pointwise, self.bn))
+
+
+class SepConv(nn.Module):
+    """neuron - 1 x 1 to 2 dim - BN - neuron - 7 x 7 per channel - BN - neuron - SepRepConv to dim - BN."""
+
+    published = {
+        "wide.conv": "pwconv1", "wide.bn": "bn1", "depthwise.conv": "dwconv2", "depthwise.bn": "bn2",
+        "narrow.bn": "bn3", **{f"narrow.conv.{k}": f"pwconv3.{v}" for k, v in SepRepConv.published.items()},
+    }  # fmt: skip
+
+    def __init__(self, dim: int, neuron: Factory, k: int = 7):
+        super().__init__()
+        wide = 2 * dim
+        depthwise = nn.Conv2d(wide, wide, k, padding=k // 2, groups=wide, bias=False)
+        self.wide = standard(dim, wide, neuron())
+        self.depthwise = SpikeConv(neuron(), depthwise, batch_norm(wide))
+        self.narrow = SpikeConv(neuron(), SepRepConv(wide, dim), batch_norm(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.narrow(self.depthwise(self.wide(x)))
+
+
+class SNNBlock1(nn.Module):
+    """SNN-Block-1, published `MS_AllConvBlock`: SepConv + x, then two 3 x 3 SpikeConv through `ratio` dim, + that."""
+
+    def __init__(self, dim: int, ratio: int, neuron: Factory):
+        super().__init__()
+        self.sep = SepConv(dim, neuron)
+        self.conv1 = standard(dim, ratio * dim, neuron(), 3)
+        self.conv2 = standard(ratio * dim, dim, neuron(), 3)
+        self.published = {f"sep.{k}": f"Conv.{v}" for k, v in SepConv.published.items()}
+        self.published |= {f"conv{i}.{part}": f"conv{i}.{part}" for i in (1, 2) for part in ("conv", "bn")}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.sep(x) + x
+        return x + self.conv2(self.conv1(x))
+
+
+class SNNBlock2(nn.Module):
+    """SNN-Block-2, published `MS_ConvBlock`: SepConv + x, then two RepConv through `ratio` dim, + that."""
+
+    def __init__(self, dim: int, ratio: int, neuron: Factory):
+        super().__init__()
+        self.sep = SepConv(dim, neuron)
+        self.conv1 = SpikeConv(neuron(), RepConv(dim, ratio * dim), batch_norm(ratio * dim))
+        self.conv2 = SpikeConv(neuron(), RepConv(ratio * dim, dim), batch_norm(dim))
+        self.published = {f"sep.{k}": f"Conv.{v}" for k, v in SepConv.published.items()}
+        for i in (1, 2):
+            self.published[f"conv{i}.bn"] = f"bn{i}"
+            self.published |= {f"conv{i}.conv.{k}": f"conv{i}.{v}" for k, v in RepConv.published.items()}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.sep(x) + x
+        return x + self.conv2(self.conv1(x))
+
+
+class Downsampling(SpikeConv):
+    """MS_DownSampling: (neuron -) strided convolution with a bias - BN."""
+
+    published = {"conv": "encode_conv", "bn": "encode_bn"}
+
+    def __init__(self, c1: int, c2: int, neuron: nn.Module | None, k: int = 3, s: int = 2, p: int = 1):
+        super().__init__(neuron, nn.Conv2d(c1, c2, k, s, p), batch_norm(c2))
+
+
+class SpikeSPPF(nn.Module):
+    """1 x 1 to half - three chained 5 x 5 max pools of the membrane - the four maps together - 1 x 1."""
+
+    published = {f"cv{i}.{part}": f"cv{i}.{part}" for i in (1, 2) for part in ("conv", "bn")}
+
+    def __init__(self, c1: int, c2: int, neuron: Factory):
+        super().__init__()
+        self.cv1, self.cv2 = standard(c1, c1 // 2, neuron()), standard(c1 // 2 * 4, c2, neuron())
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.cv1(x)]
+        for _ in range(3):
+            maps.append(over_time(lambda x: F.max_pool2d(x, 5, 1, 2), maps[-1]))
+        return self.cv2(torch.cat(maps, 2))
+
+
+class Size(NamedTuple):
+    """depth and width multiply the repeats and channels of the published yaml; last: ratio of the P5 block."""
+
+    depth: float
+    width: float
+    last: int = 1
+    deepest: int = 3  # repeats of the stage at stride 32 before `depth`
+
+
+class SpikeYOLONetwork(nn.Module):
+    """x [T, B, C, H, W] -> [P3, P4, P5] at strides 8, 16, 32, each [T, B, C_l, H_l, W_l].
+
+    Rows as in the published yaml, by their numbers there: 1-9 the backbone (c3 = 4, c4 = 6), 10-19 up to P3, 20-25 down
+    to P4 and P5.
+    """
+
+    strides = (8, 16, 32)
+    published_head = "model.26"
+    _version = 2  # 1: rows 12 and 16 ran before the upsampling, on a quarter of the positions
+
+    def __init__(self, size: Size, neuron: Factory, in_channels: int):
+        super().__init__()
+        c2, c3, c4, c5 = (int(c * size.width) for c in (128, 256, 512, 1024))
+
+        def repeated(block: Callable, dim: int, ratio: int, n: int) -> nn.Module:
+            blocks = [block(dim, ratio, neuron) for _ in range(max(round(n * size.depth), 1))]
+            return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
+
+        self.rows = nn.ModuleDict({
+            "1": Downsampling(in_channels, c2, None, 7, 4, 2),
+            "2": repeated(SNNBlock1, c2, 4, 3),
+            "3": Downsampling(c2, c3, neuron()),
+            "4": repeated(SNNBlock1, c3, 4, 6),
+            "5": Downsampling(c3, c4, neuron()),
+            "6": repeated(SNNBlock2, c4, 3, 9),
+            "7": Downsampling(c4, c5, neuron()),
+            "8": repeated(SNNBlock2, c5, 2, size.deepest),
+            "9": SpikeSPPF(c5, c5, neuron),
+            "10": standard(c5, c4, neuron()),
+            "12": SNNBlock2(c4, 3, neuron),
+            "14": standard(c4 + c4, c3, neuron()),
+            "16": SNNBlock1(c3, 4, neuron),
+            "18": standard(c3 + c3, c3, neuron()),
+            "19": SNNBlock1(c3, 4, neuron),
+            "20": standard(c3, c3, neuron(), 3, 2),
+            "22": SNNBlock2(c3 + c3, 3, neuron),
+            "23": standard(c3 + c3, c4, neuron(), 3, 2),
+            "25": SNNBlock2(c4 + c4, size.last, neuron),
+        })  # fmt: skip
+        self.channels = (c3, c3 + c3, c4 + c4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        def through(x: Tensor, *names: int) -> Tensor:
+            for name in names:
+                x = self.rows[str(name)](x)
+            return x
+
+        c3 = through(x, 1, 2, 3, 4)
+        c4 = through(c3, 5, 6)
+        lateral5 = through(c4, 7, 8, 9, 10)
+        lateral4 = through(torch.cat([through(upsample_to(lateral5, c4), 12), c4], 2), 14)
+        p3 = through(torch.cat([through(upsample_to(lateral4, c3), 16), c3], 2), 18, 19)
+        p4 = through(torch.cat([through(p3, 20), lateral4], 2), 22)
+        p5 = through(torch.cat([through(p4, 23), lateral5], 2), 25)
+        return [p3, p4, p5]
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+        if local_metadata.get("version") == 1:
+            errors.append(
+                "these SpikeYOLO weights were trained with blocks 12 and 16 before the upsampling; the network now "
+                "upsamples first, as the published one does, and would give other logits. Train again, or evaluate "
+                "them with the version of this project that trained them"
+            )
+
+    def published_names(self) -> dict[str, str]:
+        names = {}
+        for row, module in self.rows.items():
+            blocks = {f"rows.{row}": (f"model.{row}", module)}
+            if isinstance(module, nn.Sequential):
+                blocks = {f"rows.{row}.{i}": (f"model.{row}.{i}", block) for i, block in enumerate(module)}
+            for ours, (theirs, block) in blocks.items():
+                for layer, their_layer in cast(dict[str, str], block.published).items():
+                    for leaf in block.get_submodule(layer).state_dict():
+                        names[f"{ours}.{layer}.{leaf}"] = f"{theirs}.{their_layer}.{leaf}"
+        return names
+
+
+def upsample_to(x: Tensor, like: Tensor) -> Tensor:
+    """x twice as large, less the last row or column where `like` had an odd size."""
+    return upsample(x)[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _detector(
+    size: Size, num_classes: int, T: int, neuron: NeuronSpec, head: HeadSpec, in_channels: int, width: float
+) -> Detector:
+    make = neuron_factory(neuron)
+    network = SpikeYOLONetwork(size._replace(width=size.width * width), make, in_channels)
+    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
+
+
+@register_model
+def spikeyolo_n(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
+    """13,271,632 parameters at 80 classes ("13.2M")."""
+    return _detector(Size(0.33, 0.375), num_classes, T, neuron, head, in_channels, width)
+
+
+@register_model
+def spikeyolo_s(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
+    """23,153,024 parameters at 80 classes ("23.1M")."""
+    return _detector(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width)
+
+
+@register_model
+def spikeyolo_m(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
+    """47,841,856 parameters at 80 classes; 45,784,256 with `last_ratio=1`, as the published yaml has it."""
+    return _detector(Size(0.5, 0.625, last_ratio), num_classes, T, neuron, head, in_channels, width)
+
+
+@register_model
+def spikeyolo_l(num_classes=80, T=1, neuron=NEURON, head="dfl", in_channels=3, width=1.0, last_ratio=2) -> Detector:
+    """68,478,400 parameters at 80 classes; 65,517,760 with `last_ratio=1`, as the published yaml has it."""
+    return _detector(Size(0.5, 0.75, last_ratio), num_classes, T, neuron, head, in_channels, width)
+
+
+@register_model
+def spikeyolo_gen1_n(num_classes=2, T=4, neuron=GEN1_NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
+    """6,124,470 parameters at 2 classes: the smallest scale of the published Gen1 code."""
+    return _detector(Size(0.33, 0.25, deepest=1), num_classes, T, neuron, head, in_channels, width)
+
+
+@register_model
+def spikeyolo_gen1_s(num_classes=2, T=4, neuron=GEN1_NEURON, head="dfl", in_channels=3, width=1.0) -> Detector:
+    """23,122,838 parameters at 2 classes: the published Gen1 network and its neuron, H = (V + X) / 2."""
+    return _detector(Size(0.33, 0.5, deepest=1), num_classes, T, neuron, head, in_channels, width)
