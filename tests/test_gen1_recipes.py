@@ -22,7 +22,7 @@ RECIPES = sorted((ROOT / "configs" / "gen1").glob("*.yaml"))
 def gen1(tmp_path_factory):
     """A small folder as Gen1's: 304x240, labels each 250 ms less 1 us, the old field order."""
     root = tmp_path_factory.mktemp("gen1") / "gen1"
-    return generate_scenes(root, train=2, val=1, test=2, seconds=1.0, train_label_hz=4.0, dt_ms=16.0)
+    return generate_scenes(root, train=2, val=1, test=1, seconds=1.0, train_label_hz=4.0, dt_ms=16.0)
 
 
 def test_the_published_recipe_weighs_objectness_as_the_published_code_does():
@@ -53,5 +53,6 @@ def test_from_raw_files_to_an_ap(recipe, gen1, tmp_path):
     assert metrics["rule"] == get_protocol(metrics["protocol"]).rule
     assert 0 <= metrics["AP"] <= 1 and metrics["T"] > 1
     assert (folder / "pictures" / "image_1.png").stat().st_size > 1000
-    other = evaluate.main([str(run / "checkpoint_last.pt"), "--protocol", "prophesee", "--pictures", "0"])
+    detections = ["--detections", str(folder / "detections.json")]
+    other = evaluate.main([str(run / "checkpoint_last.pt"), *detections, "--protocol", "prophesee"])
     assert other["protocol"] == "prophesee" and 0 < other["evaluated_images"] <= other["images"]

@@ -57,7 +57,7 @@ def compiled(specialisations: list[Specialisation], folder: Path) -> ctypes.CDLL
     unit, library = folder / "kernels.cpp", folder / "kernels.so"
     unit.write_text(translation_unit(specialisations))
     (folder / "kernels.cu").write_text(cupy_kernels.source())
-    flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread", "-shared", "-fPIC", "-w"]
+    flags = ["-O0", "-std=c++20", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread", "-shared", "-fPIC", "-w"]
     command = ["g++", *flags, "-I", HERE, unit, "-o", library]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[:5000]

@@ -13,7 +13,7 @@ RNG = np.random.default_rng
 DARK = 10
 # Corners of the colour cube, whose mixtures with dark or gray are nearer to dark or gray up to one half.
 COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)], np.uint8)
-SIZE = (160, 224)
+SIZE = (96, 136)
 
 OPTIONS = {
     "letterbox": {},
@@ -32,7 +32,7 @@ OPTIONS = {
 def painted(seed, label):
     """A picture of any shape with one rectangle in the colour `label`, its box and label."""
     rng = RNG([seed, label])
-    height, width = rng.integers(80, 400, 2)
+    height, width = rng.integers(64, 240, 2)
     sides = np.array([width, height])
     low = (rng.uniform(0, 0.6, 2) * sides).astype(int)
     high = low + (rng.uniform(0.25, 0.4, 2) * sides).astype(int)

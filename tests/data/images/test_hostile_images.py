@@ -140,15 +140,17 @@ def test_label_files_that_are_pipes(voc_folder, yolo_folder):
         create_dataset("yolo", "train", root=root)
 
 
-@pytest.mark.parametrize("inside", ["annotation", "object", "bndbox"])
-def test_deeply_nested_tags(voc_folder, inside):
+def test_deeply_nested_tags(voc_folder):
     root = voc_folder({"train": {"a": [("cell", (1, 1, 9, 9), 0)]}})
     label = root / "Annotations" / "a.xml"
     deep = "<a>" * 200_000 + "</a>" * 200_000
-    label.write_text(label.read_text().replace(f"<{inside}>", f"<{inside}>{deep}", 1))
+    text = label.read_text()
+    for inside in ("annotation", "object", "bndbox"):
+        text = text.replace(f"<{inside}>", f"<{inside}>{deep}", 1)
+    label.write_text(text)
     dataset = create_dataset("voc", "train", root=root, size=80)
     assert [a["bbox"] for a in dataset.ground_truth()["annotations"]] == [[0, 0, 9, 9]]
-    label.write_text(label.read_text().replace("<xmin>1</xmin>", deep))
+    label.write_text(text.replace(deep, "").replace("<xmin>1</xmin>", deep))
     with pytest.raises(ValueError, match=r"a\.xml: object 0 \(cell\): bad bndbox: <bndbox>.*It needs xmin"):
         create_dataset("voc", "train", root=root, size=80)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -195,7 +196,10 @@ def test_no_two_clips_are_alike(scenes):
     assert len(set(bytes_of)) == len(bytes_of) == 4
 
 
-def test_the_number_of_workers_changes_nothing(scenes, tmp_path):
+def test_the_number_of_workers_changes_nothing(scenes, tmp_path, monkeypatch):
+    """Of forks, which start at once."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)
     again = generate_scenes(tmp_path / "scenes", **SMALL, workers=2)
     assert files(again) == files(scenes)
 
