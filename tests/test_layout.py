@@ -22,7 +22,7 @@ WALLS = {
     "h5py": {"data/recordings/hdf5_file.py"},
     "hdf5plugin": {"data/recordings/hdf5_file.py"},
 }
-SAYS_NOTHING = {"utils", "util", "misc", "common", "helpers", "general"}
+SAYS_NOTHING = {"utils", "util", "misc", "common", "helpers", "general", "values"}
 
 FILES = {str(p.relative_to(ROOT)): p for room in sorted(MAY_IMPORT) for p in sorted((ROOT / room).rglob("*.py"))}
 FILES |= {f"{script}.py": ROOT / f"{script}.py" for script in sorted(SCRIPTS)}

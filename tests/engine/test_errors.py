@@ -10,6 +10,7 @@ import torch
 
 import engine.config
 import engine.runs.checkpoint
+from data.scenes import generate_scenes
 from engine import distributed
 from engine.config import load_config
 from engine.errors import reason, remedies
@@ -24,17 +25,14 @@ def test_the_way_through_a_loader_process_is_left_out():
     assert reason(crossed) == "a.jpg: broken" and reason(ValueError("plain")) == "plain"
 
 
-def test_a_damaged_picture_ends_a_training_in_one_line(tmp_path):
-    from data.scenes import generate_scenes
-
+def test_a_damaged_picture_ends_a_training_in_one_line(command, tmp_path):
     root = generate_scenes(tmp_path / "s", train=2, val=1, test=1, seconds=0.5, width=96, height=64)
     for picture in (root / "images" / "train").glob("*.png"):
         picture.write_bytes(picture.read_bytes()[:200])
-    command = [
-        sys.executable, "train.py", "configs/demo_images.yaml", "data.name=coco", f"data.root={root}", "data.args={}",
+    done = command(
+        "train.py", "configs/demo_images.yaml", "data.name=coco", f"data.root={root}", "data.args={}",
         "train.batch_size=2", "train.epochs=1", "device=cpu", f"out={tmp_path / 'runs'}",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    )  # fmt: skip
     assert done.returncode == 1 and ".png" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
