@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from registry import Registry, reject_unknown
+from registry import Registry, checking, parameters
 
 if TYPE_CHECKING:
     from .dataset import DetectionDataset
@@ -20,10 +20,10 @@ def create_dataset(name: str, split: str, *, generate: bool = True, **kwargs: An
     generate: let a simulated dataset write its files first, where they are not there; without it nothing is written.
     """
     cls: Any = DATASETS[name]
-    reject_unknown(kwargs, dataset_arguments(name), f"dataset {name!r}")
-    if generate:
-        cls.generate(**kwargs)
-    return cls(split, **kwargs)
+    with checking(f"dataset {name!r}", parameters(cls, 1), kwargs):
+        if generate:
+            cls.generate(**kwargs)
+        return cls(split, **kwargs)
 
 
 def dataset_arguments(name: str) -> list[str]:

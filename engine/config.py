@@ -19,8 +19,9 @@ from yaml import YAMLError
 
 from data import dataset_arguments
 from models import model_defaults
-from registry import did_you_mean
+from registry import UserError, did_you_mean
 
+from .keys import FROM_MODEL, naming_keys
 from .plain import check_plain, is_plain
 from .ranges import check_values, leaves
 
@@ -28,7 +29,6 @@ BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
 PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
 OWN = ("T", "neuron", "head")  # keys of `model` whose null stands for the model's own value
-FROM_MODEL = {"num_steps": "model.T"}  # arguments of datasets that the model decides, and the key that says so
 
 # The schema holds types only; values and their meaning stand in configs/base.yaml, their ranges in ranges.py.
 
@@ -200,7 +200,11 @@ def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]
 
 def own_values(name: str) -> dict[str, Any]:
     """T, neuron and head that the model `name` has by itself, the paper's; one that is no plain value is left out."""
-    return {key: value for key, value in model_defaults(name).items() if key in OWN and is_plain(value)}
+    try:
+        defaults = model_defaults(name)
+    except ValueError as error:
+        raise UserError(f"model.name: {error}") from error
+    return {key: value for key, value in defaults.items() if key in OWN and is_plain(value)}
 
 
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
@@ -214,7 +218,9 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     plain = config_to_plain(cfg.data)
     # Whole, so that every message about its files says what a relative one is relative to.
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
-    for name in FROM_MODEL.keys() & set(dataset_arguments(plain["name"])):
+    with naming_keys(config_to_plain(cfg)):
+        takes = dataset_arguments(plain["name"])
+    for name in FROM_MODEL.keys() & set(takes):
         decided = OmegaConf.select(cfg, FROM_MODEL[name])
         if (given := kwargs.get(name, decided)) != decided:
             raise ValueError(

@@ -1,8 +1,18 @@
 """The ground room, which imports nothing of the project: parts by name, and the nearest name for a wrong one."""
 
+from .arguments import checking, parameters
 from .discovery import import_modules
 from .errors import UserError
 from .nearest import did_you_mean, none_of, reject_unknown
 from .registry import Registry
 
-__all__ = ["Registry", "UserError", "did_you_mean", "import_modules", "none_of", "reject_unknown"]
+__all__ = [
+    "Registry",
+    "UserError",
+    "checking",
+    "did_you_mean",
+    "import_modules",
+    "none_of",
+    "parameters",
+    "reject_unknown",
+]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from .arguments import checking, parameters
 from .errors import UserError
-from .nearest import none_of, reject_unknown
+from .nearest import none_of
 
 T = TypeVar("T")
 
@@ -56,29 +56,18 @@ class Registry(Generic[T]):
     def arguments(self, name: str, given: int = 0) -> list[str]:
         """Arguments that the part takes besides the first `given`, which its caller gives by position. A class that
         hands `**kwargs` on takes the keyword-only ones of the classes above as well."""
-        part = self[name]
-        if not inspect.isclass(part):
-            return list(inspect.signature(part).parameters)[given:]
-        names: list[str] = []
-        with_init = [cls for cls in part.__mro__ if "__init__" in vars(cls)]
-        for cls in with_init:
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            by_position = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD]
-            names += by_position[1 + given :] if cls is with_init[0] else []  # not self
-            names += [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
-            if all(p.kind != p.VAR_KEYWORD for p in parameters):
-                break
-        return list(dict.fromkeys(names))
+        return list(parameters(self[name], given))
 
     def build(self, spec: Spec, *args: Any, **kwargs: Any) -> T:
         """Build the part of `spec` with `args`, which every part of this kind takes, and named arguments: those of a
-        mapping and `kwargs`. UserError for an unknown name or argument, and for a mapping without `name`."""
+        mapping and `kwargs`. UserError for an unknown name, a mapping without `name`, and as `checking` says."""
         if callable(spec):
             return spec(*args, **kwargs)
         name, options = split_spec(self.kind, spec)
         options |= kwargs
-        reject_unknown(options, self.arguments(name, len(args)), f"{self.kind} {name!r}")
-        return self[name](*args, **options)
+        part = self[name]
+        with checking(f"{self.kind} {name!r}", parameters(part, len(args)), options):
+            return part(*args, **options)
 
 
 def split_spec(kind: str, spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
