@@ -228,9 +228,10 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
                 f"data.args.{name} out, or set {FROM_MODEL[name]}"
             )
         kwargs[name] = decided
+    for name in plain.keys() & plain["args"].keys():
+        if plain[name] or name == "augment":  # which is of the training split alone
+            raise UserError(f"data.{name} and data.args.{name} are both set: leave one of them out")
     if plain["splits"] is not None:
-        if "splits" in plain["args"]:
-            raise ValueError("data.splits and data.args.splits are both set: leave one of them out")
         kwargs["splits"] = plain["splits"]
     if plain["size"] is not None:
         size = plain["size"]
