@@ -14,6 +14,7 @@ import sys
 from functools import partial
 
 from data.check import check_dataset
+from engine.build import build_dataset
 from engine.config import dataset_kwargs, load_config
 from scoring.truth_left import check_truth
 
@@ -26,9 +27,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     cfg = load_config(args.config, args.overrides)
     splits = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]
-    name, kwargs = dataset_kwargs(cfg, augment=True)  # with the augmentation, whose options are checked too
+    dataset_kwargs(cfg)  # what is wrong with them stops the command, and is no fault of a split
+    create = partial(build_dataset, cfg, augment=True)  # whose options are checked too
     judge = partial(check_truth, cfg.eval.protocol)
-    report = check_dataset(name, splits, fast=args.fast, optional=splits[2:], judge=judge, **kwargs)
+    report = check_dataset(cfg.data.name, splits, fast=args.fast, optional=splits[2:], judge=judge, create=create)
     print(report)
     return 1 if report.fatal or (cfg.data.strict and report.problems.items) else 0
 

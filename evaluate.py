@@ -33,9 +33,10 @@ from tqdm import tqdm
 
 from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
-from data import DetectionDataset, Problems, create_dataset, eval_loader
+from data import DetectionDataset, Problems, eval_loader
 from engine import distributed
-from engine.config import config_changes, config_from_plain, dataset_kwargs, evaluation_options, load_config
+from engine.build import build_dataset
+from engine.config import config_changes, config_from_plain, evaluation_options, load_config
 from engine.errors import reason
 from engine.evaluation_options import set_evaluation_options
 from engine.evaluator import Evaluator
@@ -241,9 +242,8 @@ def plot(evaluator: Evaluator, metrics: dict[str, Any], source: str, out: Path) 
 
 
 def _dataset(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDataset:
-    name, kwargs = dataset_kwargs(cfg)
-    kwargs |= {"allow_missing": allow_missing, "problems": Problems(strict=cfg.data.strict)}
-    dataset = create_dataset(name, split, generate=False, **kwargs)
+    problems = Problems(strict=cfg.data.strict)
+    dataset = build_dataset(cfg, split, generate=False, allow_missing=allow_missing, problems=problems)
     if dataset.problems.items:
         print(f"{split}: {dataset.problems.summary()}")
     return dataset

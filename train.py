@@ -29,10 +29,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from analysis.draw import overlay
-from data import DetectionDataset, Problems, create_dataset, eval_loader, overview, train_loader
+from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.config import config_to_plain, dataset_kwargs, evaluation_options, load_config, model_kwargs
+from engine.build import build_dataset, build_model
+from engine.config import config_to_plain, evaluation_options, load_config
 from engine.ema import build_ema
 from engine.errors import reason, remedies
 from engine.evaluation_options import set_evaluation_options
@@ -48,7 +49,7 @@ from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
 from engine.trainer import Trainer
-from models import Detector, create_model
+from models import Detector
 from neurons.base import DynamicNeuron
 from scoring.protocols import get_protocol
 from scoring.truth_left import check_truth
@@ -116,8 +117,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     val_loader = eval_loader(
         val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
     )
-    kwargs = model_kwargs(cfg, len(train_set.class_names), train_set.channels)
-    model = create_model(**kwargs)
+    model, kwargs = build_model(cfg, len(train_set.class_names), train_set.channels)
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
@@ -211,12 +211,11 @@ def _schedule(cfg: DictConfig, steps: int, epochs: int) -> Schedule:
 
 
 def _dataset(cfg: DictConfig, split: str, say, augment: bool = False) -> DetectionDataset:
-    name, kwargs = dataset_kwargs(cfg, augment)
     problems = Problems(strict=cfg.data.strict)
     # Rank 0 first: a generated dataset is written once.
     for turn in range(2):
         if (turn == 0) == distributed.is_main():
-            dataset = create_dataset(name, split, problems=problems, **kwargs)
+            dataset = build_dataset(cfg, split, augment, problems=problems)
         distributed.barrier()
     if problems.items:
         say(f"{split}: {problems.summary()}")

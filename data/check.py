@@ -8,6 +8,7 @@ import runpy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,12 @@ def check_dataset(
     fast: bool = False,
     optional: Sequence[str] = (),
     judge: Callable[[dict[str, Any], str], list[str]] | None = None,
+    create: Callable[..., DetectionDataset] | None = None,
     **kwargs: Any,
 ) -> CheckReport:
     """Read all `splits` of the dataset `name` (its constructor's arguments in `kwargs`), and every file unless `fast`.
+
+    create: makes the dataset of (split, problems=...) in place of `create_dataset` with `name` and `kwargs`.
 
     Nothing raises for bad data: it is all in the report. The first split is the one to train on; one named in
     `optional` may be absent. `judge` takes the ground truth and the name of each other split, and says what cannot be
@@ -62,9 +66,10 @@ def check_dataset(
     classes: dict[str, list[str]] = {}
     files: dict[str, list[Path]] = {}
     unreadable: dict[str, list[str]] = {}  # splits by what is wrong with them: bad options are so with all
+    create = create or partial(create_dataset, name, **kwargs)
     for split in dict.fromkeys(splits):
         try:
-            dataset = create_dataset(name, split, problems=problems, **kwargs)
+            dataset = create(split, problems=problems)
         except ValueError as error:
             if isinstance(error, MissingSplit) and split in optional:
                 report.absent.append(split)

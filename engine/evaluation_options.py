@@ -27,10 +27,6 @@ def set_evaluation_options(
         )
     if T is not None:
         model.T = T
-    if num_steps not in (None, model.T):
-        raise ValueError(
-            f"the events come in {num_steps} steps, the model has T = {model.T}. Leave data.args.num_steps as it was"
-        )
     given = {"score_threshold": score_threshold, "iou_threshold": nms_iou, "max_detections": max_detections}
     given = {key: value for key, value in given.items() if value is not None}
     selection: dict[str, Any] = getattr(model.head, "selection", {})

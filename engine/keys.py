@@ -15,7 +15,7 @@ KINDS = {"data.name": "dataset", "model.name": "model"}  # what is named there; 
 
 @contextmanager
 def naming_keys(plain: Mapping[str, Any]) -> Iterator[None]:
-    """Around building what the config with these plain values names: a ValueError says which key its cause is set by."""
+    """Around building what the config with these plain values names: a ValueError says which key set its cause."""
     try:
         yield
     except ValueError as error:

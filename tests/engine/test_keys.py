@@ -85,7 +85,12 @@ def test_who_calls_a_part_reads_its_arguments(scenes):
 
 def test_what_names_no_argument_stays_as_it_is():
     plain = config_to_plain(load_config("configs/demo.yaml"))
-    for message in ("a.png: width = 3 in the file, 4 in the label", "nothing", "data.cache = 'ram': no", "a clip = 9: x"):
+    for message in (
+        "a.png: width = 3 in the file, 4 in the label",
+        "nothing",
+        "data.cache = 'ram': no",
+        "a clip = 9: x",
+    ):
         assert in_keys(message, plain) == message
 
 

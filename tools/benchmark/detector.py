@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data import create_dataset
 from data.written import height_width
-from engine.config import dataset_kwargs, load_config, model_kwargs
+from engine.build import build_dataset, build_model
+from engine.config import load_config
 from engine.runs.checkpoint import load_detector
 from models import Detector, create_model
 from models.deploy.fuse import merge
@@ -89,13 +89,12 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
         classes, channels, size = args.classes, args.channels, cfg.data.size
         if classes is None or channels is None:
             try:
-                name, kwargs = dataset_kwargs(cfg)
-                dataset = create_dataset(name, cfg.data.train_split, **kwargs)
+                dataset = build_dataset(cfg, cfg.data.train_split)
             except ValueError as error:
                 raise ValueError(f"{error}. Or give --classes and --channels, which the data set would tell") from error
             classes, channels = classes or len(dataset.class_names), channels or dataset.channels
             size = size or getattr(dataset, "size", None)
-        model = create_model(**model_kwargs(cfg, classes, channels))
+        model, _ = build_model(cfg, classes, channels)
     else:
         classes, channels, size = args.classes, args.channels or 3, None
         chosen = {"num_classes": classes, "T": args.T or 1, "in_channels": args.channels}
