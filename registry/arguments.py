@@ -15,7 +15,7 @@ from .errors import UserError
 from .nearest import reject_unknown
 
 PLAIN = (str, int, float, list, tuple, dict, NoneType)  # what a config holds; any other value is the caller's business
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 WORDS |= {Mapping: "a mapping", dict: "a mapping", Callable: "a function"}
 
 
@@ -103,8 +103,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is bool:
         return value in (0, 1) or (isinstance(value, str) and value.lower() in ("true", "false", "yes", "no"))
     if hint in (int, float):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and (hint is float or float(value).is_integer())
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return hint is float or float(value).is_integer()
     if hint is str:
         return isinstance(value, str)
     if origin is typing.Literal:
