@@ -89,3 +89,11 @@ class HasPublishedNames(Protocol):
 
     def published_names(self) -> dict[str, str]:
         """{our key of the part's state dict: published key}, one to one."""
+
+
+@runtime_checkable
+class RenamesKeys(Protocol):
+    """A module whose state dict had other keys in earlier versions. It also converts them when it is loaded."""
+
+    def rename_keys(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Give earlier keys below `prefix` the names of today, in place."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .contracts import HasPublishedNames
 from .detector import Detector
@@ -45,6 +46,24 @@ def published_names(model: Detector) -> dict[str, str]:
                 f"{type(module).__name__}, the {part} of this model, has no `published_names`, so that weights can not "
                 "be taken from or given under names of a paper's code"
             )
+    return names
+
+
+def names_of_rows(network: nn.Module, rows: Mapping[str, int]) -> dict[str, str]:
+    """{our key: published key} of a network whose layers are rows of a published table, "model.<rows[layer]>" there.
+
+    A layer is a block, whose dict `published` maps the names of its parts, or a Sequential of blocks.
+    """
+    names = {}
+    for layer, row in rows.items():
+        module = network.get_submodule(layer)
+        blocks: dict[str, nn.Module] = {"": module}
+        if isinstance(module, nn.Sequential):
+            blocks = {f".{i}": block for i, block in enumerate(module)}
+        for index, block in blocks.items():
+            for part, their_part in cast(dict[str, str], block.published).items():
+                for leaf in block.get_submodule(part).state_dict():
+                    names[f"{layer}{index}.{part}.{leaf}"] = f"model.{row}{index}.{their_part}.{leaf}"
     return names
 
 

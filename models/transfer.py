@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from .contracts import HasClassRows, Head
+from .contracts import HasClassRows, Head, RenamesKeys
 from .detector import Detector
 
 
@@ -50,7 +50,11 @@ def fitting_weights(
     taken, and the rows of classes with the same name. Tensors of a head without `class_rows` are then left out.
     """
     own = model.state_dict()
-    result = Transfer(copy.copy(source))  # type: ignore[arg-type]  # a copy that keeps the versions of its modules
+    source = copy.copy(source)  # which keeps the versions of its modules
+    for name, module in model.named_modules():
+        if isinstance(module, RenamesKeys):
+            module.rename_keys(source, f"{name}.")  # type: ignore[arg-type]
+    result = Transfer(copy.copy(source))  # type: ignore[arg-type]
     result.weights.clear()
     by_class: dict[str, int] | None = None
     same_classes = list(source_classes or ()) == list(classes)

@@ -10,7 +10,7 @@ convolution but the first. In evaluation each `SpikeConv` equals one convolution
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from ..heads import HeadSpec, build_head
 from ..layers.resample import upsample
 from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fold, scale_and_shift, standard
 from ..layers.time import over_time
+from ..published import names_of_rows
 from ..registry import register_model
 
 Factory = Callable[[], nn.Module]
@@ -204,64 +205,82 @@ class Size(NamedTuple):
     deepest: int = 3  # repeats of the stage at stride 32 before `depth`
 
 
+# Name of each layer of the network: its row in the published yaml. Rows 11, 13, 15, 17, 21 and 24 have no weights.
+ROWS = {
+    "down1": 1, "stage1": 2, "down2": 3, "stage2": 4, "down3": 5, "stage3": 6, "down4": 7, "stage4": 8, "sppf": 9,
+    "neck_lateral5": 10, "neck_top4": 12, "neck_lateral4": 14, "neck_top3": 16, "neck_fuse3": 18, "neck_p3": 19,
+    "neck_down4": 20, "neck_p4": 22, "neck_down5": 23, "neck_p5": 25,
+}  # fmt: skip
+
+
 class SpikeYOLONetwork(nn.Module):
     """x [T, B, C, H, W] -> [P3, P4, P5] at strides 8, 16, 32, each [T, B, C_l, H_l, W_l].
 
-    Rows as in the published yaml, by their numbers there: 1-9 the backbone (c3 = 4, c4 = 6), 10-19 up to P3, 20-25 down
-    to P4 and P5.
+    Four stages, at strides 4, 8, 16 and 32, of SNN-Block-1 (stages 1 and 2) and SNN-Block-2 (3 and 4); then a neck that
+    goes from stride 32 up to 8 and back down.
     """
 
     strides = (8, 16, 32)
     published_head = "model.26"
-    _version = 2  # 1: rows 12 and 16 ran before the upsampling, on a quarter of the positions
+    _version = 3  # 2: names were "rows.<row>"; 1: neck_top4 and neck_top3 ran before the upsampling
 
     def __init__(self, size: Size, neuron: Factory, in_channels: int):
         super().__init__()
         c2, c3, c4, c5 = (int(c * size.width) for c in (128, 256, 512, 1024))
 
-        def repeated(block: Callable, dim: int, ratio: int, n: int) -> nn.Module:
-            blocks = [block(dim, ratio, neuron) for _ in range(max(round(n * size.depth), 1))]
+        def stage(block: Callable, dim: int, ratio: int, repeats: int) -> nn.Module:
+            blocks = [block(dim, ratio, neuron) for _ in range(max(round(repeats * size.depth), 1))]
             return blocks[0] if len(blocks) == 1 else nn.Sequential(*blocks)
 
-        self.rows = nn.ModuleDict({
-            "1": Downsampling(in_channels, c2, None, 7, 4, 2),
-            "2": repeated(SNNBlock1, c2, 4, 3),
-            "3": Downsampling(c2, c3, neuron()),
-            "4": repeated(SNNBlock1, c3, 4, 6),
-            "5": Downsampling(c3, c4, neuron()),
-            "6": repeated(SNNBlock2, c4, 3, 9),
-            "7": Downsampling(c4, c5, neuron()),
-            "8": repeated(SNNBlock2, c5, 2, size.deepest),
-            "9": SpikeSPPF(c5, c5, neuron),
-            "10": standard(c5, c4, neuron()),
-            "12": SNNBlock2(c4, 3, neuron),
-            "14": standard(c4 + c4, c3, neuron()),
-            "16": SNNBlock1(c3, 4, neuron),
-            "18": standard(c3 + c3, c3, neuron()),
-            "19": SNNBlock1(c3, 4, neuron),
-            "20": standard(c3, c3, neuron(), 3, 2),
-            "22": SNNBlock2(c3 + c3, 3, neuron),
-            "23": standard(c3 + c3, c4, neuron(), 3, 2),
-            "25": SNNBlock2(c4 + c4, size.last, neuron),
-        })  # fmt: skip
+        self.down1 = Downsampling(in_channels, c2, None, 7, 4, 2)
+        self.stage1 = stage(SNNBlock1, c2, 4, 3)
+        self.down2 = Downsampling(c2, c3, neuron())
+        self.stage2 = stage(SNNBlock1, c3, 4, 6)
+        self.down3 = Downsampling(c3, c4, neuron())
+        self.stage3 = stage(SNNBlock2, c4, 3, 9)
+        self.down4 = Downsampling(c4, c5, neuron())
+        self.stage4 = stage(SNNBlock2, c5, 2, size.deepest)
+        self.sppf = SpikeSPPF(c5, c5, neuron)
+        # Up: each lateral goes to the finer map, and on the way down to the coarser one again.
+        self.neck_lateral5 = standard(c5, c4, neuron())
+        self.neck_top4 = SNNBlock2(c4, 3, neuron)
+        self.neck_lateral4 = standard(c4 + c4, c3, neuron())
+        self.neck_top3 = SNNBlock1(c3, 4, neuron)
+        self.neck_fuse3 = standard(c3 + c3, c3, neuron())
+        self.neck_p3 = SNNBlock1(c3, 4, neuron)
+        # Down.
+        self.neck_down4 = standard(c3, c3, neuron(), 3, 2)
+        self.neck_p4 = SNNBlock2(c3 + c3, 3, neuron)
+        self.neck_down5 = standard(c3 + c3, c4, neuron(), 3, 2)
+        self.neck_p5 = SNNBlock2(c4 + c4, size.last, neuron)
         self.channels = (c3, c3 + c3, c4 + c4)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        def through(x: Tensor, *names: int) -> Tensor:
-            for name in names:
-                x = self.rows[str(name)](x)
-            return x
-
-        c3 = through(x, 1, 2, 3, 4)
-        c4 = through(c3, 5, 6)
-        lateral5 = through(c4, 7, 8, 9, 10)
-        lateral4 = through(torch.cat([through(upsample_to(lateral5, c4), 12), c4], 2), 14)
-        p3 = through(torch.cat([through(upsample_to(lateral4, c3), 16), c3], 2), 18, 19)
-        p4 = through(torch.cat([through(p3, 20), lateral4], 2), 22)
-        p5 = through(torch.cat([through(p4, 23), lateral5], 2), 25)
+        c3 = self.stage2(self.down2(self.stage1(self.down1(x))))
+        c4 = self.stage3(self.down3(c3))
+        c5 = self.sppf(self.stage4(self.down4(c4)))
+        lateral5 = self.neck_lateral5(c5)
+        top4 = self.neck_top4(upsample_to(lateral5, c4))
+        lateral4 = self.neck_lateral4(torch.cat([top4, c4], 2))
+        top3 = self.neck_top3(upsample_to(lateral4, c3))
+        p3 = self.neck_p3(self.neck_fuse3(torch.cat([top3, c3], 2)))
+        p4 = self.neck_p4(torch.cat([self.neck_down4(p3), lateral4], 2))
+        p5 = self.neck_p5(torch.cat([self.neck_down5(p4), lateral5], 2))
         return [p3, p4, p5]
 
+    def published_names(self) -> dict[str, str]:
+        return names_of_rows(self, ROWS)
+
+    def rename_keys(self, state_dict: dict[str, Tensor], prefix: str) -> None:
+        """Give keys of a state dict of version 2 or earlier, below `prefix`, the names of today, in place."""
+        names = {str(row): name for name, row in ROWS.items()}
+        for key in [key for key in state_dict if key.startswith(f"{prefix}rows.")]:
+            row, _, rest = key.removeprefix(f"{prefix}rows.").partition(".")
+            if row in names:
+                state_dict[f"{prefix}{names[row]}.{rest}"] = state_dict.pop(key)
+
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
+        self.rename_keys(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
         if local_metadata.get("version") == 1:
             errors.append(
@@ -269,18 +288,6 @@ class SpikeYOLONetwork(nn.Module):
                 "upsamples first, as the published one does, and would give other logits. Train again, or evaluate "
                 "them with the version of this project that trained them"
             )
-
-    def published_names(self) -> dict[str, str]:
-        names = {}
-        for row, module in self.rows.items():
-            blocks = {f"rows.{row}": (f"model.{row}", module)}
-            if isinstance(module, nn.Sequential):
-                blocks = {f"rows.{row}.{i}": (f"model.{row}.{i}", block) for i, block in enumerate(module)}
-            for ours, (theirs, block) in blocks.items():
-                for layer, their_layer in cast(dict[str, str], block.published).items():
-                    for leaf in block.get_submodule(layer).state_dict():
-                        names[f"{ours}.{layer}.{leaf}"] = f"{theirs}.{their_layer}.{leaf}"
-        return names
 
 
 def upsample_to(x: Tensor, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from models import create_model, load_published_weights, to_published_state_dict
 from models.deploy.binary import BinarySpikeConv, binary_check, largest_difference, to_binary
 from models.deploy.fuse import merge
 from models.families.spikeyolo import (
+    ROWS,
     BNAndPad,
     Downsampling,
     RepConv,
@@ -20,6 +21,7 @@ from models.families.spikeyolo import (
 )
 from models.layers.spike_conv import SpikeConv, standard
 from models.published import published_names
+from models.transfer import fitting_weights
 from neurons import DynamicNeuron, build_neuron
 
 
@@ -129,6 +131,45 @@ def test_published_weights_go_in_and_out():
     assert all(
         torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values(), strict=True)
     )
+
+
+def of_version_2(model):
+    """The state dict as it was when the network's layers were called by their rows in the published yaml."""
+    state = model.state_dict()
+    for name, row in ROWS.items():
+        for key in [key for key in state if key.startswith(f"network.{name}.")]:
+            state[key.replace(name, f"rows.{row}", 1)] = state.pop(key)
+    state._metadata["network"]["version"] = 2
+    return state
+
+
+def test_weights_under_the_names_of_an_earlier_version_load():
+    torch.manual_seed(0)
+    source, target, third = (create_model("spikeyolo_m", num_classes=2, width=0.125) for _ in range(3))
+    old = of_version_2(source)
+    assert "network.rows.25.conv2.bn.weight" in old and not any("stage" in key for key in old)
+    keys = list(old)
+    target.load_state_dict(old)
+    assert list(old) == keys  # what was given is not changed
+    transfer = fitting_weights(third, old, ["a", "b"], ["a", "b"])
+    assert not (transfer.absent or transfer.shape_differs)
+    third.load_state_dict(transfer.weights)
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value) and torch.equal(third.state_dict()[key], value), key
+
+
+def test_weights_of_the_wiring_before_the_upsampling_are_refused():
+    source, target = (create_model("spikeyolo_n", num_classes=2, width=0.125) for _ in range(2))
+    old = of_version_2(source)
+    old._metadata["network"]["version"] = 1
+    with pytest.raises(RuntimeError, match="trained with blocks 12 and 16 before the upsampling"):
+        target.load_state_dict(old)
+
+
+def test_a_key_of_no_row_is_named():
+    model = create_model("spikeyolo_n", num_classes=2, width=0.125)
+    with pytest.raises(RuntimeError, match="network.rows.11.weight"):
+        model.load_state_dict(of_version_2(model) | {"network.rows.11.weight": torch.zeros(1)})
 
 
 def lively(name="spikeyolo_n", **arguments):
