@@ -123,6 +123,11 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
         say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.sync_batchnorm:
+        if device.type == "cpu" and distributed.world_size() > 1:
+            raise ValueError(
+                "train.sync_batchnorm = true: torch exchanges BatchNorm statistics between GPUs only; "
+                "on CPUs set it to false"
+            )
         model = cast(Detector, nn.SyncBatchNorm.convert_sync_batchnorm(model))
     model.to(device)
     if cfg.train.channels_last:

@@ -17,7 +17,7 @@ import evaluate
 import train
 from engine import trainer
 from engine.config import dataset_kwargs, load_config
-from engine.runs.checkpoint import load_checkpoint
+from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -223,6 +223,20 @@ def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
     assert evaluate.main([checkpoint, "--detections", detections, "--protocol", "raw"])["rule"] != metrics["rule"]
     assert {p.name for p in folder.glob("detections_*")} == {"detections_test_coco", "detections_test_raw"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
+
+
+def test_averaged_weights_are_evaluated_unless_the_last_are_asked_for(run):
+    content = load_checkpoint(run / "checkpoint_last.pt")
+    averaged = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "0"])
+    last = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "0", "--weights", "model"])
+    assert (averaged["weights"], last["weights"]) == ("ema", "model")
+    assert averaged["weights_digest"] != last["weights_digest"]
+    save_checkpoint(run / "checkpoint_last.pt", content | {"ema": content["model"]})
+    same = evaluate.main([str(run / "checkpoint_last.pt"), "--pictures", "0", "--out", str(run / "same")])
+    assert same["weights_digest"] == last["weights_digest"] and same["AP"] == last["AP"]
+    folders = ("eval/test_coco_last", "eval/test_coco_last_weights=model", "same")
+    found = [(run / folder / "detections.json").read_text() for folder in folders]
+    assert found[0] != found[1] == found[2]
 
 
 def test_evaluate_on_binary_spikes(tiny, run, capsys):

@@ -80,6 +80,30 @@ def test_two_ranks_take_the_steps_of_one(name, tmp_path):
         torch.testing.assert_close(first[1][key], weight, rtol=1e-9, atol=1e-11, msg=lambda m, key=key: f"{key}: {m}")
 
 
+def refusal(config: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        train.main([config, "train.sync_batchnorm=true"])
+    return str(caught.value)
+
+
+def test_statistics_over_all_ranks_need_gpus(tiny, tmp_path):
+    for said, _ in on_two_ranks(tmp_path, refusal, tiny):
+        assert said.startswith("train.sync_batchnorm = true: torch exchanges BatchNorm statistics between GPUs only")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_process_trains_the_same_with_statistics_over_all_ranks(tiny, monkeypatch):
+    """Every BatchNorm is converted, keeps its names in the checkpoint, and computes the same alone."""
+    plain = train.main([tiny, "train.epochs=1", "name=plain"])
+    norms, forward = set(), nn.SyncBatchNorm.forward
+    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda self, x: norms.add(self) or forward(self, x))
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", None)
+    run = train.main([tiny, "train.epochs=1", "train.sync_batchnorm=true"])
+    ours, theirs = (load_checkpoint(folder / "checkpoint_last.pt")["model"] for folder in (run, plain))
+    assert list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert len(norms) == 2 * sum(key.endswith("running_mean") for key in ours)  # in training, and of the averages
+
+
 def whole_and_interrupted(config: str) -> list[str]:
     """Trains one run of two epochs at a stretch, and one that is interrupted within the second and resumed."""
     options = [config, "train.batch_size=2", "train.epochs=2", "--resume", "auto"]
