@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeGuard
-
-from .regular_file import regular_only
 
 _FLAGS = {"0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _FLAGS |= {"": False, "none": False, "unspecified": False}  # labelling tools write these for "not looked at"
@@ -54,12 +51,3 @@ def class_list(names: Any, source: str) -> list[str]:
         if not known or str(name) in map(str, names[:k]):
             raise ValueError(f"{source}: name {k} is {name!a}. Give each class its own; quote words like no and on")
     return [str(name) for name in names]
-
-
-def text_lines(file: Path) -> list[str]:
-    """Lines that hold something, without blanks around it. ValueError where `file` is no text."""
-    try:
-        with open(file, encoding="utf-8-sig", opener=regular_only) as lines:
-            return [line.strip() for line in lines.read().splitlines() if line.strip()]
-    except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{file}: not a text file in UTF-8: {error}. Name another, or save it as UTF-8") from error

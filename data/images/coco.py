@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..dataset import MissingSplit
+from ..files import regular_only, walk
 from ..problems import Problem
 from ..registry import register_dataset
-from ..regular_file import regular_only
-from ..walk import walk
 from ..written import flag, is_side, is_text
-from ..written_numbers import WrittenNumbers
 from .dataset import OBJECT, ImageDataset, Record, split_names
 from .label_paths import as_path, choose_folder, is_file_name, path_below
 from .split_shares import ADVICE
+from .written_numbers import WrittenNumbers
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
 _ENDS = 1 << 14  # bytes

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from ..regular_file import regular_only
+from ..files import regular_only
 from .cut_short import ends_whole
 
 _ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height

@@ -14,14 +14,14 @@ import numpy as np
 
 from registry import none_of
 
+from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
-from ..regular_file import regular_only
 from ..written import class_list, flag, is_side
-from ..written_numbers import WrittenNumbers
 from .dataset import OBJECT, ImageDataset, Record
 from .voc_coordinates import CHOICES, from_zero
 from .voc_folder import all_labelled, label_files, labelled_images
+from .written_numbers import WrittenNumbers
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..dataset import MissingSplit
+from ..files import regular_only, text_lines, walk
 from ..problems import Problem, Problems
-from ..regular_file import regular_only
-from ..walk import walk
-from ..written import text_lines
 from .dataset import split_names
 from .image_file import ENDINGS
 from .label_paths import is_file_name, path_below

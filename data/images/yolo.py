@@ -15,9 +15,9 @@ import numpy as np
 
 from registry import none_of
 
+from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
-from ..regular_file import regular_only
 from ..written import class_list, is_whole
 from .dataset import OBJECT, ImageDataset, Record
 from .image_file import image_header, upright_size

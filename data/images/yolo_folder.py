@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import MissingSplit
-from ..regular_file import regular_only
-from ..walk import walk
-from ..written import class_list, text_lines
-from ..yaml_file import read_yaml
+from ..files import read_yaml, regular_only, text_lines, walk
+from ..written import class_list
 from .dataset import split_names
 from .image_file import ENDINGS
 from .label_paths import is_file_name, path_below

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import require_regular
 from ..problems import Problems
-from ..regular_file import require_regular
 from .blocks import Block
 from .columns import ColumnReader, find_columns
 from .hdf5_file import DAMAGE, attribute, check_filters, find, is_dataset, is_group, open_file, readable, scalar

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..files import require_regular
 from ..problems import Problems
-from ..regular_file import require_regular
 from .atis_bin import BinReader
 from .blocks import only_span
 from .dat import open_dat

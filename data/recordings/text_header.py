@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import require_regular
 from ..problems import Problem
-from ..regular_file import require_regular
 
 MAX_BYTES = 1 << 16  # cameras and tools write less than 4 KiB
 _LINE = 4096

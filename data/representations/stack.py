@@ -1,4 +1,4 @@
-"""What stacks by time and by number have in common: what a step's events make of its cells."""
+"""Stacks of events, by time (SBT) or by number (SBN)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from abc import abstractmethod
 import numpy as np
 
 from ..recordings.interface import Events
-from .base import Representation, check_choice
+from .base import Representation, check_choice, step_edges
 from .cells import cell_indices, count, signed_sum, two_signs
+from .registry import register_representation
 
 
 class Stack(Representation):
@@ -45,3 +46,27 @@ class Stack(Representation):
 
     def view(self, x: np.ndarray) -> np.ndarray:
         return two_signs(x[:, 0]) if self.signed else x
+
+
+@register_representation("sbt")
+class StackByTime(Stack):
+    """[T, C, H, W], see `Stack`: step k holds the events of the k-th of T equal slices of the window. (Wang et al.,
+    "Event-based high dynamic range image and very high frame rate video generation", 2019: signed sums.)"""
+
+    form = "sbt"
+
+    def edges(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> np.ndarray:
+        return step_edges(events, t0_us, t1_us, self.num_steps, height, width)
+
+
+@register_representation("sbn")
+class StackByNumber(Stack):
+    """[T, C, H, W], see `Stack`: of the N events of the window, step k holds those from floor(k N / T) on and before
+    floor((k + 1) N / T). The numbers of two steps differ by at most one, and no event is dropped. (Wang et al., 2019,
+    as in `sbt`; theirs fixes the number of a stack, and with it how long it lasts.)"""
+
+    form = "sbn"
+
+    def edges(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> np.ndarray:
+        first, *_, last = step_edges(events, t0_us, t1_us, self.num_steps, height, width)
+        return first + np.arange(self.num_steps + 1) * (last - first) // self.num_steps

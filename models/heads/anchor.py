@@ -17,8 +17,7 @@ from torchvision.ops import box_convert, complete_box_iou_loss
 
 from ..layers.time import readout
 from .anchor_fit import best_possible_recall, kmeans_anchors
-from .grid import cells
-from .nms import select_detections
+from .boxes import cells, select_detections
 from .precision import at_least_float32
 from .registry import register_head
 

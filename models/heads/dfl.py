@@ -21,9 +21,7 @@ from torchvision.ops import box_convert
 from neurons import NeuronSpec, neuron_factory
 
 from ..layers.spike_conv import RateConv, standard
-from .complete_iou import complete_iou
-from .grid import cells
-from .nms import select_detections
+from .boxes import cells, complete_iou, select_detections
 from .precision import at_least_float32
 from .registry import register_head
 from .task_aligned import assign

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .complete_iou import complete_iou
+from .boxes import complete_iou
 
 
 class Assignment(NamedTuple):

@@ -3,7 +3,7 @@
 import pytest
 
 from data import Problems, create_dataset
-from data.written_numbers import WrittenNumbers
+from data.images.written_numbers import WrittenNumbers
 
 
 def coco(root, **kwargs):

@@ -6,7 +6,7 @@ import pytest
 
 from data import create_dataset
 from data.dataset import MissingSplit
-from data.yaml_file import read_yaml
+from data.files import read_yaml
 
 BOX = "0 0.5 0.5 0.5 0.4\n"
 SPLITS = {"train": 0.5, "val": 0.25, "test": 0.25}

@@ -6,7 +6,7 @@ import torch
 
 from models.heads import build_head
 from models.heads.anchor_fit import best_possible_recall, kmeans_anchors
-from models.heads.nms import select_detections
+from models.heads.boxes import select_detections
 
 SIZE = (128, 128)
 

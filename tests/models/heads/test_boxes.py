@@ -5,7 +5,7 @@ import math
 import torch
 from torchvision.ops import complete_box_iou_loss
 
-from models.heads.complete_iou import complete_iou
+from models.heads.boxes import complete_iou
 
 
 def test_complete_iou_of_boxes_worked_out_by_hand():

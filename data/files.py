@@ -1,0 +1,91 @@
+"""Files of users, read safely: regular ones only, links that do not lead back, text and YAML within bounds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LONGEST_YAML = 1 << 20  # bytes
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def regular_only(path: str, flags: int) -> int:
+    """For `open(..., opener=regular_only)`: the descriptor of a regular file, also through links.
+
+    OSError for anything else: a named pipe would wait for a writer without end, and a device need not end.
+    """
+    file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(file).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    os.close(file)
+    raise OSError(_not_regular(mode))
+
+
+def require_regular(path: str | Path) -> None:
+    """Before a library opens `path` by itself: ValueError unless it is a regular file or a link to one; OSError where
+    there is none."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: {_not_regular(mode)}. Copy the data into one")
+
+
+def _not_regular(mode: int) -> str:
+    return f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a regular file"
+
+
+def walk(folder: str | Path) -> Iterator[str]:
+    """Paths of all files in `folder` and below but hidden ones; links are followed, unless they lead back."""
+    for place, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
+        yield from (os.path.join(place, name) for name in names if not name.startswith("."))
+
+
+def _leads_back(place: str, name: str) -> bool:
+    """A link to a folder that it lies in: following it would never end."""
+    link = os.path.join(place, name)
+    return os.path.islink(link) and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(link))
+
+
+def text_lines(file: Path) -> list[str]:
+    """Lines that hold something, without blanks around it. ValueError where `file` is no text."""
+    try:
+        with open(file, encoding="utf-8-sig", opener=regular_only) as lines:
+            return [line.strip() for line in lines.read().splitlines() if line.strip()]
+    except (UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{file}: not a text file in UTF-8: {error}. Name another, or save it as UTF-8") from error
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # Aliases of aliases make a list of a billion entries out of a line each.
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: alias *{event.anchor}. Write its value out")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(file: Path) -> Any:
+    """What `file` holds. ValueError where it is no YAML, longer than `LONGEST_YAML`, or has aliases."""
+    try:
+        with open(file, "rb", opener=regular_only) as stream:
+            raw = stream.read(LONGEST_YAML + 1)
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error}. Make it a readable yaml file") from error
+    if len(raw) > LONGEST_YAML:
+        raise ValueError(f"{file}: longer than {LONGEST_YAML >> 20} MiB. Name the yaml file of the data set")
+    try:
+        return yaml.load(raw.decode("utf-8-sig"), _WithoutAliases)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, a month 13, a huge integer
+        raise ValueError(f"{file}: not a readable yaml file: {error}") from error

@@ -1,0 +1,60 @@
+"""Boxes of any head: the cells that place them, complete IoU, and the selection of detections."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+
+def cells(height: int, width: int, device: torch.device) -> Tensor:
+    """[height, width, 2] float32: (column, row) of every cell."""
+    rows, columns = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    return torch.stack([columns, rows], -1).float()
+
+
+def complete_iou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
+    """CIoU in (-2, 1] of boxes [..., 4] xyxy in pixels, shapes broadcast. Finite, with its gradient, for boxes of no
+    area too: overlap, less distance of centres, less difference of aspect ratios (Zheng et al., "Distance-IoU Loss:
+    Faster and Better Learning for Bounding Box Regression", AAAI 2020).
+
+    `torchvision.ops` has it without broadcasting, waiting for the GPU at a mask, and NaN for boxes of no height.
+    """
+    size_a, size_b = a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2]
+    common = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    iou = common / (size_a.prod(-1) + size_b.prod(-1) - common + eps)
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    between = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2  # the centres
+    distance = between.square().sum(-1) / (hull.square().sum(-1) + eps)
+    angle_a, angle_b = (torch.atan(size[..., 0] / (size[..., 1] + eps)) for size in (size_a, size_b))
+    aspect = 4 / math.pi**2 * (angle_a - angle_b).square()
+    with torch.no_grad():
+        weight = aspect / (1 - iou + aspect + eps)
+    return iou - distance - weight * aspect
+
+
+def select_detections(
+    boxes: Tensor,
+    scores: Tensor,
+    score_threshold: float,
+    iou_threshold: float,
+    max_candidates: int,
+    max_detections: int,
+) -> dict[str, Tensor]:
+    """Detections of one image: threshold, class-aware non-maximum suppression, best first.
+
+    boxes [M, 4] xyxy, scores [M, K]. Every (box, class) pair above `score_threshold` is a candidate, so one box may
+    give several classes, as in the evaluation of the YOLO family. Returns boxes [N, 4], scores [N], labels [N].
+    """
+    index, labels = (scores > score_threshold).nonzero(as_tuple=True)
+    confidence = scores[index, labels]
+    if confidence.numel() > max_candidates:
+        confidence, top = confidence.topk(max_candidates)
+        index, labels = index[top], labels[top]
+    candidates = boxes[index]
+    keep = batched_nms(candidates, confidence, labels, iou_threshold)[:max_detections]
+    return {"boxes": candidates[keep], "scores": confidence[keep], "labels": labels[keep]}
