@@ -125,7 +125,10 @@ class TestEveryRepresentation:
         x, _ = batches[0].to("cpu")
         assert x.dtype == torch.float32 and x.shape[:2] == (2, 2) and x.shape[-3] == data.channels == form.channels
         sample = data[1]
-        assert torch.equal(batches[0].x[:, 1], sample.x)
+        of_batch = batches[0].x.unbind(
+            0 if sample.x.dim() == 5 else 1
+        )  # micro-bins [B, T, bins, ...], frames [T, B, ...]
+        assert torch.equal(of_batch[1], sample.x)
         read = data._clips[0].reader.read(150_000 - form.history_us, 250_000)
         wanted = torch.from_numpy(form(read, 150_000, 250_000, 64, 96))
         if not form.picture:
