@@ -1,8 +1,9 @@
-"""Datasets of pictures and event recordings. Modules in this package are imported automatically."""
+"""Datasets of images and event recordings. Modules in this package are imported automatically."""
 
 from registry import import_modules
 
 from .dataset import DetectionDataset
+from .input import Input, input_from_plain
 from .loader import eval_loader, train_loader
 from .problems import Problem, Problems
 from .registry import create_dataset, dataset_arguments, list_datasets, register_dataset
@@ -12,6 +13,7 @@ from .statistics import overview
 __all__ = [
     "Batch",
     "DetectionDataset",
+    "Input",
     "Placement",
     "Problem",
     "Problems",
@@ -19,6 +21,7 @@ __all__ = [
     "create_dataset",
     "dataset_arguments",
     "eval_loader",
+    "input_from_plain",
     "list_datasets",
     "overview",
     "register_dataset",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
-from .events.dataset import EventDataset
+from .events.windowed import WindowDataset
 from .images.dataset import ImageDataset, Record, read_record
 from .problems import Problem, Problems
 from .recordings import Tally
@@ -110,7 +110,7 @@ def _judge(
 def _files(dataset: DetectionDataset) -> list[Path]:
     if isinstance(dataset, ImageDataset):
         return [Path(record.path) for record in dataset.records]
-    return list(dict.fromkeys(dataset.recordings)) if isinstance(dataset, EventDataset) else []
+    return list(dict.fromkeys(dataset.recordings)) if isinstance(dataset, WindowDataset) else []
 
 
 def _without_split(message: str, split: str) -> str:
@@ -126,7 +126,7 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
             for record, error in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):
                 if error:
                     dataset.report_unreadable(record.path, error)
-    elif isinstance(dataset, EventDataset):
+    elif isinstance(dataset, WindowDataset):
         return [tally for file in files if (tally := dataset.audit(file, problems))]
     return []
 

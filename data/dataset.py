@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -12,21 +12,25 @@ from torch.utils.data import Dataset
 from .problems import Problems
 from .sample import Sample
 
+if TYPE_CHECKING:
+    from .input import Input
+
 
 class MissingSplit(ValueError):
     """The dataset has no split of that name."""
 
 
 class DetectionDataset(Dataset, ABC):
-    """One split of labelled pictures or event windows.
+    """One split of labelled images or event windows.
 
-    A subclass sets the attributes below in its constructor, which reads and validates all labels (not the pictures),
+    A subclass sets the attributes below in its constructor, which reads and validates all labels (not the images),
     and implements `load` (the transformed sample) and `ground_truth`. Constructor arguments common to all:
     `split`, `root`, `size` ((height, width) of `Sample.x`), `augment` (None, or a dict of augmentation options),
-    `allow_missing` (skip listed pictures whose file is absent instead of raising), `problems`.
+    `allow_missing` (skip listed images whose file is absent instead of raising), `problems`.
     """
 
     class_names: list[str]
+    input: Input | None = None  # makes x of a file, for samples and prediction alike; None: there is no such part
     channels: int  # of x
     scale: float  # the float input is x * scale: 1/255 for images, 1 for event counts
     num_steps: int | None  # T of event frames, None for images

@@ -34,11 +34,13 @@ def flag(value: object) -> bool | None:
     return bool(value) if value in (0, 1) else _FLAGS.get(str(value).strip().lower())
 
 
-def height_width(size: Any) -> tuple[int, int]:
+def height_width(size: Any, name: str = "size") -> tuple[int, int]:
     """One number of pixels, or (height, width) -> (height, width)."""
     sides = [size, size] if is_whole(size) else list(size) if isinstance(size, Sequence) else []
     if isinstance(size, str) or len(sides) != 2 or not all(map(is_side, sides)):
-        raise ValueError(f"size = {size!r}: give one number of pixels, as in 640, or [height, width], as in [480, 640]")
+        raise ValueError(
+            f"{name} = {size!r:.200}: give one number of pixels, as in 640, or [height, width], as in [480, 640]"
+        )
     return int(sides[0]), int(sides[1])
 
 

@@ -4,7 +4,7 @@ from .arguments import checking, parameters
 from .discovery import import_modules
 from .errors import UserError
 from .nearest import did_you_mean, none_of, reject_unknown
-from .registry import Registry
+from .registry import Registry, split_spec
 
 __all__ = [
     "Registry",
@@ -15,4 +15,5 @@ __all__ = [
     "none_of",
     "parameters",
     "reject_unknown",
+    "split_spec",
 ]

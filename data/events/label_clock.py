@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from ..problems import Problem
+from ..problems import Problem, Problems
 from ..recordings import Span
+from .clip import Clip
 
 _FACTORS = (1_000, 1_000_000)
 _REACH = 0.01  # labels that reach over less of a recording may be in another unit
+
+
+def report_clock(clip: Clip, windows: np.ndarray, problems: Problems) -> None:
+    """Add what is wrong with the label times of a clip of events, as far as it is known without a pass over them."""
+    recorded = clip.recorded
+    if recorded is None or not len(windows):
+        return
+    if recorded.last_us is not None and windows["t0"].max() >= recorded.last_us:
+        with suppress(ValueError):  # of a damaged recording, which says so when it is read
+            recorded = clip.reader.span(exact=True)
+        clip.reader.close()
+    if recorded and (problem := clock_problem(clip.reader.path, windows, recorded)):
+        problems.add(problem)
 
 
 def clock_problem(

@@ -22,8 +22,7 @@ from ..recordings.boxes import BOX_DTYPE
 from ..registry import register_dataset
 from ..representations.base import check_numbers
 from ..written import class_list
-from .augment import Change
-from .clip import Clip
+from .clip import Clip, FromFirst
 from .dataset import EventDataset
 
 SENSOR = 180, 240  # height, width of the part of the ATIS that shows the screen
@@ -61,7 +60,7 @@ class NCaltech101(EventDataset):
         problems: Problems | None = None,
         **events: Any,
     ):
-        self.root, self._whole = Path(root), window_ms is None
+        self.root = Path(root)
         problems = Problems() if problems is None else problems
         found = self._class_folders()
         names = [name for name in found if name != BACKGROUND] if classes is None else class_list(classes, "classes")
@@ -84,21 +83,13 @@ class NCaltech101(EventDataset):
                     continue
             expected += 1
             if recording.is_file():
-                times = np.array([NOMINAL_US])
-                span = 0, round(length * 1e3)
-                reader = LazyReader(recording, SENSOR)
-                clips.append(Clip(f"{name}/{stem}", f"{name}/{recording.name}", reader, SENSOR, boxes, times, span))
+                reader, times = LazyReader(recording, SENSOR), np.array([NOMINAL_US])
+                clip = Clip(f"{name}/{stem}", f"{name}/{recording.name}", reader, SENSOR, boxes, times)
+                clip.from_first = FromFirst(None if window_ms is None else round(length * 1e3))
+                clips.append(clip)
         if not clips:
             raise ValueError(f"split {split!r}: no recording below {self.root / 'Caltech101'}. Look at `splits`")
         super().__init__(split, clips, names, expected, window_ms=length, problems=problems, **events)
-
-    def _frames(self, number: int, t0_us: int, t1_us: int, change: Change | None) -> np.ndarray:
-        """The window counts from the first event, and ends at the last one where all of the recording is asked for."""
-        reader = self._reader(number)
-        assert isinstance(reader, LazyReader)
-        t0_us = reader.t_first - 1
-        t1_us = max(reader.t_last, t0_us + self.num_steps) if self._whole else t0_us + t1_us
-        return super()._frames(number, t0_us, t1_us, change)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
         return audit_events(recording, problems, SENSOR)

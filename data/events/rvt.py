@@ -12,41 +12,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from tokenize import TokenError
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
-from zlib import error as ZlibError
+from typing import Any
 
 import numpy as np
 
 from ..problems import Problem, Problems
-from ..recordings import Span, Tally
-from ..recordings.boxes import check_boxes
-from ..recordings.unpacking import MAX_UNPACKED_MB, check_unpacked
+from ..recordings import Tally
+from ..recordings.unpacking import MAX_UNPACKED_MB
 from ..registry import register_dataset
 from ..representations.base import check_numbers
 from ..written import class_list, height_width
-from .augment import Change
 from .clip import Clip
-from .dataset import STRIDE, EventDataset
+from .dataset import is_sequential
+from .input import FrameInput, up_to_stride
+from .rvt_files import FRAMES, LABELS, RvtFiles
 from .split_folders import missing_folder
-from .windows import WINDOW
+from .windowed import WindowDataset
+from .windows import WINDOW, cut_windows
 
-if TYPE_CHECKING:
-    from ..recordings.hdf5 import ArrayFile  # h5py is slow to import
-
-FRAMES, LABELS = "event_representations_v2", "labels_v2"
 # What the frames are, by the name of their folder: our representation of that form.
 _FORMS = {"stacked_histogram": "stacked_histogram", "mixeddensity_stack": "mixed_density"}
 _FOLDER = re.compile(r"(stacked_histogram|mixeddensity_stack)_(?:dt|ne)=\d+_nbins=(\d+)(?:_cutoff=\d+)?")
 _OF_EVENTS = ("polarity", "drop", "drop_time", "drop_area")  # augmentation that frames come too late for
-_DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, OSError, SyntaxError, BadZipFile, ZlibError, TokenError)
-_DAMAGE += (KeyError, NotImplementedError, MemoryError)
 
 
 @register_dataset("rvt")
-class Rvt(EventDataset):
+class Rvt(WindowDataset):
     """One sample per label time: the `num_steps` frames up to the label's, `x` [T, C, H, W], as RVT made them.
     Arguments as those of `EventDataset`, but for those that concern events and their windows, and
 
@@ -77,43 +70,45 @@ class Rvt(EventDataset):
         problems: Problems | None = None,
     ):
         classes = class_list(classes, "classes")
-        self._problems = Problems() if problems is None else problems
-        check_numbers("rvt", 1, max_unpacked_mb=max_unpacked_mb)
-        self._max_unpacked_mb = max_unpacked_mb
-        self._allow_missing, self._num_classes, self._expected = allow_missing, len(classes), 0
+        problems = Problems() if problems is None else problems
+        check_numbers("rvt", 1, num_steps=num_steps, max_unpacked_mb=max_unpacked_mb)
         for name in _OF_EVENTS:
             if (augment or {}).get(name):
                 raise ValueError(f"augment: {name} changes events, and these are frames already. Leave it out")
         folder = Path(root) / split
         if not folder.is_dir():
             raise missing_folder(folder)
-        sequences = sorted(path for path in folder.iterdir() if path.is_dir())
-        representation = representation or _only_folder(folder, sequences)
+        recordings = sorted(path for path in folder.iterdir() if path.is_dir())
+        representation = representation or _only_folder(folder, recordings)
         match = _FOLDER.fullmatch(representation)
         if not match:
             known = "stacked_histogram_dt=50_nbins=10, or mixeddensity_stack_... with its bins"
             raise ValueError(f"representation = {representation!r} is none of RVT's. They are called {known}")
-        self._folder = Path(FRAMES) / representation
-        self._ends: list[np.ndarray] = []  # of each clip, the end of each frame in us
-        clips = [clip for path in sequences if (clip := self._read_sequence(path)) is not None]
+        files = RvtFiles(Path(FRAMES) / representation, len(classes), problems, allow_missing, max_unpacked_mb)
+        clips = [clip for path in recordings if (clip := files.read(path)) is not None]
         if not clips:
-            raise ValueError(f"{folder}: no recording with {LABELS} and {self._folder}. Look at `representation`")
-        shapes = {self._array(clip).shape[1:]: clip.name for clip in clips}
+            where = f"{LABELS} and {FRAMES}/{representation}"
+            raise ValueError(f"{folder}: no recording with {where}. Look at `representation`")
+        shapes = {clip.reader.array.shape[1:]: clip.name for clip in clips}
         if len(shapes) > 1:
             raise ValueError(f"{folder}: frames of several shapes: {shapes}. Make one data set of each")
         ((channels, height, width),) = shapes
-        size = height_width(size) if size is not None else (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
         form = {"name": _FORMS[match[1]], "bins": int(match[2])}
-        common: dict[str, Any] = {"num_steps": num_steps, "sampling": sampling, "size": size, "augment": augment}
-        common |= {"newest_first": newest_first, "problems": self._problems}
-        super().__init__(split, clips, classes, self._expected, representation=form, **common)
-        if channels != self.channels:
-            raise ValueError(f"{folder}: frames of {channels} channels, not the {self.channels} of {representation}")
-        if self._factor != clips[0].sensor[1] // width:
+        size = height_width(size) if size is not None else up_to_stride(height, width)
+        sensor = max(clip.sensor[0] for clip in clips), max(clip.sensor[1] for clip in clips)
+        window_us = num_steps * max(clip.reader.length_us for clip in clips)
+        input = FrameInput(form, num_steps, window_us, sensor, size, newest_first)
+        if channels != input.channels:
+            raise ValueError(f"{folder}: frames of {channels} channels, not the {input.channels} of {representation}")
+        if input.factor != clips[0].sensor[1] // width:
             raise ValueError(f"size = {list(size)}: the frames are {height} x {width}, which has to fit")
+        sequential = is_sequential(sampling, input)
+        windows = cut_windows(split, clips, partial(_windows, num_steps, sequential), num_steps)
+        common: dict[str, Any] = {"sequential": sequential, "augment": augment, "problems": problems}
+        super().__init__(split, clips, windows, input, classes, files.expected, **common)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
-        frames = next(self._array(clip) for clip in self._clips if clip.reader.path == recording)
+        frames = next(clip.reader.array for clip in self._clips if clip.reader.path == recording)
         try:
             for start in range(0, frames.shape[0], 64):
                 frames.read(start, start + 64)
@@ -122,68 +117,6 @@ class Rvt(EventDataset):
             problems.add(Problem("unreadable recording", recording, "", error, remedy, fatal=True))
         frames.close()
         return None
-
-    def _frames(self, number: int, t0_us: int, t1_us: int, change: Change | None) -> np.ndarray:
-        ends, frames = self._ends[number], self._array(self._clips[number])
-        self._reader(number)  # counts it among the open files
-        first, stop = np.searchsorted(ends, (t0_us, t1_us), "right").tolist()
-        read = frames.read(first, stop)
-        x = np.zeros((self.num_steps, *read.shape[1:]), read.dtype)
-        x[self.num_steps - len(read) :] = read
-        return x
-
-    def _cut_clip(self, number: int, clip: Clip, first_id: int) -> np.ndarray:
-        ends, steps = self._ends[number], self.num_steps
-        edges = np.concatenate([[min(clip.start_us, ends[0] - 1)], ends])  # frame k covers edges[k] to edges[k + 1]
-        stops = np.searchsorted(ends, clip.times) + 1
-        ids = first_id + np.arange(len(stops))
-        starts = np.maximum(stops - steps, 0)
-        if self.sequential:
-            starts, stops, ids = _tile(stops, ids, steps, clip.file_name)
-        windows = np.zeros(len(stops), WINDOW)
-        windows["clip"], windows["t0"], windows["t1"], windows["image_id"] = number, edges[starts], edges[stops], ids
-        windows["start"] = not self.sequential
-        windows["start"][0] = True
-        return windows
-
-    @staticmethod
-    def _array(clip: Clip) -> ArrayFile:
-        from ..recordings.hdf5 import ArrayFile
-
-        assert isinstance(clip.reader, ArrayFile)
-        return clip.reader
-
-    def _read_sequence(self, path: Path) -> Clip | None:
-        from ..recordings.hdf5 import ArrayFile
-
-        whole, half = (path / self._folder / f"event_representations{end}.h5" for end in ("", "_ds2_nearest"))
-        file, factor = (half, 2) if half.is_file() and not whole.is_file() else (whole, 1)
-        try:
-            labels = _load(path / LABELS / "labels.npz", "labels", self._max_unpacked_mb)
-            times = _load(path / LABELS / "timestamps_us.npy").astype(np.int64)
-            if not file.is_file():
-                if not self._allow_missing:
-                    raise ValueError(f"{file}: no such file. Copy it, or set allow_missing")
-                self._expected += len(times)
-                return None
-            ends = _load(path / self._folder / "timestamps_us.npy").astype(np.int64)
-            frame_of = _load(path / self._folder / "objframe_idx_2_repr_idx.npy").astype(np.int64)
-            frames = ArrayFile(file, "data", self._max_unpacked_mb)
-            _compare(path, file, labels, times, ends, frame_of, frames)
-        except ValueError as error:
-            if not self._problems.collect:
-                raise
-            self._problems.add(Problem("unreadable recording", path, "", error, "It is left out", fatal=True))
-            return None
-        sensor = frames.shape[2] * factor, frames.shape[3] * factor
-        source = path / LABELS / "labels.npz"
-        boxes = check_boxes(labels, source, sensor[1], sensor[0], self._num_classes, self._problems)
-        times = np.unique(boxes["t"])
-        self._expected += len(times)
-        self._ends.append(ends)
-        length = int(ends[1] - ends[0]) if len(ends) > 1 else 0
-        recorded = Span(int(ends[0]) - length + 1, int(ends[-1]))
-        return Clip(path.name, f"{path.parent.name}/{path.name}", frames, sensor, boxes, times, recorded=recorded)
 
 
 def _only_folder(folder: Path, sequences: list[Path]) -> str:
@@ -194,53 +127,20 @@ def _only_folder(folder: Path, sequences: list[Path]) -> str:
     return found.pop()
 
 
-def _load(path: Path, name: str | None = None, max_unpacked_mb: int = MAX_UNPACKED_MB) -> np.ndarray:
-    """The array of an `.npy`, or one of an `.npz`. ValueError where it is absent, damaged, no vector or too large."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file. Copy the recording again")
-    try:
-        if name is not None:
-            with ZipFile(path) as archive:
-                check_unpacked(path, name, archive.getinfo(f"{name}.npy").file_size, max_unpacked_mb)
-        loaded = np.load(path, allow_pickle=False)
-        array = loaded if name is None else loaded[name]
-    except _DAMAGE as error:
-        if str(error).startswith(f"{path}: "):
-            raise
-        raise ValueError(f"{path}: not a readable array: {error}. Copy the recording again") from error
-    numbers = name is not None or isinstance(array, np.ndarray) and array.dtype.kind in "iu"
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or not numbers:
-        raise ValueError(f"{path}: not a vector of {name or 'integers'}. Copy the recording again")
-    return array
-
-
-def _compare(
-    path: Path,
-    file: Path,
-    labels: np.ndarray,
-    times: np.ndarray,
-    ends: np.ndarray,
-    frame_of: np.ndarray,
-    frames: ArrayFile,
-) -> None:
-    """ValueError unless labels, label times, frames and their times belong together."""
-    again = "Make or copy the recording again"
-    if len(frames.shape) != 4 or frames.shape[0] != len(ends) or frames.dtype not in (np.uint8, np.int8):
-        raise ValueError(
-            f"{file}: 'data' is {frames.dtype} of shape {frames.shape}, with {len(ends)} times. It needs one frame of "
-            f"bytes [C, H, W] per time. {again}"
-        )
-    if (falls := np.diff(ends) <= 0).any() or not len(ends):
-        raise ValueError(
-            f"{file.with_name('timestamps_us.npy')}: entry {int(falls.argmax()) + 1 if len(ends) else 0}: "
-            f"times do not rise. {again}"
-        )
-    bad = len(frame_of) != len(times) or (len(times) and not 0 <= frame_of.min() <= frame_of.max() < len(ends))
-    if bad or not np.array_equal(ends[frame_of], times):
-        index = file.with_name("objframe_idx_2_repr_idx.npy")
-        raise ValueError(f"{index}: does not lead to a frame at each label time. {again}")
-    if "t" in (labels.dtype.names or ()) and not np.array_equal(np.unique(labels["t"]), times):
-        raise ValueError(f"{path / LABELS / 'timestamps_us.npy'}: other times than those of labels.npz. {again}")
+def _windows(steps: int, sequential: bool, number: int, clip: Clip, first_id: int) -> np.ndarray:
+    """`WINDOW`s of a clip: the `steps` frames up to each label, or all frames up to the last label in sequence."""
+    ends = clip.reader.ends
+    edges = np.concatenate([[min(clip.start_us, ends[0] - 1)], ends])  # frame k covers edges[k] to edges[k + 1]
+    stops = np.searchsorted(ends, clip.times) + 1
+    ids = first_id + np.arange(len(stops))
+    starts = np.maximum(stops - steps, 0)
+    if sequential:
+        starts, stops, ids = _tile(stops, ids, steps, clip.file_name)
+    windows = np.zeros(len(stops), WINDOW)
+    windows["clip"], windows["t0"], windows["t1"], windows["image_id"] = number, edges[starts], edges[stops], ids
+    windows["start"] = not sequential
+    windows["start"][0] = True
+    return windows
 
 
 def _tile(stops: np.ndarray, ids: np.ndarray, steps: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

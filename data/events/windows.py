@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from registry import UserError
+
 from ..recordings import Span
+from .clip import Clip
 
 # The events with t0 < t <= t1 of recording `clip`. `image_id` counts the label times from 1, in order; 0: a window
 # that ends at no label time. `start`: the first window of a recording.
@@ -60,3 +65,36 @@ def sequential_windows(
         out["t0"][0] -= 1  # windows lack the events at their beginning
     out["image_id"][last] = first_id + np.arange(len(times))
     return out
+
+
+def cut_windows(
+    split: str, clips: list[Clip], cut: Callable[[int, Clip, int], np.ndarray], shortest_us: int
+) -> np.ndarray:
+    """`WINDOW` [N] of all clips, in their order; ids count label times, so that all samplings number them alike.
+
+    cut:         (number of the clip, clip, id of its first label time) -> `WINDOW` [N] of a clip with labels
+    shortest_us: UserError for a window shorter than this, and where there is no window
+    """
+    windows, count = [np.zeros(0, WINDOW)], 1
+    for number, clip in enumerate(clips):
+        if not len(clip.times):
+            continue
+        mine = cut(number, clip, count)
+        short = mine["t1"] - mine["t0"] < shortest_us
+        if short.any():
+            t1 = mine["t1"][int(short.argmax())]
+            raise UserError(
+                f"{clip.file_name}: the window that ends at {t1} us is shorter than {shortest_us} us, one for each of "
+                f"num_steps. Label times lie too near each other for sequential sampling"
+            )
+        windows.append(mine)
+        count += len(clip.times)
+    if len(windows) == 1:
+        what = f"label time in {len(clips)} recordings. Look at the label files" if clips else "recording there"
+        raise UserError(f"split {split!r}: no {what}")
+    return np.concatenate(windows)
+
+
+def windows_of(windows: np.ndarray, clip: int) -> np.ndarray:
+    """Those of one clip; `windows` are clip by clip."""
+    return windows[slice(*np.searchsorted(windows["clip"], [clip, clip + 1]).tolist())]

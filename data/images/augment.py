@@ -1,4 +1,4 @@
-"""Pictures and their boxes made one size: letterbox; at training mirror, scale, shift, colours, mosaic, mixup, cutout.
+"""Augmentation of images and their boxes: mirror, scale, shift, colours, mosaic, mixup, cutout.
 
 The geometry is albumentations' (imported in this file only), the colours are OpenCV's, which comes with it.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,51 @@ from registry import reject_unknown
 
 from ..sample import Placement
 from ..written import is_number, is_whole
-from .cutout import cutout as cut_holes
-from .mosaic import Picture, mirror, mixup, mosaic
+from .cutout import Holes, cutout, draw_holes
+from .input import GRAY, ImageInput
+from .mosaic import Labelled, Layout, draw_layout, mirror, mixup, mosaic
 
-GRAY = 114  # of the border, as in YOLO
-STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular samples are
+
+@dataclass(frozen=True)
+class Canvas:
+    """What was drawn for one canvas: of an image, or a mosaic of four.
+
+    indices: of the images
+    gains:   factors of hue, saturation and value
+    seeds:   one for each transform of a single image
+    layout, mirrors: of a mosaic; (left-right, top-bottom)
+    """
+
+    indices: tuple[int, ...]
+    gains: np.ndarray
+    seeds: tuple[int, ...] = ()
+    layout: Layout | None = None
+    mirrors: tuple[bool, ...] = (False, False)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What `ImageAugment.draw` drew for a sample: one canvas, or two that are blended, the first at `share`; holes."""
+
+    canvases: tuple[Canvas, ...]
+    share: float = 1.0
+    holes: Holes | None = None
+
+    @property
+    def indices(self) -> list[int]:
+        """Of the images that the sample is made of, the one asked for first."""
+        return [index for canvas in self.canvases for index in canvas.indices]
 
 
 class ImageAugment:
-    """Fit a picture into `size` (height, width) with its shape kept, centred on gray; then change it at random.
+    """Random changes of training samples, whose canvas is that of `input`: draw one, then apply it to its images.
 
-    rectangular:    no more gray than fills the fitted picture up to multiples of `STRIDE`; without mosaic and mixup
     hflip, vflip:   probability of a left-right, top-bottom mirror
-    scale:          the picture is scaled about its centre by 1 - scale to 1 + scale
+    scale:          the image is scaled about its centre by 1 - scale to 1 + scale
     translate:      largest shift as a share of the canvas, each axis drawn evenly
     hsv:            largest change of hue, saturation and value, as a share: each is multiplied by 1 - h to 1 + h
     min_visibility: a box that keeps less of its area than this within the canvas is dropped
-    mosaic:         probability of a sample of four pictures, of which three are drawn; changed as a single one is
+    mosaic:         probability of a sample of four images, of which three are drawn; changed as a single one is
     mixup:          probability of blending a sample with another one
     plain_epochs:   the last so many epochs of a training have neither mosaic nor mixup
     cutout:         probability that the finished sample gets gray holes: `cutout_holes` of them, their sides up to
@@ -41,8 +70,7 @@ class ImageAugment:
 
     def __init__(
         self,
-        size: tuple[int, int],
-        rectangular: bool = False,
+        input: ImageInput,
         *,
         hflip: float = 0.0,
         vflip: float = 0.0,
@@ -68,132 +96,126 @@ class ImageAugment:
             if not is_number(number) or not 0 <= number <= 1:
                 raise ValueError(f"image augmentation {name} = {number!r}: give a number from 0 to 1")
         if scale == 1:
-            raise ValueError(f"image augmentation scale = {scale}: give a number below 1, which would leave no picture")
+            raise ValueError(f"image augmentation scale = {scale}: give a number below 1, which would leave no image")
         for name, number, least in (("plain_epochs", plain_epochs, 0), ("cutout_holes", cutout_holes, 1)):
             if not is_whole(number) or number < least:
                 raise ValueError(f"image augmentation {name} = {number}: give {least} or more, a whole number")
 
-        min_visibility = min(min_visibility, 0.999)  # 1 keeps what is whole but for rounding
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
-        import albumentations as A
-        import cv2
-
-        cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
-        self.size, self._rectangular = (int(size[0]), int(size[1])), rectangular
+        self.input = input
         self._hsv = np.asarray(hsv, np.float64)
-        self._mirrors, self._moves = (hflip, vflip), (scale, translate, min_visibility)
+        self._mirrors, self._moves = (hflip, vflip), (scale, translate)
+        self._min_visibility = min(min_visibility, 0.999)  # 1 keeps what is whole but for rounding
         self._mosaic, self._mixup, self._plain_epochs = mosaic, mixup, plain_epochs
-        self._cutout, self._holes = cutout, (cutout_holes, cutout_size, max_hidden)
-        sides: dict[str, int | None] = dict(zip(("min_height", "min_width"), self.size, strict=True))
-        if rectangular:
-            sides = {"min_height": None, "min_width": None, "pad_height_divisor": STRIDE, "pad_width_divisor": STRIDE}
-        # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
-        transforms = [
-            A.LongestMaxSize(max_size_hw=self.size, interpolation=cv2.INTER_LINEAR, area_for_downscale="image"),
-            A.PadIfNeeded(**sides, border_mode=cv2.BORDER_CONSTANT, fill=GRAY),
-        ]
-        if hflip or vflip:
-            transforms += [A.HorizontalFlip(p=hflip), A.VerticalFlip(p=vflip)]
-        if scale or translate:
-            shift = (-translate, translate)
-            transforms += [
-                A.Affine(
-                    scale=(1 - scale, 1 + scale),
-                    translate_percent={"x": shift, "y": shift},
-                    keep_ratio=True,
-                    border_mode=cv2.BORDER_CONSTANT,
-                    fill=GRAY,
-                    p=1.0,
-                )
-            ]
-        # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
-        boxes = A.BboxParams(
-            "pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
-        )
-        self._compose = A.Compose(transforms, bbox_params=boxes)
+        self._cutout, self._holes, self._max_hidden = cutout, (cutout_holes, cutout_size), max_hidden
+        self._compose = _transforms(self._mirrors, scale, translate, self._min_visibility)
 
-    def __call__(
-        self, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
-        """image uint8 [H, W, 3] RGB, boxes [N, 4] xyxy pixels, labels [N] ->
-        (image uint8 [*size, 3], boxes float32 [M, 4], labels int64 [M], where the letterbox put the picture).
+    def draw(self, index: int, count: int, rng: np.random.Generator, epochs_left: int | None = None) -> Change:
+        """The change of a sample of image `index` of `count`.
 
-        The placement describes the letterbox alone: it maps boxes back exactly when no augmentation is set.
+        epochs_left: of the training, this one included; None outside one
         """
+        several = epochs_left is None or epochs_left > self._plain_epochs
+        canvases, share, holes = [self._draw_canvas(index, count, rng, several)], 1.0, None
+        if several and self._mixup and rng.random() < self._mixup:
+            canvases.append(self._draw_canvas(int(rng.integers(count)), count, rng, several))
+            share = rng.beta(32, 32)
+        if self._cutout and rng.random() < self._cutout:
+            holes = draw_holes(*self._holes, rng)
+        return Change(tuple(canvases), share, holes)
+
+    def _draw_canvas(self, index: int, count: int, rng: np.random.Generator, several: bool) -> Canvas:
+        if several and self._mosaic and rng.random() < self._mosaic:
+            four = index, *rng.integers(count, size=3).tolist()
+            layout = draw_layout(*self._moves, rng)
+            mirrors = tuple((rng.random(2) < self._mirrors).tolist())
+            return Canvas(four, 1 + rng.uniform(-1, 1, 3) * self._hsv, layout=layout, mirrors=mirrors)
         gains = 1 + rng.uniform(-1, 1, 3) * self._hsv
         # Each its own seed: the one that `Compose.set_random_seed` gives to all would tie one mirror to the other.
-        for transform in self._compose.transforms[2:]:
-            transform.set_random_seed(int(rng.integers(2**31)))
+        seeds = tuple(int(rng.integers(2**31)) for _ in self._compose.transforms[1:])
+        return Canvas((index,), gains, seeds)
+
+    def __call__(
+        self, change: Change, images: Sequence[Labelled]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
+        """The images of `change.indices` (uint8 [H, W, 3] RGB, boxes [N, 4] xyxy pixels, labels [N]) ->
+        (image uint8 [H', W', 3] of the canvas, boxes float32 [M, 4], labels int64 [M], placement).
+
+        The placement is that of the first image in the input without augmentation.
+        """
+        left = iter(images)
+        made = [self._canvas(canvas, [next(left) for _ in canvas.indices]) for canvas in change.canvases]
+        sample = made[0] if len(made) == 1 else mixup(made[0], made[1], change.share)
+        if change.holes is not None:
+            sample = cutout(sample, change.holes, self._max_hidden, GRAY)
+        return *sample, self.input.placement(images[0][0].shape[:2])
+
+    def _canvas(self, canvas: Canvas, images: Sequence[Labelled]) -> Labelled:
+        if canvas.layout is None:
+            image, boxes, labels = self._single(canvas.seeds, *images[0])
+        else:
+            made = mosaic(images, self.input.size, canvas.layout, self._min_visibility, GRAY)
+            image, boxes, labels = mirror(made, *canvas.mirrors)
+        return np.ascontiguousarray(_hsv_gain(image, canvas.gains)), boxes, labels
+
+    def _single(self, seeds: Sequence[int], image: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> Labelled:
+        for transform, seed in zip(self._compose.transforms[1:], seeds, strict=True):
+            transform.set_random_seed(seed)
+        canvas, place = self.input.letterbox(image), self.input.placement(image.shape[:2])
+        sides = np.tile(canvas.shape[1::-1], 2)
         found = self._compose(
-            image=image,
-            bboxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+            image=canvas,
+            bboxes=_placed(boxes, image.shape[:2], place) / sides,  # float64, where pixels would be rounded to float32
             labels=np.asarray(labels, np.int64),
         )
         return (
-            np.ascontiguousarray(_hsv_gain(found["image"], gains)),
-            np.asarray(found["bboxes"], np.float32).reshape(-1, 4),
+            found["image"],
+            (np.asarray(found["bboxes"]).reshape(-1, 4) * sides).astype(np.float32),
             np.asarray(found["labels"], np.int64).reshape(-1),
-            letterbox_placement(image.shape[:2], self.size, self._rectangular),
         )
 
-    def sample(
-        self,
-        read: Callable[[int], Picture],
-        index: int,
-        count: int,
-        rng: np.random.Generator,
-        epochs_left: int | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
-        """The training sample of picture `index` of `count`, as `__call__` returns it: alone, or with others.
 
-        read: index -> (image, boxes, labels); epochs_left: of the training, this one included, None outside one.
-        """
-        several = epochs_left is None or epochs_left > self._plain_epochs
-
-        def one(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Placement]:
-            first = read(index)
-            if not (several and self._mosaic and rng.random() < self._mosaic):
-                return self(*first, rng)
-            four = [first, *(read(int(k)) for k in rng.integers(count, size=3))]
-            made = mosaic(four, self.size, *self._moves, GRAY, rng)
-            image, boxes, labels = mirror(made, *(rng.random(2) < self._mirrors))
-            image = _hsv_gain(image, 1 + rng.uniform(-1, 1, 3) * self._hsv)
-            return image, boxes, labels, letterbox_placement(first[0].shape[:2], self.size)
-
-        image, boxes, labels, placement = one(index)
-        if several and self._mixup and rng.random() < self._mixup:
-            image, boxes, labels = mixup((image, boxes, labels), one(int(rng.integers(count)))[:3], rng)
-        if self._cutout and rng.random() < self._cutout:
-            image, boxes, labels = cut_holes((image, boxes, labels), *self._holes, GRAY, rng)
-        return image, boxes, labels, placement
-
-
-def image_augment(size: tuple[int, int], options: dict[str, Any] | None, rectangular: bool = False) -> ImageAugment:
-    """`ImageAugment(size, rectangular, **options)`; ValueError for an option it does not have, naming the nearest."""
+def image_augment(input: ImageInput, options: dict[str, Any] | None) -> ImageAugment:
+    """`ImageAugment(input, **options)`; ValueError for an option it does not have, naming the nearest."""
     parameters = inspect.signature(ImageAugment).parameters.values()
     reject_unknown(options or {}, [p.name for p in parameters if p.kind == p.KEYWORD_ONLY], "image augmentation")
-    return ImageAugment(size, rectangular, **(options or {}))
+    return ImageAugment(input, **(options or {}))
 
 
-def letterbox_placement(original: tuple[int, int], size: tuple[int, int], rectangular: bool = False) -> Placement:
-    """Where the letterbox puts a picture of `original` (height, width) in `size`, or in a rectangle of its own. Sides
-    are rounded to whole pixels, so the two scales may differ by a hair."""
-    height, width = original
-    new_height, new_width = _fitted(original, size)
-    to_height, to_width = letterbox_shape(original, size) if rectangular else size
-    left, top = (to_width - new_width) // 2, (to_height - new_height) // 2
-    return Placement(new_width / width, new_height / height, left, top)
+def _transforms(mirrors: tuple[float, float], scale: float, translate: float, min_visibility: float) -> Any:
+    """Of a single image on its canvas, boxes as shares of its sides."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
+    import albumentations as A
+    import cv2
+
+    cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
+    transforms: list[Any] = [A.NoOp()]  # without any, albumentations warns
+    if any(mirrors):
+        transforms += [A.HorizontalFlip(p=mirrors[0]), A.VerticalFlip(p=mirrors[1])]
+    if scale or translate:
+        shift = (-translate, translate)
+        transforms += [
+            A.Affine(
+                scale=(1 - scale, 1 + scale),
+                translate_percent={"x": shift, "y": shift},
+                keep_ratio=True,
+                border_mode=cv2.BORDER_CONSTANT,
+                fill=GRAY,
+                p=1.0,
+            )
+        ]
+    # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
+    boxes = A.BboxParams(
+        "albumentations", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
+    )
+    return A.Compose(transforms, bbox_params=boxes)
 
 
-def letterbox_shape(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the rectangular sample of a picture of `original`: multiples of `STRIDE`."""
-    height, width = (-(-side // STRIDE) * STRIDE for side in _fitted(original, size))
-    return height, width
-
-
-def _fitted(original: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    scale = min(size[0] / original[0], size[1] / original[1])
-    return max(1, round(original[0] * scale)), max(1, round(original[1] * scale))
+def _placed(boxes: np.ndarray, original: tuple[int, ...], place: Placement) -> np.ndarray:
+    """Boxes [N, 4] in pixels of an image of `original` (height, width), clipped to it -> pixels of the canvas."""
+    sides = np.tile(original[::-1], 2)
+    shares = np.clip((np.asarray(boxes, np.float32).reshape(-1, 4) / sides).astype(np.float32), 0, 1)
+    fitted = np.rint(sides * np.tile([place.scale_x, place.scale_y], 2))
+    return shares.astype(np.float64) * fitted + np.tile([place.left, place.top], 2)
 
 
 def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:

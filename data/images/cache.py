@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing import context, reduction
 from pathlib import Path
 from typing import Any
@@ -47,23 +47,23 @@ class PictureCache:
         self._file = file
         weakref.finalize(self, os.close, file)
 
-    def read(self, index: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Picture `index`, a copy that may be changed. `decode` is called where it is not there yet."""
-        start = int(self._starts[index])
+    def read(self, index: int) -> np.ndarray | None:
+        """Image `index`, a copy that may be changed; None where it is not there yet."""
         mark, pixels = np.zeros(1, "<u8"), np.empty((*self._shapes[index], 3), np.uint8)
-        whole = os.preadv(self._file, [mark.data, pixels.data], start) == _MARK + pixels.nbytes
-        if whole and mark[0] == _mark(pixels):
-            return pixels
-        decoded = decode()
-        assert decoded.shape == pixels.shape and decoded.dtype == np.uint8
+        whole = os.preadv(self._file, [mark.data, pixels.data], int(self._starts[index])) == _MARK + pixels.nbytes
+        return pixels if whole and mark[0] == _mark(pixels) else None
+
+    def write(self, index: int, image: np.ndarray) -> None:
+        """Keep image `index`, of its shape. ValueError where there is no room."""
+        assert image.shape == (*self._shapes[index], 3) and image.dtype == np.uint8
+        start = int(self._starts[index])
         # By calls and not through a memory map, where a full disk would end the process without a word.
         try:
-            self._write(decoded, start + _MARK)
-            self._write(np.array([_mark(decoded)], "<u8"), start)
+            self._write(image, start + _MARK)
+            self._write(np.array([_mark(image)], "<u8"), start)
         except OSError as error:
             place = self._path or "memory"
-            raise ValueError(f"picture cache in {place}: {error}. Make room there, or set data.cache=none") from error
-        return decoded
+            raise ValueError(f"image cache in {place}: {error}. Make room there, or set data.cache=none") from error
 
     def _write(self, values: np.ndarray, start: int) -> None:
         data = np.ascontiguousarray(values).data.cast("B")

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from .mosaic import Picture
+from .mosaic import Labelled
 
 
-def cutout(
-    picture: Picture, holes: int, size: float, max_hidden: float, fill: int, rng: np.random.Generator
-) -> Picture:
-    """`holes` rectangles filled with `fill`, each side drawn evenly from 0 to `size` of the picture's own.
+@dataclass(frozen=True)
+class Holes:
+    """Rectangles, as shares of the image's sides: centres [n, 2] of x, y, and half of their sides [n, 2]."""
+
+    centres: np.ndarray
+    halves: np.ndarray
+
+
+def draw_holes(count: int, size: float, rng: np.random.Generator) -> Holes:
+    """Each side is drawn evenly from 0 to `size` of the image's own, the centre anywhere in the image."""
+    return Holes(rng.uniform(0, 1, (count, 2)), rng.uniform(0, size / 2, (count, 2)))
+
+
+def cutout(sample: Labelled, holes: Holes, max_hidden: float, fill: int) -> Labelled:
+    """The `sample` with its `holes` filled with `fill`.
 
     DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017. As there a hole's
-    centre lies anywhere in the picture, so that it may stick out. Differs in that there are several, of drawn sizes,
+    centre lies anywhere in the image, so that it may stick out. Differs in that there are several, of drawn sizes,
     and in what only detection has: a box of which more than the share `max_hidden` lies under holes is dropped.
     """
-    image, boxes, labels = picture
+    image, boxes, labels = sample
     height, width = image.shape[:2]
     sides = np.array([width, height])
-    centres = rng.uniform(0, 1, (holes, 2)) * sides
-    halves = rng.uniform(0, size / 2, (holes, 2)) * sides
+    centres, halves = holes.centres * sides, holes.halves * sides
     corners = np.rint(np.clip(np.hstack([centres - halves, centres + halves]), 0, np.tile(sides, 2))).astype(int)
 
     hidden = np.zeros((height, width), bool)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from registry import none_of
 from ..dataset import DetectionDataset
 from ..problems import Problem, Problems
 from ..sample import Placement, Sample
-from ..written import height_width
-from .augment import GRAY, image_augment, letterbox_placement, letterbox_shape
+from .augment import image_augment
 from .cache import PictureCache, disk_cache, memory_cache
 from .image_file import UnreadableImage, read_image
+from .input import GRAY, ImageInput, channels_first
 from .label_paths import is_file_name, which_are_files
-from .mosaic import Picture
+from .mosaic import Labelled
 from .orientation import CHOICES
 from .sizes import other_size, settle_sizes
 from .split_shares import split_shares
@@ -79,11 +78,10 @@ class ImageDataset(DetectionDataset):
     split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
     """
 
-    channels = 3
-    scale = 1 / 255
-    num_steps = None
+    channels, scale, num_steps = ImageInput.channels, ImageInput.scale, ImageInput.num_steps
     own_splits = False
 
+    input: ImageInput
     records: list[Record]
     categories: list[dict[str, Any]]  # id and name, label k is categories[k]
     _cache: PictureCache | None
@@ -105,7 +103,8 @@ class ImageDataset(DetectionDataset):
         split_seed: int = 0,
         split_group: str | None = None,
     ):
-        self.split, self.root, self.size = split, Path(root), height_width(size)
+        self.input = ImageInput(size, rectangular)
+        self.split, self.root, self.size = split, Path(root), self.input.size
         if not self.root.is_dir():
             raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
@@ -119,9 +118,9 @@ class ImageDataset(DetectionDataset):
             raise ValueError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
         if rectangular and augment:
             raise ValueError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
-        self._cache_kind, self._cache, self._rectangular = cache, None, rectangular
+        self._cache_kind, self._cache = cache, None
         self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
-        self._augment = image_augment(self.size, augment, rectangular)
+        self._augment = image_augment(self.input, augment)
         self._shares = None if splits is None else split_shares(splits, split_seed, split_group)
         if self._shares is None and (split_group is not None or split_seed):
             raise ValueError(
@@ -136,27 +135,30 @@ class ImageDataset(DetectionDataset):
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
         """Where an image cannot be decoded, a ValueError; with `allow_missing` a training gets the next one in its
         place, and an evaluation an unlabelled sample, which is not scored."""
-        read: list[int] = []
-
-        def picture(index: int) -> Picture:
-            for k in range(index, index + (len(self) if epochs_left is not None and self._allow_missing else 1)):
-                with self._left_out():
-                    found = self._picture(k % len(self))
-                    read.append(k % len(self))
-                    return found
-            raise UnreadableImage(f"{self.root}: none of {len(self)} images of split {self.split!r} can be decoded")
-
+        change = self._augment.draw(index, len(self), rng, epochs_left)
+        replace_damaged = self._allow_missing and epochs_left is not None
         try:
-            image, boxes, labels, place = self._augment.sample(picture, index, len(self), rng, epochs_left)
+            chosen = [self._readable(k, replace_damaged) for k in change.indices]
         except UnreadableImage as error:
             if epochs_left is not None or not self._allow_missing:
                 raise ValueError(str(error)) from error  # as which it passes from a loader's process
-            record = self.records[index]
-            place = letterbox_placement((record.height, record.width), self.size, self._rectangular)
-            image = np.full((*(self.shape_of(index) or self.size), 3), GRAY, np.uint8)
-            nothing = self._sample(index, image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), place)
-            return replace(nothing, labelled=False)
-        return self._sample(read[0], image, boxes, labels, place)
+            return self._unlabelled(index)
+        image, boxes, labels, place = self._augment(change, [labelled for _, labelled in chosen])
+        return self._sample(chosen[0][0], image, boxes, labels, place)
+
+    def _readable(self, index: int, replace_damaged: bool) -> tuple[int, Labelled]:
+        """Image `index` with its boxes, or the next one that can be decoded; and its number."""
+        for k in range(index, index + (len(self) if replace_damaged else 1)):
+            with self._left_out():
+                return k % len(self), self._labelled(k % len(self))
+        raise UnreadableImage(f"{self.root}: none of {len(self)} images of split {self.split!r} can be decoded")
+
+    def _unlabelled(self, index: int) -> Sample:
+        """A gray image without a label, in place of one that cannot be decoded."""
+        original = self.records[index].height, self.records[index].width
+        image = np.full((*self.input.shape(original), 3), GRAY, np.uint8)
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        return replace(self._sample(index, image, *nothing, self.input.placement(original)), labelled=False)
 
     @contextmanager
     def _left_out(self) -> Iterator[None]:
@@ -173,7 +175,7 @@ class ImageDataset(DetectionDataset):
     def _sample(self, index: int, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, place: Placement) -> Sample:
         record = self.records[index]
         return Sample(
-            x=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            x=channels_first(image),
             boxes=torch.from_numpy(boxes),
             labels=torch.from_numpy(labels),
             image_id=record.image_id,
@@ -183,7 +185,7 @@ class ImageDataset(DetectionDataset):
 
     def shape_of(self, index: int) -> tuple[int, int] | None:
         record = self.records[index]
-        return letterbox_shape((record.height, record.width), self.size) if self._rectangular else None
+        return self.input.shape((record.height, record.width)) if self.input.rectangular else None
 
     def open_cache(self) -> None:
         if self._cache is None and self._cache_kind != "none":
@@ -194,9 +196,13 @@ class ImageDataset(DetectionDataset):
                 sources = [(record.path, record.upright) for record in self.records]
                 self._cache = disk_cache(self._cache_dir, self.split, shapes, sources)
 
-    def _picture(self, index: int) -> Picture:
+    def _labelled(self, index: int) -> Labelled:
         record = self.records[index]
-        image = read_record(record) if self._cache is None else self._cache.read(index, partial(read_record, record))
+        image = None if self._cache is None else self._cache.read(index)
+        if image is None:
+            image = read_record(record)
+            if self._cache is not None:
+                self._cache.write(index, image)
         return image, record.targets["box"], record.targets["label"]
 
     def ground_truth(self) -> dict[str, Any]:
@@ -226,7 +232,7 @@ class ImageDataset(DetectionDataset):
         sizes = [np.zeros((0, 2))]
         for record in self.records:
             boxes = record.targets["box"]
-            place = letterbox_placement((record.height, record.width), self.size)
+            place = self.input.placement((record.height, record.width))
             sizes.append((boxes[:, 2:] - boxes[:, :2]) * (place.scale_x, place.scale_y))
         return np.concatenate(sizes).astype(np.float32)
 

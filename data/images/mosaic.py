@@ -1,43 +1,51 @@
-"""Mosaic and mixup: training samples made of several pictures."""
+"""Mosaic and mixup: training samples made of several images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-Picture = tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8 [H, W, 3]; boxes [N, 4] xyxy in its pixels; labels [N]
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8 [H, W, 3]; boxes [N, 4] xyxy in its pixels; labels [N]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a mosaic: each image is `gain` times as large as it would be alone, and the four meet at `point` (x, y), as
+    shares of the canvas."""
+
+    gain: float
+    point: np.ndarray
+
+
+def draw_layout(scale: float, translate: float, rng: np.random.Generator) -> Layout:
+    """As Bochkovskiy et al., "YOLOv4", 2020, describe it, with a canvas of twice the size: the point lies anywhere in
+    its middle half, the canvas is scaled about its centre by 1 - scale to 1 + scale, shifted by up to `translate` of
+    the sample's size, and its middle is cut out."""
+    gain = 1 + scale * rng.uniform(-1, 1)
+    return Layout(gain, 0.5 + gain * rng.uniform(-0.5, 0.5, 2) + translate * rng.uniform(-1, 1, 2))
 
 
 def mosaic(
-    pictures: Sequence[Picture],
-    size: tuple[int, int],
-    scale: float,
-    translate: float,
-    min_visibility: float,
-    fill: int,
-    rng: np.random.Generator,
-) -> Picture:
-    """Four pictures that meet at one point of a canvas of `size` (height, width), each as large as it would be alone.
+    images: Sequence[Labelled], size: tuple[int, int], layout: Layout, min_visibility: float, fill: int
+) -> Labelled:
+    """Four images that meet at one point of a canvas of `size` (height, width).
 
-    Bochkovskiy et al., "YOLOv4", 2020. Described there with a canvas of twice the size: the point lies anywhere in its
-    middle half, the canvas is scaled about its centre by 1 - scale to 1 + scale, shifted by up to `translate` of
-    `size`, and its middle is cut out. Here that canvas is never made: every picture is resized once, to where it ends
-    in the middle. Differs in that a picture is not cut where the large canvas would end, so less of the sample is bare.
+    The canvas of twice the size is never made: every image is resized once, to where it ends in the middle. Differs
+    from the paper in that an image is not cut where the large canvas would end, so less of the sample is bare.
 
     Boxes are clipped to the sample; one that keeps less than `min_visibility` of its area, or none, is dropped.
     """
     import cv2
 
     height, width = size
-    sides = np.array([width, height])
-    gain = 1 + scale * rng.uniform(-1, 1)
-    point = sides * (0.5 + gain * rng.uniform(-0.5, 0.5, 2) + translate * rng.uniform(-1, 1, 2))
-    x, y = np.rint(point).astype(int)
+    sides, gain = np.array([width, height]), layout.gain
+    x, y = np.rint(sides * layout.point).astype(int)
 
     canvas = np.full((height, width, 3), fill, np.uint8)
     all_boxes, all_labels = [], []
-    for k, (image, boxes, labels) in enumerate(pictures):
+    for k, (image, boxes, labels) in enumerate(images):
         h, w = image.shape[:2]
         factor = gain * min(height / h, width / w)
         new_h, new_w = max(1, round(h * factor)), max(1, round(w * factor))
@@ -45,7 +53,7 @@ def mosaic(
         y1, y2 = np.clip([top, top + new_h], 0, height)
         x1, x2 = np.clip([left, left + new_w], 0, width)
         if y1 < y2 and x1 < x2:
-            # Areas are averaged when a picture shrinks, so fine texture does not turn into noise.
+            # Areas are averaged when an image shrinks, so fine texture does not turn into noise.
             method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
             resized = cv2.resize(image, (new_w, new_h), interpolation=method)
             canvas[y1:y2, x1:x2] = resized[y1 - top : y2 - top, x1 - left : x2 - left]
@@ -59,8 +67,8 @@ def mosaic(
     return canvas, inside[keep].astype(np.float32), labels[keep].astype(np.int64)
 
 
-def mirror(picture: Picture, left_right: bool, top_bottom: bool) -> Picture:
-    image, boxes, labels = picture
+def mirror(one: Labelled, left_right: bool, top_bottom: bool) -> Labelled:
+    image, boxes, labels = one
     height, width = image.shape[:2]
     boxes = boxes.copy()
     if left_right:
@@ -70,13 +78,12 @@ def mirror(picture: Picture, left_right: bool, top_bottom: bool) -> Picture:
     return np.ascontiguousarray(image), boxes, labels
 
 
-def mixup(one: Picture, other: Picture, rng: np.random.Generator) -> Picture:
-    """Two pictures of one size seen through each other, with the boxes of both at full weight.
+def mixup(one: Labelled, other: Labelled, share: float) -> Labelled:
+    """Two images of one size blended, the first at `share`, with the boxes of both at full weight.
 
-    Zhang et al., "mixup", 2018. The first one's share is drawn from Beta(32, 32), near one half, as usual in detection.
+    Zhang et al., "mixup", 2018. The share is drawn from Beta(32, 32), near one half, as usual in detection.
     """
     import cv2
 
-    share = rng.beta(32, 32)
     image = cv2.addWeighted(one[0], share, other[0], 1 - share, 0.0)
     return image, np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..problems import Problems
-from .interface import EventReader, Events
+from .forwarding import ForwardingReader
+from .interface import EventReader
 from .reader import open_events
 from .span import Span
 from .unpacking import MAX_UNPACKED_MB
 
 
-class LazyReader(EventReader):
+class LazyReader(ForwardingReader):
     """`open_events`, postponed until events, their number or their times are asked for.
 
     sensor_size: (height, width), known without opening. ValueError at the first read where the file names another one
@@ -30,17 +31,6 @@ class LazyReader(EventReader):
         return self._opened
 
     @property
-    def dropped(self) -> int:  # type: ignore[override]
-        return self._reader.dropped
-
-    @property
-    def clamped(self) -> int:  # type: ignore[override]
-        return self._reader.clamped
-
-    def __len__(self) -> int:
-        return len(self._reader)
-
-    @property
     def sensor_size(self) -> tuple[int, int]:
         return self._sensor_size
 
@@ -50,17 +40,6 @@ class LazyReader(EventReader):
         reader = open_events(self.path, self._sensor_size, Problems(), False, self._max_unpacked_mb)
         reader.close()
         return reader.span()
-
-    @property
-    def t_first(self) -> int:
-        return self._reader.t_first
-
-    @property
-    def t_last(self) -> int:
-        return self._reader.t_last
-
-    def read(self, t0_us: int, t1_us: int) -> Events:
-        return self._reader.read(t0_us, t1_us)
 
     def close(self) -> None:
         if self._opened is not None:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+from .forwarding import ForwardingReader
 from .interface import EventReader, Events
 from .span import Span
 
 
-class ShiftedReader(EventReader):
+class ShiftedReader(ForwardingReader):
     """`reader`, all times counted from its first event, which is at 0: as the SDK of the camera's maker gives raw files
     by default, and so the labels made with it."""
 
     def __init__(self, reader: EventReader):
-        self.path, self._reader = reader.path, reader
+        self.path, self._original = reader.path, reader
 
     @property
-    def dropped(self) -> int:  # type: ignore[override]
-        return self._reader.dropped
-
-    @property
-    def clamped(self) -> int:  # type: ignore[override]
-        return self._reader.clamped
-
-    def __len__(self) -> int:
-        return len(self._reader)
-
-    @property
-    def sensor_size(self) -> tuple[int, int] | None:
-        return self._reader.sensor_size
+    def _reader(self) -> EventReader:
+        return self._original
 
     @property
     def t_first(self) -> int:
@@ -46,6 +36,3 @@ class ShiftedReader(EventReader):
         first = self._reader.t_first
         events = self._reader.read(t0_us + first, t1_us + first)
         return Events(events.t - first, events.x, events.y, events.p)
-
-    def close(self) -> None:
-        self._reader.close()

@@ -3,8 +3,8 @@
 from registry import import_modules
 
 from .base import Representation
-from .registry import build_representation, list_representations, register_representation
+from .registry import build_representation, complete_spec, list_representations, register_representation
 
-__all__ = ["Representation", "build_representation", "list_representations", "register_representation"]
+__all__ = ["Representation", "build_representation", "complete_spec", "list_representations", "register_representation"]
 
 import_modules(__name__, __path__)

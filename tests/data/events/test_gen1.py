@@ -8,7 +8,7 @@ import torch
 from gen1_folder import DOT, build, two_drives, write_clip
 
 from data import train_loader
-from data.events import dataset as event_dataset
+from data.events import clip
 from data.recordings import open_dat
 
 
@@ -117,7 +117,7 @@ def test_loaders_give_the_same_with_any_number_of_workers(root):
 
 
 def test_pickling_and_few_open_files(root, monkeypatch):
-    monkeypatch.setattr(event_dataset, "OPEN_MAPS", 3)
+    monkeypatch.setattr(clip, "OPEN_FILES", 3)
     for k in range(8):
         write_clip(root / "train", f"more_{k}", [500_000])
     data = build(root)

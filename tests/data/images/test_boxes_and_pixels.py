@@ -6,8 +6,10 @@ looked for, without any geometry, and compared with the box that came out.
 
 import numpy as np
 import pytest
+from augmented import applied, sampled
 
 from data.images.augment import ImageAugment
+from data.images.input import ImageInput
 
 RNG = np.random.default_rng
 DARK = 10
@@ -50,12 +52,12 @@ def bounds(image, label):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_boxes_are_where_the_pixels_are(name):
-    augment = ImageAugment(SIZE, **OPTIONS[name], min_visibility=0.0, max_hidden=1.0)
+    augment = ImageAugment(ImageInput(SIZE), **OPTIONS[name], min_visibility=0.0, max_hidden=1.0)
     compared = 0
     for seed in range(100):
         rng = RNG([seed, 7])
         # Six pictures in six colours; a mosaic that draws one twice has two boxes of that colour: left out.
-        image, boxes, labels, _ = augment.sample(lambda k, seed=seed: painted(seed, k), seed % 6, 6, rng)
+        image, boxes, labels, _ = sampled(augment, lambda k, seed=seed: painted(seed, k), seed % 6, 6, rng)
         assert image.shape == (*SIZE, 3) and boxes.min(initial=0) >= 0
         assert (boxes <= np.tile(SIZE[::-1], 2)).all()
         for box, label in zip(boxes, labels, strict=True):
@@ -77,10 +79,10 @@ def test_boxes_are_where_the_pixels_are(name):
 @pytest.mark.parametrize("options", [{}, {"hflip": 0.5, "vflip": 0.5, "scale": 0.4, "translate": 0.2}, {"mosaic": 1.0}])
 def test_mixup_shows_both_objects_where_their_boxes_are(options):
     """Blended to about a half each: an object's pixels differ from the ground in its own channel alone."""
-    augment = ImageAugment(SIZE, **options, mixup=1.0, min_visibility=0.0)
+    augment = ImageAugment(ImageInput(SIZE), **options, mixup=1.0, min_visibility=0.0)
     compared = 0
     for seed in range(60):
-        image, boxes, labels, _ = augment.sample(lambda k, seed=seed: painted(seed, k), seed % 3, 3, RNG([seed, 9]))
+        image, boxes, labels, _ = sampled(augment, lambda k, seed=seed: painted(seed, k), seed % 3, 3, RNG([seed, 9]))
         for channel in range(3):  # red, green and blue: one channel per object
             mine = boxes[labels == channel]
             if len(mine) == 1:
@@ -106,7 +108,9 @@ def test_hsv_changes_no_box_and_each_channel_by_one_factor():
         image = np.broadcast_to(colour, (8, 8, 3)).copy()
         box = np.array([[1.0, 2, 5, 7]])
         gains = 1 + RNG([seed, 1]).uniform(-1, 1, 3) * (0.1, 0.6, 0.4)
-        out, boxes, _, _ = ImageAugment((8, 8), hsv=(0.1, 0.6, 0.4))(image, box, np.zeros(1), RNG([seed, 1]))
+        out, boxes, _, _ = applied(
+            ImageAugment(ImageInput((8, 8)), hsv=(0.1, 0.6, 0.4)), image, box, np.zeros(1), RNG([seed, 1])
+        )
         h, s, v = colorsys.rgb_to_hsv(*(colour / 255))
         expected = colorsys.hsv_to_rgb((h * gains[0]) % 1, min(s * gains[1], 1), min(v * gains[2], 1))
         # of 180 steps of hue, 30 swing a channel from 0 to 255: one and a half of them are rounding

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from data import create_dataset
-from data.images.augment import GRAY, ImageAugment, image_augment
-from data.images.cutout import cutout, hidden_share
+from data.images.augment import ImageAugment, image_augment
+from data.images.cutout import cutout, draw_holes, hidden_share
+from data.images.input import GRAY, ImageInput
 
 RNG = np.random.default_rng
 BRIGHT = 200
@@ -45,7 +46,7 @@ def test_boxes_are_dropped_by_what_the_holes_cover():
     kept = []
     for seed in range(30):
         image, boxes, labels = scattered(seed)
-        out, found, names = cutout((image, boxes, labels), 8, 0.5, 0.6, GRAY, RNG(seed))
+        out, found, names = cutout((image, boxes, labels), draw_holes(8, 0.5, RNG(seed)), 0.6, GRAY)
         gray = (out == GRAY).all(-1)
         assert (out[~gray] == BRIGHT).all() and (image == BRIGHT).all()  # the input is left alone
         for box, label in zip(boxes, labels, strict=True):
@@ -62,7 +63,7 @@ def test_boxes_are_dropped_by_what_the_holes_cover():
 def test_the_limits(max_hidden, left):
     """Holes as large as the picture: all of it is hidden, unless nothing counts as hidden."""
     for seed in range(5):
-        out, boxes, labels = cutout(scattered(seed), 60, 1.0, max_hidden, GRAY, RNG(seed))
+        out, boxes, labels = cutout(scattered(seed), draw_holes(60, 1.0, RNG(seed)), max_hidden, GRAY)
         assert (out == GRAY).mean() > 0.99 and len(boxes) == len(labels) == left
 
 
@@ -70,7 +71,7 @@ def test_holes_are_as_large_as_asked_and_anywhere():
     bare = np.full((100, 200, 3), BRIGHT, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     seen, sides = np.zeros((100, 200)), []
     for seed in range(400):
-        out, boxes, _ = cutout(bare, 1, 0.3, 0.6, GRAY, RNG(seed))
+        out, boxes, _ = cutout(bare, draw_holes(1, 0.3, RNG(seed)), 0.6, GRAY)
         gray = (out == GRAY).all(-1)
         seen += gray
         sides.append((gray.any(1).sum() / 100, gray.any(0).sum() / 200))
@@ -81,7 +82,9 @@ def test_holes_are_as_large_as_asked_and_anywhere():
 
 def sampled(options, seed, index=0):
     pictures = [scattered(k) for k in range(4)]
-    return ImageAugment((96, 128), **options).sample(pictures.__getitem__, index, 4, RNG(seed))
+    augment = ImageAugment(ImageInput((96, 128)), **options)
+    change = augment.draw(index, 4, RNG(seed))
+    return augment(change, [pictures[k] for k in change.indices])
 
 
 def test_probability():
@@ -124,4 +127,4 @@ def test_samples_of_a_data_set_repeat(coco_folder):
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        image_augment((8, 8), options)
+        image_augment(ImageInput(8), options)

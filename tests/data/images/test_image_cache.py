@@ -188,8 +188,10 @@ def test_two_processes_at_once(make, decoded):
 
 def test_pictures_may_be_changed_by_the_caller():
     cache = image_cache.PictureCache([(2, 3)], None)
+    assert cache.read(0) is None
+    cache.write(0, np.full((2, 3, 3), 7, np.uint8))
     for _ in range(2):
-        pixels = cache.read(0, lambda: np.full((2, 3, 3), 7, np.uint8))
+        pixels = cache.read(0)
         assert (pixels == 7).all()
         pixels[:] = 0
 
@@ -235,7 +237,7 @@ def test_a_disk_that_fills_up_is_an_error_with_a_remedy(make, monkeypatch):
     dataset = make("disk")
     dataset.open_cache()
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(ValueError, match=r"picture cache in .*pixels: .*No space left.* set data.cache=none"):
+    with pytest.raises(ValueError, match=r"image cache in .*pixels: .*No space left.* set data.cache=none"):
         dataset[0]
 
 

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from data import create_dataset, train_loader
-from data.images.augment import GRAY, ImageAugment
-from data.images.mosaic import mosaic
+from data.images.augment import ImageAugment
+from data.images.input import GRAY, ImageInput
+from data.images.mosaic import draw_layout, mosaic
 from data.scenes import generate_scenes
 
 RNG = np.random.default_rng
@@ -39,7 +40,7 @@ def four(seed):
 def test_boxes_lie_where_the_pixels_are(scale, translate):
     seen = set()
     for seed in range(60):
-        image, boxes, labels = mosaic(four(seed), (120, 160), scale, translate, 0.0, GRAY, RNG(seed))
+        image, boxes, labels = mosaic(four(seed), (120, 160), draw_layout(scale, translate, RNG(seed)), 0.0, GRAY)
         assert image.shape == (120, 160, 3) and image.dtype == np.uint8
         assert boxes.dtype == np.float32 and labels.dtype == np.int64
         for box, label in zip(boxes, labels, strict=True):
@@ -57,7 +58,7 @@ def test_pictures_meet_at_the_point_and_keep_their_shape():
     flat = [(np.full((60, 80, 3), 40 * k + 10, np.uint8), np.array([[0, 0, 80, 60]]), np.array([k])) for k in range(4)]
     points = []
     for seed in range(200):
-        image, boxes, labels = mosaic(flat, (60, 80), 0, 0, 0.0, GRAY, RNG(seed))
+        image, boxes, labels = mosaic(flat, (60, 80), draw_layout(0, 0, RNG(seed)), 0.0, GRAY)
         x = (image[0, :, 0] == 10).sum() if 0 in labels else 0
         y = (image[:, 0, 0] == 10).sum() if 0 in labels else 0
         if 0 < x < 80 and 0 < y < 60:
@@ -76,7 +77,7 @@ def test_scale_covers_its_range():
     sides = [
         (boxes[:, 2:] - boxes[:, :2]).max() / 20
         for seed in range(300)
-        if len(boxes := mosaic([dot] * 4, (100, 100), 0.5, 0.0, 1.0, GRAY, RNG(seed))[1])
+        if len(boxes := mosaic([dot] * 4, (100, 100), draw_layout(0.5, 0.0, RNG(seed)), 1.0, GRAY)[1])
     ]
     assert 0.5 - 0.01 <= min(sides) < 0.53 and 1.4 < max(sides) <= 1.5 + 0.01
 
@@ -86,7 +87,7 @@ def test_cut_boxes_are_clipped_and_dropped_below_min_visibility():
     for threshold in (0.0, 0.5, 1.0):
         kept = 0
         for seed in range(40):
-            _, boxes, labels = mosaic(four(seed), (96, 96), 0.5, 0.1, threshold, GRAY, RNG(seed))
+            _, boxes, labels = mosaic(four(seed), (96, 96), draw_layout(0.5, 0.1, RNG(seed)), threshold, GRAY)
             assert len(boxes) == len(labels) and (boxes[:, 2:] > boxes[:, :2]).all()
             assert boxes.min(initial=0) >= 0 and boxes.max(initial=0) <= 96
             kept += len(boxes)
@@ -98,7 +99,7 @@ def test_pictures_without_boxes():
     bare = np.full((30, 40, 3), 9, np.uint8), np.zeros((0, 4)), np.zeros(0, int)
     for pictures in ([bare] * 4, [bare, bare, bare, coloured(1, 50, 50, RNG(0))]):
         for seed in range(10):
-            _, boxes, labels = mosaic(pictures, (64, 64), 0.5, 0.1, 0.1, GRAY, RNG(seed))
+            _, boxes, labels = mosaic(pictures, (64, 64), draw_layout(0.5, 0.1, RNG(seed)), 0.1, GRAY)
             assert boxes.shape == (len(labels), 4) and labels.shape[0] <= 1
             assert boxes.dtype == np.float32 and labels.dtype == np.int64
 
@@ -106,13 +107,14 @@ def test_pictures_without_boxes():
 def test_a_picture_of_one_pixel_and_a_stripe():
     thin = [(np.zeros((h, w, 3), np.uint8), np.array([[0, 0, w, h]]), np.zeros(1, int)) for h, w in ((1, 1), (1, 900))]
     for seed in range(10):
-        mosaic([*thin, *thin], (64, 64), 0.9, 0.5, 0.1, GRAY, RNG(seed))
+        mosaic([*thin, *thin], (64, 64), draw_layout(0.9, 0.5, RNG(seed)), 0.1, GRAY)
 
 
 def sampled(options, seed, pictures=None, epochs_left=None):
     pictures = pictures or four(1)
-    augment = ImageAugment((96, 128), **options)
-    return augment.sample(pictures.__getitem__, 0, len(pictures), RNG(seed), epochs_left)
+    augment = ImageAugment(ImageInput((96, 128)), **options)
+    change = augment.draw(0, len(pictures), RNG(seed), epochs_left)
+    return augment(change, [pictures[k] for k in change.indices])
 
 
 def test_mirrors_of_a_mosaic_move_pixels_and_boxes_alike():
@@ -174,7 +176,7 @@ def test_the_last_epochs_are_plain():
 def test_bad_options_are_named(options):
     ((name, value),) = options.items()
     with pytest.raises(ValueError, match=f"{name} = {value}: give"):
-        ImageAugment((8, 8), **options)
+        ImageAugment(ImageInput((8, 8)), **options)
 
 
 MIXED = {"mosaic": 0.8, "mixup": 0.5, "hflip": 0.5, "scale": 0.5, "translate": 0.1, "hsv": [0.015, 0.7, 0.4]}

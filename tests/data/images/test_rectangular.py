@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from augmented import applied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.io import write_png
 
 from data import create_dataset, eval_loader, train_loader
 from data.check import check_dataset
-from data.images.augment import GRAY, ImageAugment, letterbox_placement, letterbox_shape
+from data.images.augment import ImageAugment
+from data.images.input import GRAY, ImageInput
 from engine.config import dataset_kwargs, load_config
 from engine.evaluator import Evaluator
 from engine.pictures import draw_samples
@@ -44,13 +46,13 @@ def dataset(root):
 def test_a_sample_is_its_fitted_picture_and_less_than_32_pixels_of_gray(width, height, to):
     box = np.array([[0.2 * width, 0.3 * height, 0.9 * width, height]], np.float32)
     image = np.full((height, width, 3), 9, np.uint8)
-    out, boxes, _, place = ImageAugment(to, rectangular=True)(
-        image, box, np.zeros(1, np.int64), np.random.default_rng(0)
+    out, boxes, _, place = applied(
+        ImageAugment(ImageInput(to, rectangular=True)), image, box, np.zeros(1, np.int64), np.random.default_rng(0)
     )
-    square = letterbox_placement((height, width), to)
+    square = ImageInput(to).placement((height, width))
     assert (place.scale_x, place.scale_y) == (square.scale_x, square.scale_y)  # as large as in the whole canvas
     fitted = round(place.scale_y * height), round(place.scale_x * width)
-    assert out.shape[:2] == letterbox_shape((height, width), to)
+    assert out.shape[:2] == ImageInput(to, rectangular=True).shape((height, width))
     assert all(side % 32 == 0 and 0 <= side - inner < 32 for side, inner in zip(out.shape, fitted, strict=False))
     inner = (out == 9).all(-1)
     assert inner.sum() == fitted[0] * fitted[1] and (out[~inner] == GRAY).all()

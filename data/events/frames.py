@@ -1,0 +1,31 @@
+"""A recording of frames that were made of its events beforehand, read by windows of time as events are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..recordings.hdf5 import ArrayFile  # h5py is slow to import
+
+
+class FrameFile:
+    """`array` holds frames [N, C, H, W]; `ends` int64 [N], rising, when each ends [us]; `sensor_size` (height, width)
+    of the recording, of which a cell may be several pixels."""
+
+    def __init__(self, array: ArrayFile, ends: np.ndarray, sensor_size: tuple[int, int]):
+        self.path, self.array, self.ends, self.sensor_size = array.path, array, ends, sensor_size
+
+    @property
+    def length_us(self) -> int:
+        """Of a frame, where they are equally long; else of the one in the middle. 1 where there is but one."""
+        return int(np.median(np.diff(self.ends))) if len(self.ends) > 1 else 1
+
+    def read(self, t0_us: int, t1_us: int) -> np.ndarray:
+        """Frames [n, C, H, W] that end within t0_us < t <= t1_us."""
+        first, stop = np.searchsorted(self.ends, (t0_us, t1_us), "right").tolist()
+        return self.array.read(first, stop)
+
+    def close(self) -> None:
+        self.array.close()

@@ -1,0 +1,53 @@
+"""Inputs: how a file becomes what a network is fed, for training and prediction alike; written as plain values."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+from registry import UserError, none_of, reject_unknown
+
+from .events.input import EventInput, FrameInput
+from .images.input import ImageInput
+
+INPUTS: dict[str, Any] = {cls.kind: cls for cls in (ImageInput, EventInput, FrameInput)}
+MOST = 1 << 32  # numbers in one x: no training feeds as many, and a damaged file may ask for any
+
+
+class Input(Protocol):
+    """A part that is called with an image, or with a recording and a window (t0_us, t1_us], and gives (x, `Placement`).
+
+    The network takes x.float() * scale, of shape [channels, H, W], or [num_steps, channels, H, W] of events; size is
+    (height, width), the most where x differ in shape.
+    """
+
+    channels: int
+    scale: float
+    num_steps: int | None
+    size: tuple[int, int]
+
+    def to_plain(self) -> dict[str, Any]:
+        """A dict of str, int, float, bool, None and lists, from which `input_from_plain` builds the same input."""
+
+
+def input_from_plain(plain: Any, source: str = "input of a checkpoint") -> ImageInput | EventInput | FrameInput:
+    """The input that `to_plain` wrote. UserError, beginning with `source`, for anything else: the values may come from
+    a file that is not trusted."""
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        raise UserError(f"{source}: {plain!r:.200} is no mapping of names")
+    kind, values = plain.get("kind"), {key: value for key, value in plain.items() if key != "kind"}
+    if not isinstance(kind, str) or kind not in INPUTS:
+        raise UserError(f"{source}: {none_of(f'kind = {kind!r:.200}', kind, INPUTS)}")
+    parameters = inspect.signature(INPUTS[kind]).parameters
+    reject_unknown(values, parameters, f"{source}: {kind!r}")
+    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    if missing := [name for name in needed if name not in values]:
+        raise UserError(f"{source}: {kind!r} has no {', '.join(missing)}: it is damaged")
+    try:
+        found = INPUTS[kind](**values)
+        numbers = (found.num_steps or 1) * found.channels * found.size[0] * found.size[1]
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise UserError(f"{source}: {error}") from error
+    if numbers > MOST:
+        raise UserError(f"{source}: {numbers} numbers in one x are more than {MOST}: it is damaged or hostile")
+    return found
