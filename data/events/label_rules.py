@@ -148,10 +148,10 @@ LABEL_RULES = {
         grid_ms=250,
     ),
     "rvt_1mpx": LabelRules(last_pixel=True, min_side=5, max_width_share=0.9, from_ms=100, label_hz=10),
-    "ems_yolo": LabelRules(one_per_track=True),
-    "spikeyolo": LabelRules(one_per_track=True),
+    "last_of_track": LabelRules(one_per_track=True),  # EMS-YOLO, SpikeYOLO
     "eas_snn": LabelRules(drop_clips=_VANISHING),
 }
+_FORMER = {"ems_yolo": "last_of_track", "spikeyolo": "last_of_track"}  # names that configs of earlier versions have
 
 
 def build_label_rules(what: str | Mapping[str, Any]) -> LabelRules:
@@ -159,6 +159,7 @@ def build_label_rules(what: str | Mapping[str, Any]) -> LabelRules:
     if isinstance(what, Mapping):
         reject_unknown(what, [field.name for field in dataclasses.fields(LabelRules)], "labels")
         return LabelRules(**what)
+    what = _FORMER.get(what, what)
     if what not in LABEL_RULES:
         raise ValueError(none_of(f"labels = {what!r}", what, LABEL_RULES) + ", or give the rules themselves")
     return LABEL_RULES[what]

@@ -13,17 +13,17 @@ from ..dataset import MissingSplit
 # Which folders make a split; a split or a name that is not here is read from the folder of its name.
 SPLITS: dict[str, dict[str, list[str]]] = {
     "folders": {},
-    "rvt": {},
-    "ems_yolo": {},
     "spikeyolo": {"val": ["test"]},
     "eas_snn": {"train": ["train", "val"], "val": ["test"]},
 }
+_FORMER = {"rvt": "folders", "ems_yolo": "folders"}  # names that configs of earlier versions have
 
 
 def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
     """Folders that make `split`: as `splits` says, a name of `SPLITS` or {split: folder or list of them}; else those
     that its name joins by "+"."""
     if isinstance(splits, str):
+        splits = _FORMER.get(splits, splits)
         if splits not in SPLITS:
             raise ValueError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
         splits = SPLITS[splits]

@@ -90,7 +90,7 @@ def test_a_recording_without_events_is_a_sample(tmp_path):
         ({"window": 250}, "did you mean 'window_ms'"),
         ({"labels": {"from_ms": 5000}}, "no label time is kept. Labels left out: 5 before 5000 ms"),
         ({"labels": {"drop_clips": ["drive_9", "drive_10"]}}, "Labels left out: 2 clips by name"),
-        ({"labels": "spikeyollo"}, "labels = 'spikeyollo', did you mean 'spikeyolo'"),
+        ({"labels": "last_of_trak"}, "labels = 'last_of_trak', did you mean 'last_of_track'"),
         ({"labels": {"min_sides": 3}}, "labels has no argument 'min_sides', did you mean 'min_side'"),
         ({"splits": "eas-snn"}, "splits = 'eas-snn', did you mean 'eas_snn'"),
         ({"splits": {"train": []}}, "splits: 'train' = "),

@@ -34,6 +34,7 @@ def test_splits_join_folders(root):
         ["test/drive_2_td.dat"],
     )
     assert clips("train") == train and clips("train+val") == train + val
+    assert clips("val", splits="rvt") == clips("val", splits="ems_yolo") == clips("val", splits="folders") == val
     assert [clips(s, splits="spikeyolo") for s in ("train", "val", "test")] == [train, test, test]
     assert [clips(s, splits="eas_snn") for s in ("train", "val", "test")] == [train + val, test, test]
     assert (

@@ -54,7 +54,7 @@ def test_boxes_of_a_phantom_stay(tmp_path):
     """Gen1 has constant boxes without an object, whose track ids change: no rule takes them for bad."""
     (tmp_path / "train").mkdir()
     write_clip(tmp_path / "train", "a", list(range(250_000, 1_000_001, 250_000)))
-    for name in ("all", "ems_yolo", "spikeyolo", "eas_snn"):
+    for name in ("all", "last_of_track", "eas_snn"):
         data = build(tmp_path, labels=name)
         assert len(data) == 4 and not data.left_out and not data.problems.items
 
@@ -81,7 +81,7 @@ def test_boxes_without_tracks_are_all_there(tmp_path):
         fields = [(n, "i4" if n == "track_id" else BOX_DTYPE[n]) for n in BOX_DTYPE.names]
         boxes = np.array([(500_000, *row, track, 1) for row in rows], fields)
         np.save(tmp_path / "train" / "a_bbox.npy", boxes)
-        for labels in ("all", "ems_yolo", "spikeyolo", "eas_snn"):
+        for labels in ("all", "last_of_track", "eas_snn"):
             data = build(tmp_path, labels=labels)
             truth = data.ground_truth()["annotations"]
             assert [a["bbox"] for a in truth] == [list(row[:4]) for row in rows[:3]]
