@@ -164,6 +164,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "config": config_to_plain(cfg),
             "model_kwargs": kwargs,
             "class_names": train_set.class_names,
+            **({"input": val_set.input.to_plain()} if val_set.input is not None else {}),
             "data": data_facts(train_set),
             "samples_per_step": cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
             "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),

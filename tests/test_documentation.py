@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from data import create_dataset
+from data.events.input import EventInput
+from data.images.input import ImageInput
 from data.recordings import write_boxes, write_dat
 from data.recordings.boxes import BOX_DTYPE
 from data.scenes import Settings, generate_scenes
@@ -184,12 +186,17 @@ def place(tmp_path_factory):
     write_dat(folder / "recording_td.dat", t, *columns, 304, 240)
     (folder / "docs").mkdir()
     (folder / "cells.yaml").write_text(configs_shown()["configs/cells.yaml"])
-    for name, cfg, classes, channels in (
-        ("demo", load_config(ROOT / "configs/demo.yaml", [f"data.args.scenes={TINY}"]), ["car", "pedestrian"], 2),
-        ("cells", load_config(folder / "cells.yaml"), ["RBC", "WBC", "Platelets"], 3),
+    demo = load_config(ROOT / "configs/demo.yaml", [f"data.args.scenes={TINY}"])
+    cells = load_config(folder / "cells.yaml")
+    representation, window_us = dict(demo.data.args.representation), round(1e3 * demo.data.args.window_ms)
+    events = EventInput(representation, demo.model.T, window_us, (240, 304), list(demo.data.size))
+    for name, cfg, classes, input in (
+        ("demo", demo, ["car", "pedestrian"], events),
+        ("cells", cells, ["RBC", "WBC", "Platelets"], ImageInput(cells.data.size)),
     ):
-        kwargs = model_kwargs(cfg, len(classes), channels)
+        kwargs = model_kwargs(cfg, len(classes), input.channels)
         content = {"model_kwargs": kwargs, "ema": create_model(**kwargs).state_dict(), "config": config_to_plain(cfg)}
+        content["input"] = input.to_plain()
         (folder / "runs" / name).mkdir(parents=True)
         save_checkpoint(folder / "runs" / name / "checkpoint_best.pt", content | {"class_names": classes})
     return folder
@@ -216,15 +223,18 @@ def test_the_page_on_python_feeds_a_detector_as_training_did(place, tmp_path, mo
     names = {}
     for code in (load, image):
         exec(code, names)
-    voc = create_dataset("voc", "train", root="BCCD_Dataset/BCCD", size=names["settings"]["size"])
+    size = names["checkpoint"]["config"]["data"]["size"]
+    voc = create_dataset("voc", "train", root="BCCD_Dataset/BCCD", size=size)
     (index,) = (k for k, record in enumerate(voc.records) if Path(record.path).stem == "train_0")
-    assert torch.equal(names["x"][0], voc[index].x.float() / 255)
+    assert torch.equal(names["x"], voc[index].x) and names["input"].scale == 1 / 255
 
     exec(events, names)
     (tmp_path / "test").mkdir()
     e = names["events"]
     write_dat(tmp_path / "test" / "a_td.dat", e.t, e.x, e.y, e.p, 304, 240)
     write_boxes(tmp_path / "test" / "a_bbox.npy", np.array([(names["end"], 10, 12, 40, 30, 0, 1, 1.0)], BOX_DTYPE))
-    args = {key: value for key, value in names["settings"]["args"].items() if key != "scenes"}
-    gen1 = create_dataset("gen1", "test", root=tmp_path, size=names["settings"]["size"], num_steps=4, **args)
-    assert torch.equal(names["x"][:, 0], gen1[0].x.float())
+    config = names["checkpoint"]["config"]["data"]
+    args = {key: value for key, value in config["args"].items() if key != "scenes"}
+    args["num_steps"] = names["model"].T
+    gen1 = create_dataset("gen1", "test", root=tmp_path, size=config["size"], **args)
+    assert torch.equal(names["x"], gen1[0].x)

@@ -6,6 +6,7 @@ from .dat import DatReader, open_dat
 from .dat_writer import DatWriter, write_dat
 from .interface import EventReader, Events
 from .lazy import LazyReader
+from .memory import MemoryReader
 from .reader import open_events
 from .shifted import ShiftedReader
 from .span import Span
@@ -16,6 +17,7 @@ __all__ = [
     "EventReader",
     "Events",
     "LazyReader",
+    "MemoryReader",
     "ShiftedReader",
     "Span",
     "Tally",

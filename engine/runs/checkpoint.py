@@ -29,6 +29,7 @@ ENTRIES: dict[str, type] = {
     "machine": dict,
     "model_kwargs": dict,
     "class_names": list,
+    "input": dict,
     "config": dict,
 }
 PLAIN = (str, int, float, bool, type(None))
