@@ -33,7 +33,7 @@ from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
 from engine.build import build_dataset, build_model
-from engine.config import config_to_plain, evaluation_options, load_config
+from engine.config import config_to_plain, evaluation_options, load_config, own_values
 from engine.ema import build_ema
 from engine.errors import reason, remedies
 from engine.evaluation_options import set_evaluation_options
@@ -42,7 +42,7 @@ from engine.generators import seed_everything
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.runs.checkpoint import init_from
-from engine.runs.facts import spec_text, steps_text
+from engine.runs.facts import model_text, steps_text
 from engine.runs.folder import discarded_without_checkpoint, new_run_folder
 from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
@@ -187,7 +187,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         append_provenance(folder, provenance(command, device))
     parameters = sum(p.numel() for p in model.parameters())
-    parts = f"neuron {spec_text(kwargs['neuron'])}, head {spec_text(kwargs['head'])}, T={model.T}"
+    parts = model_text(kwargs, own_values(cfg.model.name))
     if size := getattr(train_set, "size", None):  # (height, width)
         parts += f", input {train_set.channels} x {size[0]} x {size[1]}"
     say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, {parts}, {device}")

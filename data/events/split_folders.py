@@ -27,10 +27,10 @@ def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
         if splits not in SPLITS:
             raise ValueError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
         splits = SPLITS[splits]
-    folders = splits.get(split, split.split("+"))
-    folders = [folders] if isinstance(folders, str) else list(folders)
+    given = splits.get(split, split.split("+"))
+    folders = list(given) if isinstance(given, list | tuple) else [given]
     if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
-        raise ValueError(f"splits: {split!r} = {folders}: give the name of a folder, or a list of names")
+        raise ValueError(f"splits: {split} = {given!r}: give the name of a folder, or a list of names")
     return list(dict.fromkeys(folder.strip() for folder in folders))
 
 

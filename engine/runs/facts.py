@@ -17,6 +17,15 @@ def spec_text(spec: Any) -> str:
     return f"{spec.get('name')} ({arguments})" if arguments else str(spec.get("name"))
 
 
+def model_text(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Neuron, head and T of a detector, and what the model has by itself where that is another."""
+    texts = []
+    for key in ("neuron", "head", "T"):
+        by_itself = "" if given.get(key) == own.get(key) else f" (the model's own: {spec_text(own.get(key))})"
+        texts.append(f"{key}{'=' if key == 'T' else ' '}{spec_text(given.get(key))}{by_itself}")
+    return ", ".join(texts)
+
+
 def steps_text(samples: int, batch_size: int, accumulate: int, epochs: int, processes: int = 1) -> str:
     """samples: that one process draws in an epoch."""
     batches = -(-samples // batch_size)

@@ -70,11 +70,14 @@ class AnchorHead(nn.Module):
         super().__init__()
         anchors = _default("anchors", DEFAULT_ANCHORS, len(strides)) if anchors is None else anchors
         balance = _default("balance", DEFAULT_BALANCE, len(strides)) if balance is None else balance
-        if not len(channels) == len(strides) == len(anchors) == len(balance):
-            raise ValueError(
-                f"{len(channels)} levels, but {len(strides)} strides, {len(anchors)} rows of anchors and "
-                f"{len(balance)} balance weights"
-            )
+        if len(channels) != len(strides):
+            raise ValueError(f"{len(channels)} levels, but {len(strides)} strides")
+        for name, rows in (("anchors", anchors), ("balance", balance)):
+            if len(rows) != len(strides):
+                raise ValueError(
+                    f"{name} = {rows}: {len(rows)} rows, but the network has {len(strides)} levels, of strides "
+                    f"{', '.join(map(str, strides))}: give a row for each, or leave {name} out"
+                )
         self.num_classes, self.strides, self.balance = num_classes, tuple(strides), tuple(balance)
         self.box_gain, self.class_gain, self.objectness_gain = box_gain, class_gain, objectness_gain
         self.anchor_ratio = anchor_ratio

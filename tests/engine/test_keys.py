@@ -25,6 +25,7 @@ EVENTS, IMAGES = "configs/gen1/ems_resnet10_ee.yaml", "configs/voc/bccd_ems_resn
         (EVENTS, "data.args={sampling: foo}", "data.args.sampling = 'foo'. There are random, sequential"),
         (EVENTS, "data.args={classes: 5}", "data.args.classes: dataset 'gen1': classes = 5: give a list"),
         (EVENTS, "data.args={splits: 5}", "data.args.splits.* = 5"),
+        (EVENTS, "data.args={splits: {train: 5}}", "data.args.splits.train: .* = 5: give the name of a folder"),
         (EVENTS, "data.args.representation=foo", "data.args.representation: unknown representation 'foo'"),
         (EVENTS, "data.args.representation=null", "data.args.representation = None: give a name"),
         (EVENTS, "data.args.representation={name: counts, clap: 3}", "data.args.representation.clap: .*mean 'clip'"),
@@ -61,6 +62,10 @@ def test_mistakes_in_data_are_named_by_their_keys(config, override, message, sce
         (
             "model.head={name: anchor, nms_iou: abc}",
             "model.head.nms_iou: head 'anchor': nms_iou = 'abc': give a number",
+        ),
+        (
+            "model.name=spikeyolo_n",
+            "model.head.anchors = .*: 2 rows, but the network has 3 levels, of strides 8, 16, 32",
         ),
         ("model.head={name: anchor, anchors: 5}", "model.head.anchors: head 'anchor': anchors = 5: give a list"),
     ],

@@ -135,7 +135,7 @@ def test_fewer_samples_than_a_batch_train(tiny, capsys):
     run = train.main([tiny, "train.batch_size=999", "train.epochs=1", "optim.warmup_epochs=0"])
     assert losses(run)[0]["step"] == 0 and load_checkpoint(run / "checkpoint_last.pt")["steps_per_epoch"] == 1
     said = capsys.readouterr().out
-    assert "neuron lif, head anchor, T=2, input 2 x 64 x 96, cpu" in said
+    assert "neuron lif, head anchor, T=2 (the model's own: 4), input 2 x 64 x 96, cpu" in said
     assert "1 step an epoch, of 999 samples, the last batch of" in said and "compiles the neurons" in said
 
 

@@ -93,7 +93,7 @@ def test_a_recording_without_events_is_a_sample(tmp_path):
         ({"labels": "last_of_trak"}, "labels = 'last_of_trak', did you mean 'last_of_track'"),
         ({"labels": {"min_sides": 3}}, "labels has no argument 'min_sides', did you mean 'min_side'"),
         ({"splits": "eas-snn"}, "splits = 'eas-snn', did you mean 'eas_snn'"),
-        ({"splits": {"train": []}}, "splits: 'train' = "),
+        ({"splits": {"train": []}}, "splits: train = "),
     ],
 )
 def test_bad_options_are_named(root, options, says):

@@ -2,7 +2,15 @@
 
 import pytest
 
-from engine.runs.facts import Expected, duration, spec_text, steps_text
+from engine.runs.facts import Expected, duration, model_text, spec_text, steps_text
+
+
+def test_what_differs_from_the_model_by_itself():
+    own = {"neuron": {"name": "ilif", "D": 4}, "head": "dfl", "T": 1}
+    assert model_text(own, own) == "neuron ilif (D=4), head dfl, T=1"
+    changed = model_text({"neuron": "relu", "head": "dfl", "T": 5}, own)
+    assert changed == "neuron relu (the model's own: ilif (D=4)), head dfl, T=5 (the model's own: 1)"
+    assert model_text({"T": 2}, {"T": 2}) == "neuron of the model, head of the model, T=2"
 
 
 def test_neurons_and_heads_in_words():
