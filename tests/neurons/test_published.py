@@ -11,19 +11,35 @@ ATAN2 = {"surrogate": {"name": "atan", "alpha": 2.0}}
 SIGMOID4 = {"surrogate": {"name": "sigmoid", "alpha": 4.0}}
 
 
-@pytest.mark.parametrize("backend", ["torch", "compile"])
+NEURONS = [
+    ("ems_neuron_lif", "lif", {}),
+    ("ems_neuron_silu_inplace", "graded_silu", {}),
+    ("spikeyolo_ilif_D4", "ilif", {}),
+    ("spikeyolo_gen1_ilif_D4", "ilif", {"tau": 2.0, "decay_input": True}),
+]
+MORE = [
+    ("ems_neuron_silu", "graded_silu", {"inplace": False}),
+    ("spikeyolo_ilif_D1", "ilif", {"D": 1}),
+    ("spikeyolo_ilif_D2", "ilif", {"D": 2}),
+    ("spikeyolo_ilif_D8", "ilif", {"D": 8}),
+]
+TERNARY = [
+    (f"sj2_ternary_{form}_{surrogate}", name, arguments | alpha)
+    for surrogate, alpha in {"atan2": ATAN2, "sigmoid4": SIGMOID4}.items()
+    for form, name, arguments in (
+        ("if_hard", "ternary_if", HARD),
+        ("if_soft", "ternary_if", SOFT),
+        ("lif_hard_tau2", "ternary_lif", {}),
+        ("lif_hard_tau4_3_nodecay", "ternary_lif", {"tau": 4 / 3, "decay_input": False}),
+    )
+]
+# Compiling takes a second: each form and each surrogate once. That compiled code equals eager code is tested in
+# test_formulas.py.
+COMPILED = [TERNARY[i] for i in (0, 5, 2, 7)]
+
+
 @pytest.mark.parametrize(
-    "file, name, arguments",
-    [
-        ("ems_neuron_lif", "lif", {}),
-        ("ems_neuron_silu", "graded_silu", {"inplace": False}),
-        ("ems_neuron_silu_inplace", "graded_silu", {}),
-        ("spikeyolo_ilif_D1", "ilif", {"D": 1}),
-        ("spikeyolo_ilif_D2", "ilif", {"D": 2}),
-        ("spikeyolo_ilif_D4", "ilif", {}),
-        ("spikeyolo_ilif_D8", "ilif", {"D": 8}),
-        ("spikeyolo_gen1_ilif_D4", "ilif", {"tau": 2.0, "decay_input": True}),
-    ],
+    "file, name, arguments, backend", [(*n, "torch") for n in NEURONS + MORE] + [(*n, "compile") for n in NEURONS]
 )
 def test_ems_yolo_and_spikeyolo(golden, file, name, arguments, backend):
     g = golden(file)
@@ -53,19 +69,8 @@ def test_eas_snn(golden, file, backend):
     torch.testing.assert_close(module.w.grad, g["grad_w"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", ["torch", "compile"])
 @pytest.mark.parametrize(
-    "file, name, arguments",
-    [
-        (f"sj2_ternary_{form}_{surrogate}", name, arguments | alpha)
-        for surrogate, alpha in {"atan2": ATAN2, "sigmoid4": SIGMOID4}.items()
-        for form, name, arguments in (
-            ("if_hard", "ternary_if", HARD),
-            ("if_soft", "ternary_if", SOFT),
-            ("lif_hard_tau2", "ternary_lif", {}),
-            ("lif_hard_tau4_3_nodecay", "ternary_lif", {"tau": 4 / 3, "decay_input": False}),
-        )
-    ],
+    "file, name, arguments, backend", [(*n, "torch") for n in TERNARY] + [(*n, "compile") for n in COMPILED]
 )
 def test_ternary(golden, file, name, arguments, backend):
     g = golden(file)
