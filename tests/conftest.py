@@ -1,5 +1,6 @@
 """Golden files; how many checks were skipped and why; one thread, and no compilation unless a test asks."""
 
+import os
 import runpy
 import signal
 import subprocess
@@ -44,6 +45,19 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden() -> Golden:
     return Golden()
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """shared("samples/NAME") -> that path below $SPIKESIGHT_SHARED, of what cannot be shipped, or skips."""
+    root = Path(os.environ.get("SPIKESIGHT_SHARED") or ROOT.parent / "shared")
+
+    def find(name: str) -> Path:
+        if not (root / name).exists():
+            pytest.skip("need real recordings and images (SPIKESIGHT_SHARED)")
+        return root / name
+
+    return find
 
 
 @pytest.fixture

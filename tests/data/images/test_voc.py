@@ -1,6 +1,5 @@
 """VOC labels: 1-based boxes, difficult objects, class names, lists; and the flaws of a real data set."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,6 @@ import pytest
 from data import Problems, create_dataset
 from data.dataset import MissingSplit
 from data.images.voc import VOC_CLASSES
-
-SHARED = Path(os.environ.get("SPIKESIGHT_SHARED", Path(__file__).parents[4] / "shared"))
 
 
 def voc(root, split="train", **kwargs):
@@ -191,13 +188,12 @@ def test_joined_lists(voc_folder, tmp_path):
     assert [i["file_name"] for i in dataset.ground_truth()["images"]][2] == f"{root.name}/JPEGImages/c.png"
 
 
-@pytest.mark.skipif(not (SHARED / "datasets" / "bccd").is_dir(), reason="need blood cell images (SPIKESIGHT_SHARED)")
-def test_blood_cells():
+def test_blood_cells(shared):
     found = []
     boxes = 0
     for split, images in (("train", 205), ("val", 87), ("test", 72)):
         problems = Problems()
-        dataset = voc(SHARED / "datasets" / "bccd", split, problems=problems)
+        dataset = voc(shared("datasets/bccd"), split, problems=problems)
         assert len(dataset) == images and dataset.class_names == ["Platelets", "RBC", "WBC"]
         assert set(problems.counts()) <= {"box without size"}
         found += [f"{Path(p.file).name} {p.record}" for p in problems.items]

@@ -1,9 +1,7 @@
 """`.dat` recordings: what is written is read back, any window is exact, and every kind of bad file is named."""
 
 import logging
-import os
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,6 @@ from hypothesis import strategies as st
 
 from data import Problems
 from data.recordings import audit_dat, open_dat, write_dat
-
-SHARED = Path(os.environ.get("SPIKESIGHT_SHARED") or Path(__file__).parents[3].parent / "shared")
-NCARS = SHARED / "samples/events_tonic_GPL3/test/test_data/sample_ncars.dat"
 
 
 def some_events(n=5000, span=1_000_000, seed=0):
@@ -83,10 +78,10 @@ def test_polarity_is_bit_28_alone_and_old_files_have_the_old_sensor(tmp_path):
     assert events.x.tolist() == [303, 303] and events.y.tolist() == [239, 239]
 
 
-@pytest.mark.skipif(not NCARS.is_file(), reason="need real recordings (SPIKESIGHT_SHARED)")
-def test_a_real_recording():
-    reader = open_dat(NCARS)
-    raw = NCARS.read_bytes()
+def test_a_real_recording(shared):
+    path = shared("samples/events_tonic_GPL3/test/test_data/sample_ncars.dat")
+    reader = open_dat(path)
+    raw = path.read_bytes()
     records = np.frombuffer(raw[-2009 * 8 :], "<u4").reshape(-1, 2)
     events = reader.read(-1, reader.last_us)
     assert (len(reader), reader.width, reader.height, reader.last_us) == (2009, 304, 240, 99952)
@@ -94,7 +89,7 @@ def test_a_real_recording():
     np.testing.assert_array_equal(events.x, records[:, 1] % 2**14)
     np.testing.assert_array_equal(events.y, records[:, 1] // 2**14 % 2**14)
     assert events.p.sum() == 1350
-    assert audit_dat(NCARS, Problems(strict=True))["events"] == 2009
+    assert audit_dat(path, Problems(strict=True))["events"] == 2009
 
 
 @pytest.mark.parametrize(

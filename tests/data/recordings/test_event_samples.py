@@ -1,26 +1,15 @@
 """Real recordings, where they are at hand: counts, first and last events, and every event against slow decoders."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from slow_decoders import slow_decode
 
 from data.recordings import open_events
 
-SHARED = Path(os.environ.get("SPIKESIGHT_SHARED") or Path(__file__).parents[3].parent / "shared")
-NCARS = "events_tonic_GPL3/test/test_data/sample_ncars.dat"
-NMNIST = "events_tonic_GPL3/test/test_data/sample_nmnist.bin"
-EVT2 = "events_faery_LGPL3/tests/data/evt2.raw"
-EVT3 = "events_expelliarmus_GPL2/tests/sample-files/evt3_sample.raw"
-
-
-def sample(name):
-    path = SHARED / "samples" / name
-    if not path.is_file():
-        pytest.skip("need real recordings (SPIKESIGHT_SHARED)")
-    return path
+NCARS = "samples/events_tonic_GPL3/test/test_data/sample_ncars.dat"
+NMNIST = "samples/events_tonic_GPL3/test/test_data/sample_nmnist.bin"
+EVT2 = "samples/events_faery_LGPL3/tests/data/evt2.raw"
+EVT3 = "samples/events_expelliarmus_GPL2/tests/sample-files/evt3_sample.raw"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +21,8 @@ def sample(name):
         (EVT3, 219596, (720, 1280), (11718656, 874, 200, 0), (11727457, 1218, 572, 1)),
     ],
 )
-def test_a_real_recording(name, count, size, first, last):
-    reader = open_events(sample(name))
+def test_a_real_recording(shared, name, count, size, first, last):
+    reader = open_events(shared(name))
     assert (len(reader), reader.sensor_size, reader.dropped) == (count, size, 0)
     events = reader.read(reader.t_first - 1, reader.t_last)
     rows = np.stack([events.t, events.x, events.y, events.p], axis=1)
@@ -47,8 +36,8 @@ def test_a_real_recording(name, count, size, first, last):
 
 
 @pytest.mark.parametrize("name", [NCARS, NMNIST, EVT2, EVT3])
-def test_every_event_is_that_of_a_decoder_of_single_records(name):
-    path = sample(name)
+def test_every_event_is_that_of_a_decoder_of_single_records(shared, name):
+    path = shared(name)
     times, places = slow_decode(path)
     events = open_events(path).read(-1, 1 << 60)
     np.testing.assert_array_equal(events.t, times)
