@@ -121,7 +121,7 @@ def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch)
         return
     for option in (word for word in rest if word.startswith("--")):
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*program)), option
-    if program[-1] in ("train.py", "data.check") and rest[0].endswith(".yaml"):  # not CONFIG
+    if program[-1] in ("train.py", "data.check") and rest and rest[0].endswith(".yaml"):  # not CONFIG
         file = ROOT / rest[0]
         if not file.exists():
             file = tmp_path / file.name

@@ -121,7 +121,7 @@ class TestEveryRepresentation:
     def test_a_training_sees_it(self, options, recording):
         data = create_dataset("gen1", "train", root=recording, representation=options, num_steps=2, window_ms=100)
         batches = list(eval_loader(data, batch_size=2))
-        form = data.representation
+        form = data.input.representation
         x, _ = batches[0].to("cpu")
         assert x.dtype == torch.float32 and x.shape[:2] == (2, 2) and x.shape[-3] == data.channels == form.channels
         sample = data[1]
