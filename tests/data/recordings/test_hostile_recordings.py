@@ -12,7 +12,7 @@ from recording_files import WRITERS, assert_same, some_events, write_hdf5, write
 
 from data import Problems, create_dataset
 from data.check import check_dataset
-from data.events.rvt import _load
+from data.events.rvt_files import _load
 from data.recordings import audit_events, open_dat, open_events, write_dat
 from data.recordings.boxes import BOX_DTYPE
 from data.recordings.hdf5 import ArrayFile
