@@ -3,13 +3,14 @@
 Su et al., "Deep Directly-Trained Spiking Neural Networks for Object Detection", ICCV 2023.
 
 All sums are sums of membrane potentials: a block takes and gives real values [T, B, C, H, W], and its neurons turn them
-into spikes before each convolution. Layers without state run on T * B pictures at once.
+into spikes before each convolution. Layers without state run on T * B images at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,9 @@ from neurons import NeuronSpec, build_neuron, neuron_factory
 from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
-from ..layers.resample import max_pool, upsample
+from ..layers.resample import max_pool, upsample_to
 from ..layers.time import over_time
+from ..published import names_of_rows
 from ..registry import register_model
 
 Factory = Callable[[], nn.Module]
@@ -202,8 +204,7 @@ class EMSNetwork(nn.Module):
             if i == self.c4:
                 c4 = x
         x = self.bridge(x)
-        up = upsample(self.lateral(x))
-        up = up[..., : c4.shape[-2], : c4.shape[-1]]  # one row or column too many where stride 16 gave an odd size
+        up = upsample_to(self.lateral(x), c4)
         return [self.p4(torch.cat([up, c4], dim=2)), self.p5(x)]
 
     @property
@@ -214,132 +215,135 @@ class EMSNetwork(nn.Module):
         n = len(self.stages)
         rows = {"stem": 0, **{f"stages.{i}": i + 1 for i in range(n)}}
         rows |= {"bridge": n + 1, "p5": n + 2, "lateral": n + 3, "p4": n + 6}  # n + 4, n + 5: upsample, concat
-        names = {}
-        for ours, index in rows.items():
-            module = self.get_submodule(ours)
-            blocks = {ours: f"model.{index}"}
-            if isinstance(module, nn.Sequential):  # a row of n > 1 blocks
-                blocks = {f"{ours}.{i}": f"model.{index}.{i}" for i in range(len(module))}
-            for block_name, their_block in blocks.items():
-                block: Any = self.get_submodule(block_name)
-                for layer, their_layer in block.published.items():
-                    for leaf in block.get_submodule(layer).state_dict():
-                        names[f"{block_name}.{layer}.{leaf}"] = f"{their_block}.{their_layer}.{leaf}"
-        return names
+        return names_of_rows(self, rows)
+
+
+class Row(NamedTuple):
+    """A row of a published table: `repeats` blocks in sequence, of which the first has the stride."""
+
+    block: Callable[..., nn.Module]  # (c1, c2, neuron, kernel, stride), and `hidden` where the row has it
+    channels: int
+    stride: int = 1
+    repeats: int = 1
+    kernel: int = 3
+    graded: bool = False  # whether its neurons are `_graded_neuron`
+    hidden: int | None = None
 
 
 class Table(NamedTuple):
-    """A network as the rows of the published tables. stages: (block, channels, stride, repeats), stride 16 in all."""
+    """A network as the rows of a published table; stem and stages have stride 32 in all."""
 
-    stem: tuple[int, int]  # channels, kernel
-    stages: list[tuple[Callable, int, int, int]]
-    bridge: Callable  # to 256 channels
-    p5: Callable  # to 512
-    lateral: Callable  # to 128, kernel 1
-    p4: Callable  # to 256
-    graded_stem: bool = False
+    stem: Row
+    stages: list[Row]
+    bridge: Row
+    p5: Row
+    lateral: Row
+    p4: Row
+
+
+def _graded_neuron(neuron: Factory) -> nn.Module:
+    """The graded neuron of the published networks, or the activation of an ANN twin."""
+    own = neuron()
+    return build_neuron("graded_silu") if getattr(own, "spiking", True) else own
 
 
 def _detector(
     table: Table, num_classes: int, T: int, neuron: NeuronSpec, head: HeadSpec, in_channels: int, width: float
 ) -> Detector:
     make = neuron_factory(neuron)
-    # The graded neuron is part of the published networks; in an ANN twin the twin's activation takes its place.
-    graded = (lambda: build_neuron("graded_silu")) if getattr(make(), "spiking", True) else make
 
     def scaled(channels: int) -> int:
         return max(4, round(channels * width / 4) * 4)
 
-    def built(block: Callable, c1: int, c2: int, **kwargs: int) -> nn.Module:
-        if block is basic_block_1:
-            kwargs["hidden"] = scaled(1024)
-        return block(c1, c2, graded if block in (GradedConv, SEWBlock) else make, **kwargs)
+    def built(row: Row, c1: int) -> nn.Module:
+        c2, own = scaled(row.channels), partial(_graded_neuron, make) if row.graded else make
+        hidden = {} if row.hidden is None else {"hidden": scaled(row.hidden)}
+        blocks = [row.block(c1, c2, own, row.kernel, row.stride, **hidden)]
+        blocks += [row.block(c2, c2, own, row.kernel, 1, **hidden) for _ in range(row.repeats - 1)]
+        return blocks[0] if row.repeats == 1 else nn.Sequential(*blocks)
 
-    c, k = scaled(table.stem[0]), table.stem[1]
-    stem = GradedConv(in_channels, c, graded, k, 2) if table.graded_stem else ConvBN(in_channels, c, k, 2)
-    stages: list[nn.Module] = []
-    stride, c4, c4_channels = 2, 0, 0
-    for row, (kind, channels, s, repeats) in enumerate(table.stages):
-        blocks = []
-        for i in range(repeats):
-            blocks.append(built(kind, c, scaled(channels), s=s if i == 0 else 1))
-            c = scaled(channels)
-        stages.append(blocks[0] if repeats == 1 else nn.Sequential(*blocks))
-        stride *= s
-        if stride == 16:
-            c4, c4_channels = row, c
+    stem = built(table.stem, in_channels)
+    widths = [scaled(row.channels) for row in (table.stem, *table.stages)]
+    stages = [built(row, c) for row, c in zip(table.stages, widths, strict=False)]
+    c4 = max(i for i, row in enumerate(table.stages) if row.stride > 1) - 1  # the last row at stride 16
+    lateral, bridge = scaled(table.lateral.channels), scaled(table.bridge.channels)
     network = EMSNetwork(
         stem,
         stages,
         c4,
-        bridge=built(table.bridge, c, scaled(256)),
-        p5=built(table.p5, scaled(256), scaled(512)),
-        lateral=built(table.lateral, scaled(256), scaled(128), k=1),
-        p4=built(table.p4, scaled(128) + c4_channels, scaled(256)),
-        channels=(scaled(256), scaled(512)),
+        bridge=built(table.bridge, widths[-1]),
+        p5=built(table.p5, bridge),
+        lateral=built(table.lateral, bridge),
+        p4=built(table.p4, lateral + widths[c4 + 1]),
+        channels=(scaled(table.p4.channels), scaled(table.p5.channels)),
     )
     return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
 
 
-B2, MS, CAT, CAT_MS, SEW = basic_block_2, basic_block_ms, concat_res2, concat_block_ms, SEWBlock
+STEM = partial(Row, lambda c1, c2, neuron, k, s: ConvBN(c1, c2, k, s), stride=2)  # the published stem has no neuron
+B1, B2, MS = partial(Row, basic_block_1, hidden=1024), partial(Row, basic_block_2), partial(Row, basic_block_ms)
+CAT, CAT_MS = partial(Row, concat_res2), partial(Row, concat_block_ms)
+GRADED, SEW = partial(Row, GradedConv, graded=True), partial(Row, SEWBlock, graded=True)
 
 
-def _eighteen(plain: Callable, wide: Callable) -> list[tuple[Callable, int, int, int]]:
-    return [row for c in (64, 128, 256, 512) for row in ((wide, c, 2, 1), (plain, c, 1, 1))]
+def _neck(bridge: Callable, p5: Callable, lateral: Callable, p4: Callable) -> tuple[Row, Row, Row, Row]:
+    return bridge(256), p5(512), lateral(128, kernel=1), p4(256)
 
 
-def _thirty_four(wide: Callable) -> list[tuple[Callable, int, int, int]]:
+def _eighteen(plain: Callable, wide: Callable) -> list[Row]:
+    return [row for c in (64, 128, 256, 512) for row in (wide(c, 2), plain(c))]
+
+
+def _thirty_four(wide: Callable) -> list[Row]:
     repeats = {64: 2, 128: 3, 256: 5, 512: 2}
-    return [row for c, n in repeats.items() for row in ((wide if c > 64 else B2, c, 2, 1), (B2, c, 1, n))]
+    return [row for c, n in repeats.items() for row in ((wide if c > 64 else B2)(c, 2), B2(c, repeats=n))]
 
 
 @register_model
 def ems_resnet10(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet10.yaml`. 17,561,662 parameters at 80 classes."""
-    table = Table(
-        (64, 7), [(B2, 64, 2, 1), (CAT, 128, 2, 1), (CAT, 256, 2, 1), (CAT, 512, 2, 1)], basic_block_1, B2, B2, B2
-    )
+    stages = [B2(64, 2), CAT(128, 2), CAT(256, 2), CAT(512, 2)]
+    table = Table(STEM(64, kernel=7), stages, *_neck(B1, B2, B2, B2))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def ems_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet18.yaml`, graded (real valued) before the head. 15,427,774 parameters at 80 classes."""
-    table = Table((64, 7), _eighteen(B2, B2), B2, GradedConv, B2, GradedConv)
+    table = Table(STEM(64, kernel=7), _eighteen(B2, B2), *_neck(B2, GRADED, B2, GRADED))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def ems_resnet34(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet34.yaml`. 34,027,454 parameters at 80 classes."""
-    table = Table((64, 7), _thirty_four(B2), basic_block_1, B2, B2, B2)
+    table = Table(STEM(64, kernel=7), _thirty_four(B2), *_neck(B1, B2, B2, B2))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def ems_resnet34_cat(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `resnet34-cat.yaml`, as the released COCO run names it. 25,449,022 parameters at 80 classes."""
-    table = Table((64, 7), _thirty_four(CAT), B2, GradedConv, B2, GradedConv)
+    table = Table(STEM(64, kernel=7), _thirty_four(CAT), *_neck(B2, GRADED, B2, GRADED))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def ems_resnet10_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `res10-ee.yaml`: the EMS-Res10 of the paper by its size. 6,387,230 parameters at 80 classes."""
-    stages = [(CAT_MS, 64, 2, 1), (CAT_MS, 128, 2, 1), (CAT_MS, 256, 2, 1), (CAT_MS, 512, 2, 1)]
-    table = Table((32, 3), stages, MS, CAT_MS, MS, MS)
+    table = Table(STEM(32), [CAT_MS(c, 2) for c in (64, 128, 256, 512)], *_neck(MS, CAT_MS, MS, MS))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def ems_resnet18_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `res18-ee.yaml`: the EMS-Res18 of the paper by its size. 9,523,550 parameters at 80 classes."""
-    table = Table((32, 3), _eighteen(MS, CAT_MS), MS, CAT_MS, MS, MS)
+    table = Table(STEM(32), _eighteen(MS, CAT_MS), *_neck(MS, CAT_MS, MS, MS))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)
 
 
 @register_model
 def sew_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
     """Published `res18-sew.yaml`, an ablation: graded everywhere, but in ANN twins. 9,743,134 parameters."""
-    table = Table((32, 3), _eighteen(SEW, SEW), SEW, SEW, SEW, SEW, graded_stem=True)
+    table = Table(GRADED(32, 2), _eighteen(SEW, SEW), *_neck(SEW, SEW, SEW, SEW))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)

@@ -21,7 +21,7 @@ from neurons import NeuronSpec, neuron_factory
 from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
-from ..layers.resample import upsample
+from ..layers.resample import upsample_to
 from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fold, scale_and_shift, standard
 from ..layers.time import over_time
 from ..published import names_of_rows
@@ -288,11 +288,6 @@ class SpikeYOLONetwork(nn.Module):
                 "upsamples first, as the published one does, and would give other logits. Train again, or evaluate "
                 "them with the version of this project that trained them"
             )
-
-
-def upsample_to(x: Tensor, like: Tensor) -> Tensor:
-    """x twice as large, less the last row or column where `like` had an odd size."""
-    return upsample(x)[..., : like.shape[-2], : like.shape[-1]]
 
 
 def _detector(

@@ -16,3 +16,8 @@ def max_pool(x: Tensor, s: int) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Each step twice as high and wide, by the nearest pixel."""
     return over_time(lambda x: F.interpolate(x, scale_factor=2.0, mode="nearest"), x)
+
+
+def upsample_to(x: Tensor, like: Tensor) -> Tensor:
+    """x twice as large, less the last row or column where `like` had an odd size."""
+    return upsample(x)[..., : like.shape[-2], : like.shape[-1]]
