@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from .time import over_time, readout
+from .time import mean_over_time, over_time, readout
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -50,7 +50,8 @@ class RateConv(SpikeConv):
         super().__init__(neuron, nn.Conv2d(c1, c2, 1), None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return readout(self.conv, self.neuron(x))  # type: ignore[arg-type]
+        logits = readout(self.conv, self.neuron(x))  # type: ignore[arg-type]
+        return mean_over_time(logits.unsqueeze(0))  # of one step: makes the gradient of `logits` contiguous
 
 
 def standard(c1: int, c2: int, neuron: nn.Module | None, k: int = 1, s: int = 1, bn: bool = True) -> SpikeConv:

@@ -39,5 +39,4 @@ def readout(last: nn.Conv2d, x_TBCHW: Tensor) -> Tensor:
     autocast it keeps the precision of its weights, since boxes are decoded from these logits.
     """
     with torch.autocast(x_TBCHW.device.type, enabled=False):
-        logits = last(mean_over_time(x_TBCHW.to(last.weight.dtype)))
-    return mean_over_time(logits.unsqueeze(0))  # of one step: makes the gradient of `logits` contiguous
+        return last(mean_over_time(x_TBCHW.to(last.weight.dtype)))
