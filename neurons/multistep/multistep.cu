@@ -1,16 +1,16 @@
 // All T steps of a neuron in one launch, forward and backward: time and memory around the step of step.cu.
 //
-// Built to run at the speed of a copy. Every byte is moved once: x is read and y written once, the membrane lives in
-// registers in fp32, and backward reads 1 to 4 bits per element and step, or x again where it must, never a float
-// tensor made for it. A thread owns VEC neighbours, 16 bytes per load and store, and asks for many steps before it
-// computes the first. To keep its share of the memory busy, a multiprocessor of an H100 must have about 25 KB on their
-// way (3.35 TB/s with 1 us of latency, by 132): 6 blocks of 128 threads with 3 such loads each have 36. So registers
-// are better spent on loads than on more threads, which is what the 1 in __launch_bounds__ tells the compiler. Time is
-// unrolled, and arrays over T are registers. At that speed there is time for 68 instructions per element and step in
-// fp32 and 34 in 16 bits, for 8 and 4 bytes: hence the fast divisions in gradients and the exact inverse.
+// Memory bound, designed for the bandwidth of a copy. x is read and y written once, the membrane is held in fp32
+// registers, and backward reads 1 to 4 bits per element and step, or x again, and no other saved tensor. A thread
+// processes VEC adjacent elements, 16 bytes per load and store, and issues the loads of many steps before it computes
+// the first. To saturate its share of the bandwidth, a multiprocessor of an H100 needs about 25 KB of loads in flight
+// (3.35 TB/s with 1 us of latency, by 132): 6 blocks of 128 threads with 3 such loads each have 36. Registers are
+// therefore better used for loads than for more threads, hence the 1 in __launch_bounds__. Time is unrolled, and arrays
+// over T are registers. At full bandwidth 68 instructions fit per element and step in fp32 and 34 in 16 bits, for 8 and
+// 4 bytes: hence the fast divisions in gradients and the exact inverse.
 
 enum { FP32, FP16, BF16 };
-// Steps asked for at once: all, or a multiple of 8, which splits no packed byte.
+// Steps loaded at once: all, or a multiple of 8, which splits no packed byte.
 static constexpr int CHUNK = STEPS <= 16 ? STEPS : 8;
 static constexpr int PER_BYTE = 8 / (BITS ? BITS : 8);
 
@@ -18,11 +18,11 @@ template <int> struct Stored { typedef unsigned short type; };
 template <> struct Stored<FP32> { typedef float type; };
 typedef Stored<IO>::type io;
 
-// VEC neighbours. Tensors are arrays of them, M and the strides are counted in them: otherwise the compiler takes the
-// stores apart.
+// VEC adjacent elements. Tensors are arrays of packs, M and strides are in units of them: otherwise the compiler splits
+// the stores.
 template <typename E> struct alignas(sizeof(E) * VEC < 16 ? sizeof(E) * VEC : 16) Pack { E at[VEC]; };
 
-// The packed bytes of VEC neighbours, the first in the lowest bits.
+// The packed bytes of VEC adjacent elements, the first in the lowest bits.
 template <int> struct Word { typedef unsigned long long type; };
 template <> struct Word<4> { typedef unsigned type; };
 template <> struct Word<2> { typedef unsigned short type; };
@@ -56,7 +56,7 @@ __device__ __forceinline__ void narrow(float value, unsigned short& to) {
         to = half_bits(value);
         return;
     }
-    // bfloat16, to nearest even by hand: also right on devices older than its instructions
+    // bfloat16, to nearest even in software, for devices without the instruction
     const unsigned bits = __float_as_uint(value);
     to = value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }

@@ -1,12 +1,12 @@
 // One step of a neuron, and its derivatives: the formulas of formulas.py for one specialisation, in their order.
 //
 // cupy_kernels.py puts this file before multistep.cu, defines the macros in capitals and documents them. Compiled with
-// --fmad=false, results in fp32 are those of formulas.py bit for bit. Comparisons are written so that NaN passes
-// through as it does there; hence no fminf or fmaxf. Numbers are kernel arguments, which an instruction reads for free.
+// --fmad=false, results in fp32 are those of formulas.py bit for bit. Comparisons propagate NaN as
+// they do there; hence no fminf or fmaxf. Numbers are kernel arguments: constant memory, read without an extra load.
 
 enum { BINARY, TERNARY, INTEGER, SILU, QCFS, STH };
 enum { RECTANGLE, TRIANGLE, ATAN, SIGMOID };
-enum { ZERO, NUMBER, GIVEN };  // START: what V[-1] is
+enum { ZERO, NUMBER, GIVEN };  // START: source of V[-1]
 
 static constexpr bool SPIKING = EMIT == BINARY || EMIT == TERNARY;
 static constexpr bool MEMORYLESS = EMIT == QCFS || EMIT == STH;
@@ -20,7 +20,7 @@ struct Numbers {
         th_by_levels, inverse_th;
 };
 
-// The numbers, with the learned ones in their place. Reading them here spares the host a synchronisation.
+// The numbers, replaced by learned ones where there are. Reading those here avoids a host synchronisation.
 __device__ __forceinline__ Numbers learned(Numbers c, const float* decay, const float* threshold) {
     if (LEARNED_DECAY) {
         c.keep = 1 - *decay;
@@ -48,7 +48,7 @@ __device__ __forceinline__ float clamped(float u, float top) {
     return low > top ? top : low;
 }
 
-// For gradients: a few units in the last place off, and a third of the instructions.
+// For gradients: an error of a few units in the last place, for a third of the instructions.
 __device__ __forceinline__ float sigmoid(float x) { return __fdividef(1, 1 + __expf(-x)); }
 
 __device__ __forceinline__ float charge(const Numbers& c, float v, float x) {
@@ -61,7 +61,7 @@ __device__ __forceinline__ bool fires(const Numbers& c, float h) { return INCLUS
 
 __device__ __forceinline__ bool fires_negative(const Numbers& c, float h) { return -h >= c.negative_th; }
 
-// EXACT_INVERSE: the threshold is a power of two, and multiplying gives the very bits of the much slower division.
+// EXACT_INVERSE: the threshold is a power of two, and multiplying equals the slower division bit for bit.
 __device__ __forceinline__ float divided(const Numbers& c, float h) {
     return EXACT_INVERSE ? h * c.inverse_th : h / c.th;
 }
