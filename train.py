@@ -50,6 +50,7 @@ from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
 from engine.trainer import Trainer
 from models import Detector
+from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
 from scoring.protocols import get_protocol
 from scoring.truth_left import check_truth
@@ -120,7 +121,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     model, kwargs = build_model(cfg, len(train_set.class_names), train_set.channels)
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from, train_set.class_names))
-    if cfg.train.fit_anchors and not resume and hasattr(model.head, "fit_anchors"):
+    if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):
         say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.sync_batchnorm:
         if device.type == "cpu" and distributed.world_size() > 1:

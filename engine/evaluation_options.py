@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models import Detector
+from models.contracts import Selects
 
 
 def set_evaluation_options(
@@ -29,7 +30,7 @@ def set_evaluation_options(
         model.T = T
     given = {"score_threshold": score_threshold, "iou_threshold": nms_iou, "max_detections": max_detections}
     given = {key: value for key, value in given.items() if value is not None}
-    selection: dict[str, Any] = getattr(model.head, "selection", {})
+    selection: dict[str, Any] = model.head.selection if isinstance(model.head, Selects) else {}
     if unknown := given.keys() - selection.keys():
         raise ValueError(
             f"{type(model.head).__name__} has no {', '.join(sorted(unknown))} in its dict `selection`: leave out "

@@ -12,14 +12,13 @@ from torch import Tensor
 
 
 class Encoder(Protocol):
-    """Calling it turns a batch of a dataset into steps x [T, B, C, H, W] of the same H and W.
+    """Calling it turns a batch of a dataset into x [T, B, C, H, W], with H and W as they were.
 
-    The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins, which have one axis more. An encoder
-    may have weights (a learned sampler) or draw random numbers (Poisson coding); one without state is called once per
-    batch whatever T is. A ValueError names a batch that it does not take.
+    The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; a ValueError names
+    one that this encoder does not take. It may have weights (a learned sampler) or random numbers (Poisson coding).
     """
 
-    T: int  # steps that it gives; set anew to evaluate with another number
+    T: int  # steps that it gives; may be set, to evaluate with another number
 
     __call__: Callable[..., Any]
 
