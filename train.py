@@ -32,7 +32,7 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.build import build_dataset, build_model
+from engine.build import build_dataset, build_model, check_samples
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
 from engine.ema import build_ema
 from engine.errors import reason, remedies
@@ -119,6 +119,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
     )
     model, kwargs = build_model(cfg, len(train_set.class_names), train_set.channels)
+    check_samples(model, val_set)
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):

@@ -2,8 +2,8 @@
 
 from registry import import_modules
 
-from .dataset import DetectionDataset
-from .input import Input, input_from_plain
+from .dataset import DetectionDataset, Input
+from .input import input_from_plain
 from .loader import eval_loader, train_loader
 from .problems import Problem, Problems
 from .registry import create_dataset, dataset_arguments, list_datasets, register_dataset

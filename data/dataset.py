@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -12,12 +12,32 @@ from torch.utils.data import Dataset
 from .problems import Problems
 from .sample import Sample
 
-if TYPE_CHECKING:
-    from .input import Input
-
 
 class MissingSplit(ValueError):
     """The dataset has no split of that name."""
+
+
+class Input(Protocol):
+    """A part that is called with an image, or with a recording and a window (t0_us, t1_us], and gives (x, `Placement`).
+
+    The network takes x.float() * scale, of shape [channels, H, W], or [num_steps, channels, H, W] of events; size is
+    (height, width), the most where x differ in shape.
+    """
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def num_steps(self) -> int | None: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    def to_plain(self) -> dict[str, Any]:
+        """A dict of str, int, float, bool, None and lists, from which `data.input_from_plain` builds the same input."""
 
 
 class DetectionDataset(Dataset, ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
 from registry import UserError, none_of, reject_unknown
 
@@ -12,22 +12,6 @@ from .images.input import ImageInput
 
 INPUTS: dict[str, Any] = {cls.kind: cls for cls in (ImageInput, EventInput, FrameInput)}
 MOST = 1 << 32  # numbers in one x: no training feeds as many, and a damaged file may ask for any
-
-
-class Input(Protocol):
-    """A part that is called with an image, or with a recording and a window (t0_us, t1_us], and gives (x, `Placement`).
-
-    The network takes x.float() * scale, of shape [channels, H, W], or [num_steps, channels, H, W] of events; size is
-    (height, width), the most where x differ in shape.
-    """
-
-    channels: int
-    scale: float
-    num_steps: int | None
-    size: tuple[int, int]
-
-    def to_plain(self) -> dict[str, Any]:
-        """A dict of str, int, float, bool, None and lists, from which `input_from_plain` builds the same input."""
 
 
 def input_from_plain(plain: Any, source: str = "input of a checkpoint") -> ImageInput | EventInput | FrameInput:

@@ -7,7 +7,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from data import DetectionDataset, create_dataset
+from data.sample import collate
 from models import Detector, create_model
+from models.contracts import ChecksShape
 from registry import UserError
 
 from .config import config_to_plain, dataset_kwargs, model_kwargs
@@ -36,3 +38,9 @@ def build_model(cfg: DictConfig, num_classes: int, in_channels: int) -> tuple[De
     kwargs = model_kwargs(cfg, num_classes, in_channels)
     with naming_keys(config_to_plain(cfg)):
         return create_model(**kwargs), kwargs
+
+
+def check_samples(model: Detector, dataset: DetectionDataset) -> None:
+    """ValueError where the encoder of `model` does not take what `dataset` gives, such as micro-bins."""
+    if isinstance(model.encoder, ChecksShape):
+        model.encoder.check(tuple(collate([dataset[0]], dataset.scale).x.shape))

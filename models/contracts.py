@@ -16,11 +16,20 @@ class Encoder(Protocol):
 
     The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; a ValueError names
     one that this encoder does not take. It may have weights (a learned sampler) or random numbers (Poisson coding).
+    Optional: `ChecksShape`.
     """
 
     T: int  # steps that it gives; may be set, to evaluate with another number
 
     __call__: Callable[..., Any]
+
+
+@runtime_checkable
+class ChecksShape(Protocol):
+    """An encoder that tells what it takes by the shape, so that a training can say so before it begins."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """ValueError for a batch of a shape that it does not take."""
 
 
 class Network(Protocol):

@@ -23,18 +23,18 @@ class DirectEncoder(nn.Module):
         self.T = T
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 4:
-            return repeat_over_time(x, self.T)
-        if x.dim() == 6:
+        self.check(tuple(x.shape))
+        return repeat_over_time(x, self.T) if x.dim() == 4 else x
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """ValueError for a batch of a shape that is not taken."""
+        if len(shape) == 6:
             raise ValueError(
-                f"events with an axis of micro-bins, [B, T, bins, C, H, W] = {tuple(x.shape)}: only an encoder with a "
-                "learned sampler takes them. For this model set data.args.representation to stacked_histogram, which "
-                "has the bins in its channels, or to counts"
+                f"events with an axis of micro-bins, [B, T, bins, C, H, W] = {shape}: only an encoder with a learned "
+                "sampler takes them. For this model set data.args.representation to stacked_histogram, which has the "
+                "bins in its channels, or to counts"
             )
-        if x.dim() != 5:
-            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {tuple(x.shape)}")
-        if x.shape[0] != self.T:
-            raise ValueError(
-                f"the model was built for T={self.T} steps, but the events have T={x.shape[0]}: {tuple(x.shape)}"
-            )
-        return x
+        if len(shape) not in (4, 5):
+            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {shape}")
+        if len(shape) == 5 and shape[0] != self.T:
+            raise ValueError(f"the model was built for T={self.T} steps, but the events have T={shape[0]}: {shape}")

@@ -13,7 +13,7 @@ from data.events.frames import FrameFile
 from data.events.input import EventInput
 from data.images.image_file import read_image
 from data.images.input import GRAY, ImageInput
-from data.recordings import open_events
+from data.recordings import Events, MemoryReader, open_events
 from data.recordings.hdf5 import ArrayFile
 
 FORMS = ["counts", {"name": "stacked_histogram", "bins": 3}, "micro_bins", "last_event", "voxel_grid"]
@@ -75,6 +75,21 @@ def test_a_sensor_of_another_size(tmp_path):
     np.savez(tmp_path / "a.npz", t=np.arange(1, 9), x=np.arange(8), y=np.arange(8), p=np.ones(8, int))
     x, _ = input(open_events(tmp_path / "a.npz"), 0, 100_000)
     assert x.sum() == 8
+
+
+def test_events_in_memory_are_read_as_from_a_file(tmp_path):
+    write_clip(tmp_path, "a", [])
+    file = open_events(tmp_path / "a_td.dat")
+    memory = MemoryReader(file.read(-1, 10**7), (240, 304))
+    assert len(memory) == len(file) and memory.span() == file.span(exact=True)
+    for t0, t1 in ((-1, 10**7), (1000, 2000), (1001, 500_000), (10**6, 10**7)):
+        assert memory.read(t0, t1).t.tolist() == file.read(t0, t1).t.tolist()
+    input = EventInput("counts", 2, 100_000, (240, 304))
+    assert torch.equal(input(memory, 0, 100_000)[0], input(file, 0, 100_000)[0])
+    assert MemoryReader(file.read(0, 0)).span() is None
+    backwards = Events(np.array([5, 4]), *np.zeros((3, 2), np.uint16))
+    with pytest.raises(ValueError, match="event 1: t = 4 us comes after 5 us"):
+        MemoryReader(backwards)
 
 
 def test_a_representation_is_written_with_the_defaults_it_had():

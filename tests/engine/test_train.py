@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import evaluate
 import train
+from data import create_dataset, input_from_plain
+from data.recordings import open_events
 from engine import trainer
 from engine.config import dataset_kwargs, load_config
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -37,6 +39,22 @@ def test_same_seed_same_losses_whatever_the_workers(run, tiny):
     assert again == run.with_name("tiny-2") and losses(again) == losses(run) and same_weights(run, again)
     other = train.main([tiny, "seed=1", "train.epochs=1"])
     assert losses(other)[0] != losses(run)[0]
+
+
+def test_a_run_keeps_the_input_of_its_evaluation(run, tiny):
+    cfg = load_config(tiny)
+    name, kwargs = dataset_kwargs(cfg)
+    dataset = create_dataset(name, cfg.data.val_split, generate=False, **kwargs)
+    kept = input_from_plain(load_checkpoint(run / "checkpoint_last.pt")["input"])
+    image = dataset.ground_truth()["images"][0]
+    x, place = kept(open_events(dataset.recordings[0]), image["t_us"] - kept.window_us, image["t_us"])
+    assert torch.equal(x, dataset[0].x) and place == dataset[0].placement
+
+
+def test_micro_bins_are_refused_before_a_run_begins(tiny, tmp_path):
+    with pytest.raises(ValueError, match="micro-bins.*set data.args.representation to"):
+        train.main([tiny, "data.args.representation=micro_bins", f"out={tmp_path / 'none'}"])
+    assert not (tmp_path / "none").exists()
 
 
 def test_event_frames_that_are_pictures(tiny, monkeypatch):
