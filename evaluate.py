@@ -3,6 +3,7 @@
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
+    torchrun --nproc-per-node=8 evaluate.py CHECKPOINT                           on eight GPUs, the same numbers
     python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
     python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no pictures
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -36,19 +36,21 @@ from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, eval_loader
 from engine import distributed
 from engine.build import build_dataset
+from engine.command import run_command
 from engine.config import config_changes, config_from_plain, evaluation_options, load_config
-from engine.errors import reason
+from engine.evaluation import evaluate, predictor, write_detections
 from engine.evaluation_options import set_evaluation_options
-from engine.evaluator import Evaluator
-from engine.loop import evaluate_epoch, stream_of
 from engine.metrics_table import table
 from engine.pictures import draw_samples
-from engine.runs.checkpoint import load_checkpoint, load_detector
+from engine.runs.checkpoint import load_checkpoint
 from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option
 from engine.runs.fingerprint import check_same_data, describe, weights_digest
+from engine.runs.open import Run, open_run
 from engine.runs.provenance import command_line, provenance
 from models.deploy.binary import binary_check, to_binary
+from registry import UserError
 from scoring.detections import read_detections, read_truth
+from scoring.evaluator import Evaluator
 from scoring.protocols import PROTOCOLS, get_protocol
 from scoring.truth_left import check_truth
 from scoring.voc_ap import precision_recall
@@ -80,43 +82,51 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if args.detections:
         return score_file(args)
     if args.truth:
-        raise ValueError("--truth belongs to --detections FILE; a checkpoint is scored against its dataset")
+        raise UserError("--truth belongs to --detections FILE; a checkpoint is scored against its dataset")
     if not args.checkpoint:
-        raise ValueError("nothing to score: name a checkpoint, or --detections FILE with --truth FILE")
+        raise UserError("nothing to score: name a checkpoint, or --detections FILE with --truth FILE")
     return score_checkpoint(args)
 
 
 def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
-    """Run a checkpoint's detector over a split, and score it."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("evaluate.py runs in one process: start it with python, not torchrun")
+    """Run a checkpoint's detector over a split, and score it. Of several processes each runs a share; rank 0 scores and
+    writes, and alone returns the metrics."""
     for override in args.overrides:
         if override.startswith(("model", "optim", "train")) and not override.startswith("train.precision"):
-            raise ValueError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
-    checkpoint = Path(args.checkpoint)
-    model, content = load_detector(checkpoint, args.weights)
-    run, cfg = config_from_plain(content["config"]), config_from_plain(content["config"], args.overrides)
-    cfg.data.test_split = split = args.split or cfg.data.test_split
-    cfg.eval.protocol = protocol = args.protocol or cfg.eval.protocol
-    get_protocol(protocol)
-    device = distributed.start(cfg.device)
+            raise UserError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
+    run = open_run(args.checkpoint, args.weights)
+    cfg = config_from_plain(run.config, args.overrides)
+    cfg.data.test_split = args.split or cfg.data.test_split
+    cfg.eval.protocol = args.protocol or cfg.eval.protocol
+    get_protocol(cfg.eval.protocol)
+    device = distributed.start(cfg.device, cfg.timeout_minutes)
+    try:
+        with distributed.naming_lost_processes("evaluate again"):
+            return _score_run(run, cfg, device, args)
+    finally:
+        distributed.stop()
+
+
+def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
+    """The evaluation that the config `cfg` of `run`, with its changes, describes."""
+    checkpoint, model, content = run.checkpoint, run.model, run.content
+    trained, split, protocol = config_from_plain(run.config), cfg.data.test_split, cfg.eval.protocol
+    say = print if distributed.is_main() else (lambda *_: None)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     model.to(device)
     dataset = _dataset(cfg, split, args.allow_missing)
-    if dataset.class_names != content["class_names"]:
-        raise ValueError(
-            f"{checkpoint} was trained on the classes {content['class_names']}, {split} has {dataset.class_names}"
-        )
-    trained = content["model_kwargs"].get("in_channels", dataset.channels)
-    if trained != dataset.channels:
-        raise ValueError(
-            f"{checkpoint} was trained on {trained} channels, {split} has {dataset.channels}: "
+    if dataset.class_names != run.class_names:
+        raise UserError(f"{checkpoint} was trained on the classes {run.class_names}, {split} has {dataset.class_names}")
+    channels = content["model_kwargs"].get("in_channels", dataset.channels)
+    if channels != dataset.channels:
+        raise UserError(
+            f"{checkpoint} was trained on {channels} channels, {split} has {dataset.channels}: "
             "leave the representation as it was"
         )
     options = set_evaluation_options(model, dataset.num_steps, **evaluation_options(cfg))
 
-    changes = config_changes(run, cfg)
+    changes = config_changes(trained, cfg)
     differs = [option("weights", args.weights)] if args.weights != "ema" else []
     differs += [flag for flag in ("binary", "allow_missing") if getattr(args, flag)]
     differs += [
@@ -136,18 +146,22 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
     for line in check_truth(protocol, truth, split):  # what it cannot judge fails before the work, too
-        print(line)
+        say(line)
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
-    loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers)
+    ranks = distributed.rank(), distributed.world_size()
+    loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers, *ranks)
     parameters = sum(p.numel() for p in model.parameters())  # of the network as trained
     binary: dict[str, float] = {}
     if args.binary:
-        x, _ = next(iter(loader)).to(device)
+        x, _ = next(iter(eval_loader(dataset, cfg.eval.batch_size))).to(device)  # the same on every rank
         binary = binary_check(model, x)
         model = to_binary(model)
-    with FiringRates(model) as firing, stream_of(model, loader) as stream:
-        bar = tqdm(loader, leave=False, disable=not sys.stderr.isatty())
-        evaluate_epoch(model, bar, evaluator, device, cfg.train.precision, stream)
+    with FiringRates(model) as firing, predictor(model, loader) as predict:
+        bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
+        evaluate(predict, bar, [evaluator], device, cfg.train.precision)
+    firing.merge(distributed.gather(firing.sums()))
+    if not distributed.is_main():
+        return {}
 
     metrics = {
         **evaluator.score(protocol),
@@ -161,7 +175,7 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
         "weights": args.weights,
         "weights_digest": weights_digest(content[args.weights]),
         "epochs": content["epoch"],
-        "seed": run.seed,
+        "seed": trained.seed,
         "checkpoint": str(checkpoint),
         **({"clips": len({image["clip"] for image in truth["images"]})} if "clip" in truth["images"][0] else {}),
         "data": {"name": cfg.data.name, "root": str(cfg.data.root), **describe(truth, split)},
@@ -172,7 +186,7 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
         metrics["firing_rates"] = firing.rates()
     metrics |= {"request": request, "provenance": provenance(args.command, device)}
     with new_files(out) as folder:
-        evaluator.write_detections(folder / "detections.json")
+        write_detections(folder / "detections.json", evaluator)
         _write_json(folder / "annotations.json", {"info": metrics["data"], **truth})
         (folder / "pictures").mkdir()
         for image_id, picture in draw_samples(evaluator, dataset, args.pictures).items():
@@ -187,12 +201,14 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
 
 def score_file(args: argparse.Namespace) -> dict[str, Any]:
     """Score the detections in a file, without a model."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("--detections runs no model, and needs one process: start it with python, not torchrun")
     for flag in ("allow_missing", "spikes", "binary"):
         if getattr(args, flag):
-            raise ValueError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
+            raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
     if args.truth:
         if args.checkpoint or args.overrides or args.split:
-            raise ValueError("--truth is all the truth there is: leave out the config, its overrides and --split")
+            raise UserError("--truth is all the truth there is: leave out the config, its overrides and --split")
         truth, split, protocol = read_truth(args.truth), str(args.truth), args.protocol or "coco"
         expected, name = len(truth["images"]), args.truth.stem
     elif args.checkpoint:
@@ -205,7 +221,7 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
         dataset = _dataset(cfg, split, allow_missing=False)
         truth, expected, name = dataset.ground_truth(), dataset.expected_images, split
     else:
-        raise ValueError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
+        raise UserError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
     for line in check_truth(protocol, truth, split):
         print(line)
     found = read_detections(args.detections, truth)
@@ -244,7 +260,7 @@ def plot(evaluator: Evaluator, metrics: dict[str, Any], source: str, out: Path) 
 def _dataset(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDataset:
     problems = Problems(strict=cfg.data.strict)
     dataset = build_dataset(cfg, split, generate=False, allow_missing=allow_missing, problems=problems)
-    if dataset.problems.items:
+    if dataset.problems.items and distributed.is_main():
         print(f"{split}: {dataset.problems.summary()}")
     return dataset
 
@@ -266,10 +282,4 @@ def _report(metrics: dict[str, Any], earlier: dict[str, Any] | None, out: Path) 
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {reason(error)}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the results of this evaluation were not written")
+    run_command(main, "the results of this evaluation were not written")

@@ -16,9 +16,6 @@ Names, resuming, restarts and starting from weights: docs/runs.md.
 from __future__ import annotations
 
 import argparse
-import logging
-import signal
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -33,12 +30,13 @@ from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
 from engine.build import build_dataset, build_model, check_samples
+from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
 from engine.ema import build_ema
-from engine.errors import reason, remedies
+from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
-from engine.evaluator import Evaluator
 from engine.generators import seed_everything
+from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
 from engine.pictures import draw_samples
 from engine.runs.checkpoint import init_from
@@ -48,10 +46,11 @@ from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
-from engine.trainer import Trainer
+from engine.trainer import Trainer, Validation
 from models import Detector
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
+from scoring.evaluator import Evaluator
 from scoring.protocols import get_protocol
 from scoring.truth_left import check_truth
 
@@ -151,14 +150,15 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     assert folder is not None
     trainer = Trainer(
         model=model,
-        ema=ema,
-        optimizer=optimizer,
-        schedule=schedule(cfg.train.epochs),
+        update=Update(optimizer, schedule(cfg.train.epochs), ema, cfg.train.accumulate, cfg.train.clip_norm),
         train_loader=loader,
-        val_loader=val_loader,
-        new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
-        protocol=cfg.eval.protocol,
-        draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, overlay).values()),
+        validation=Validation(
+            val_loader,
+            new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
+            protocol=cfg.eval.protocol,
+            draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, overlay).values()),
+            every=cfg.train.eval_every,
+        ),
         folder=folder,
         device=device,
         epochs=cfg.train.epochs,
@@ -171,10 +171,9 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "samples_per_step": cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
             "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),
         },
-        accumulate=cfg.train.accumulate,
         precision=cfg.train.precision,
-        clip_norm=cfg.train.clip_norm,
-        eval_every=cfg.train.eval_every,
+        checkpoint=cfg.train.checkpoint,
+        compile=cfg.train.compile,
         log_every=cfg.train.log_every,
     )
     if resume:
@@ -231,13 +230,4 @@ def _dataset(cfg: DictConfig, split: str, say, augment: bool = False) -> Detecti
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(stop) is signal.SIG_DFL:  # else nohup has it ignored
-            signal.signal(stop, signal.default_int_handler)
-    try:
-        main()
-    except (ValueError, FloatingPointError, OSError) as error:
-        distributed.end(f"error: {reason(error)}")
-    except KeyboardInterrupt as interrupt:
-        sys.exit(f"interrupted: {interrupt}" if str(interrupt) else "interrupted")
+    run_command(main)

@@ -85,6 +85,8 @@ class TrainConfig:
     ema_ramp: float
     fit_anchors: bool
     sync_batchnorm: bool
+    checkpoint: bool
+    compile: bool
     eval_every: int
     log_every: int
     init_from: str | None

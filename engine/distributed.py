@@ -90,7 +90,7 @@ def end_with_parent(seconds: float = 1.0) -> None:
 
 
 @contextmanager
-def naming_lost_processes() -> Iterator[None]:
+def naming_lost_processes(remedy: str = "continue with --resume") -> Iterator[None]:
     """ConnectionError that names the reason and the remedy, where an exchange with other processes fails."""
     try:
         yield
@@ -102,7 +102,7 @@ def naming_lost_processes() -> Iterator[None]:
         _lost = True
         raise ConnectionError(
             f"process {rank()} of {world_size()}: another process has ended, or has not answered within "
-            f"timeout_minutes ({text.splitlines()[0]}). Its own message says why; continue with --resume"
+            f"timeout_minutes ({text.splitlines()[0]}). Its own message says why; {remedy}"
         ) from error
 
 

@@ -24,4 +24,6 @@ def remedies() -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """The message of `error`; of one that crossed from a loader's process, without that process's traceback."""
-    return str(error).rsplit("\nValueError: ", 1)[-1].strip()
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return str(error).rsplit(f"\n{name}: ", 1)[-1].strip()

@@ -1,4 +1,4 @@
-"""The two loops: one epoch of training, one pass of evaluation. They take parts and keep nothing."""
+"""One epoch of training. It takes parts and keeps nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from data.sample import Batch
-from models.detector import NonFiniteLogitsError
 from neurons import Stream
 
 from .distributed import world_size
@@ -43,17 +42,28 @@ class Step:
     data_time: float  # seconds spent waiting for the loader
 
 
+@dataclass
+class Update:
+    """How gradients change a model.
+
+    accumulate: batches whose gradients are added for one step of `optimizer`. clip_norm: of all gradients together.
+    ema: the averaged weights, updated at each step.
+    """
+
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: AveragedModel
+    accumulate: int = 1
+    clip_norm: float | None = None
+
+
 def train_epoch(
     model: nn.Module,
     batches: Iterable,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    ema: AveragedModel,
+    update: Update,
     device: torch.device,
-    first_step: int,
-    accumulate: int = 1,
     precision: str = "fp32",
-    clip_norm: float | None = None,
+    first_step: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
 ) -> dict[str, float]:
@@ -76,9 +86,9 @@ def train_epoch(
     sums: dict[str, float] = {}
     pictures, step = 0, first_step
     started = time.perf_counter()
-    for group, data_time in _groups(batches, accumulate):
-        lr = schedule.apply(optimizer, step)
-        optimizer.zero_grad(set_to_none=True)
+    for group, data_time in _groups(batches, update.accumulate):
+        lr = update.schedule.apply(update.optimizer, step)
+        update.optimizer.zero_grad(set_to_none=True)
         if buffers:
             torch._foreach_copy_(before, list(buffers.values()))
         summed: dict[str, torch.Tensor | float] = {}
@@ -88,7 +98,8 @@ def train_epoch(
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 _require_finite_boxes(batch)
                 x, targets = batch.to(device)
-                if stream is not None and batch.starts.any():  # else every membrane would be copied for nothing
+                # Skip the reset, a copy of every membrane, where no row starts.
+                if stream is not None and batch.starts.any():
                     stream.reset(batch.starts)
                 with autocast(device, precision):
                     parts = model(x, targets)
@@ -107,10 +118,10 @@ def train_epoch(
             if buffers:
                 torch._foreach_copy_(list(buffers.values()), before)
             raise FloatingPointError(message)
-        if clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(model.parameters(), clip_norm, norm)
-        optimizer.step()
-        ema.update_parameters(getattr(model, "module", model))
+        if update.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
+        update.optimizer.step()
+        update.ema.update_parameters(getattr(model, "module", model))
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + value
         pictures += count
@@ -125,39 +136,6 @@ def stream_of(model: nn.Module, batches: DataLoader) -> AbstractContextManager[S
     """A `Stream` of `model` where the loader's samples come in sequence; else none."""
     sequential = batches.dataset.sequences is not None  # type: ignore[attr-defined]
     return Stream(model) if sequential else nullcontext()
-
-
-@torch.inference_mode()
-def evaluate_epoch(
-    model: nn.Module,
-    batches: Iterable,
-    evaluator,
-    device: torch.device,
-    precision: str = "fp32",
-    stream: Stream | None = None,
-) -> None:
-    """Run `model` over all `batches` and hand its detections to `evaluator.add(outputs, batch)`.
-
-    stream: of `model`, for samples that come in sequence, as in `train_epoch`.
-
-    ValueError naming the image of an input or logits that are not finite.
-    """
-    model.eval()
-    for batch in batches:
-        x, targets = batch.to(device)
-        if stream is not None and batch.starts.any():
-            stream.reset(batch.starts)
-        _require_finite_input(x, batch)
-        try:
-            with autocast(device, precision):
-                outputs = model(x) if stream is None else model(x, targets)
-        except NonFiniteLogitsError as error:
-            bad = [batch.image_ids[entry] for entry in error.entries]
-            raise ValueError(
-                f"image {bad[0]}: logits are not finite ({len(bad)} of {len(batch.image_ids)} images of the batch); "
-                "the weights have diverged: use an earlier checkpoint, or train with a lower optim.lr"
-            ) from error
-        evaluator.add([{k: v.cpu() for k, v in output.items()} for output in outputs], batch)
 
 
 def _groups(batches: Iterable, size: int):
@@ -181,14 +159,6 @@ def _require_finite_boxes(batch: Batch) -> None:
             if target and not target["boxes"].isfinite().all()
         ]
         raise ValueError(f"image {bad[0]}: a target box is not finite; check the labels with python -m data.check")
-
-
-def _require_finite_input(x: torch.Tensor, batch: Batch) -> None:
-    """Spiking neurons are silent on NaN, so that the detections of a damaged input would look like any others."""
-    if batch.x.is_floating_point() and not x.isfinite().all():
-        rows = x.transpose(0, 1) if x.dim() == 5 else x
-        bad = [i for i, row in zip(batch.image_ids, rows, strict=True) if not row.isfinite().all()]
-        raise ValueError(f"image {bad[0]}: its input is not finite ({len(bad)} of {len(rows)} images of the batch)")
 
 
 def _not_finite(

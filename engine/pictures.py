@@ -9,8 +9,7 @@ from torch import Tensor
 
 from analysis.draw import side_by_side
 from data import DetectionDataset
-
-from .evaluator import Evaluator
+from scoring.evaluator import Evaluator
 
 
 def draw_samples(

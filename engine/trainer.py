@@ -9,55 +9,62 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from analysis.firing_rate import FiringRates
 from data.atomic_file import remove_partial_files
 from models import Detector
+from scoring.evaluator import Evaluator
 
 from . import distributed
-from .evaluator import Evaluator
+from .evaluation import evaluate, predictor
 from .generators import generator_states, restore_generators
-from .loop import evaluate_epoch, stream_of, train_epoch
-from .optim import Schedule
+from .loop import Update, stream_of, train_epoch
 from .runs.checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
 from .runs.facts import Expected
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
+from .wrap import wrap
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+
+
+@dataclass
+class Validation:
+    """How a training is judged.
+
+    new_evaluator: makes an empty `Evaluator` of the validation split.
+    draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
+    every: so many epochs, and after the last.
+    """
+
+    loader: DataLoader
+    new_evaluator: Callable[[], Evaluator]
+    protocol: str
+    draw: Callable[[Evaluator], list[torch.Tensor]]
+    every: int = 1
 
 
 @dataclass
 class Trainer:
     """Parts in, run folder out.
 
-    model, ema: on `device`; evaluation sees the averaged weights.
-    new_evaluator: makes an empty `Evaluator` of the validation split.
-    draw: (evaluator of the whole validation split) -> its pictures, uint8 [3, H, W] each.
+    model: on `device`, as is the average in `update`, whose weights are validated.
     identity: plain values kept in each checkpoint: config, and what a resume compares (`identity.COMPARED`).
+    checkpoint, compile: see `wrap`.
     """
 
     model: Detector
-    ema: AveragedModel
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
+    update: Update
     train_loader: DataLoader
-    val_loader: DataLoader
-    new_evaluator: Callable[[], Evaluator]
-    protocol: str
-    draw: Callable[[Evaluator], list[torch.Tensor]]
+    validation: Validation
     folder: Path
     device: torch.device
     epochs: int
     identity: dict[str, Any]
-    accumulate: int = 1
     precision: str = "fp32"
-    clip_norm: float | None = None
-    eval_every: int = 1
+    checkpoint: bool = False
+    compile: bool = False
     log_every: int = 20
     epoch: int = 0
     best: float = -1.0
@@ -66,7 +73,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.train_loader) // self.accumulate)
+        return -(-len(self.train_loader) // self.update.accumulate)
 
     def fit(self) -> list[dict[str, Any]]:
         """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
@@ -83,9 +90,7 @@ class Trainer:
             if main
             else SilentLog()
         )
-        model: nn.Module = self.model
-        if distributed.world_size() > 1:
-            model = DistributedDataParallel(self.model, [self.device] if self.device.type == "cuda" else None)
+        model = wrap(self.model, self.checkpoint, self.compile, self.device)
         took: list[float] = []
         try:
             if self.unscored is not None:
@@ -98,14 +103,10 @@ class Trainer:
                     losses = train_epoch(
                         model,
                         log.progress(self.train_loader, epoch, self.epochs),
-                        self.optimizer,
-                        self.schedule,
-                        self.ema,
+                        self.update,
                         self.device,
-                        first_step,
-                        self.accumulate,
                         self.precision,
-                        self.clip_norm,
+                        first_step,
                         log.step,
                         stream,
                     )
@@ -114,7 +115,8 @@ class Trainer:
                 record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
                 record |= {f"loss/{k}": v for k, v in losses.items()}
                 record["seconds"] = round(time.perf_counter() - started, 2)
-                record = self._finish_epoch(log, record, self.epoch % self.eval_every == 0 or self.epoch == self.epochs)
+                validate = self.epoch % self.validation.every == 0 or self.epoch == self.epochs
+                record = self._finish_epoch(log, record, validate)
                 took.append(time.perf_counter() - started)
                 log.say(_line(record, self.epochs) + Expected.left(took, self.epochs - self.epoch))
         finally:
@@ -145,18 +147,16 @@ class Trainer:
         return record
 
     def _validate(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
-        evaluated = self.ema.module
+        validation, evaluated = self.validation, self.update.ema.module
         distributed.broadcast_buffers(evaluated)
-        evaluator = self.new_evaluator()
-        with FiringRates(evaluated) as firing, stream_of(evaluated, self.val_loader) as stream:
-            evaluate_epoch(evaluated, self.val_loader, evaluator, self.device, self.precision, stream)
-        if distributed.world_size() > 1:
-            evaluator.merge(distributed.gather(evaluator.state()))
-        scores = evaluator.score(self.protocol)
-        if distributed.is_main():
-            log.firing_rates(firing.rates(), step)
-            log.attempt("drawing validation images", lambda: log.pictures(self.draw(evaluator), step))
-        return {"val/protocol": self.protocol} | {
+        evaluator = validation.new_evaluator()
+        with FiringRates(evaluated) as firing, predictor(evaluated, validation.loader) as predict:
+            evaluate(predict, validation.loader, [evaluator], self.device, self.precision)
+        firing.merge(distributed.gather(firing.sums()))
+        scores = evaluator.score(validation.protocol)
+        log.firing_rates(firing.rates(), step)
+        log.attempt("drawing validation images", lambda: log.pictures(validation.draw(evaluator), step))
+        return {"val/protocol": validation.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }
 
@@ -168,9 +168,9 @@ class Trainer:
         content = {
             **self.identity,
             "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "ema_updates": int(self.ema.n_averaged),
-            "optimizer": self.optimizer.state_dict(),
+            "ema": self.update.ema.module.state_dict(),
+            "ema_updates": int(self.update.ema.n_averaged),
+            "optimizer": self.update.optimizer.state_dict(),
             "epoch": self.epoch,
             "best": self.best,
             "metrics": record,
@@ -203,11 +203,11 @@ class Trainer:
             changes.append("a version before this one left out the last, smaller batch of an epoch")
         refuse(changes)
         load_weights(self.model, content["model"], path)
-        load_weights(self.ema.module, content["ema"], path)
-        self.ema.n_averaged.fill_(content["ema_updates"])
+        load_weights(self.update.ema.module, content["ema"], path)
+        self.update.ema.n_averaged.fill_(content["ema_updates"])
         states = content.get("generators") or [None]  # None: an earlier version kept torch's alone
         try:
-            self.optimizer.load_state_dict(content["optimizer"])
+            self.update.optimizer.load_state_dict(content["optimizer"])
             if (state := states[distributed.rank() % len(states)]) is not None:
                 restore_generators(state, self.device)
         except ValueError as error:

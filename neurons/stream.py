@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from registry import UserError
@@ -75,6 +76,8 @@ class Stream:
             neuron.stream = neuron.carried = None
 
     def check_thread(self) -> None:
+        if torch.compiler.is_compiling():  # it cannot trace get_ident; `_begin` checks each call of the model
+            return
         if threading.get_ident() != self._thread:
             raise RuntimeError(
                 "this model is in a Stream that another thread opened, whose states this call would change: give "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.atomic_file import write_atomically
-from models import Detector, create_model
+from models import Detector
 from models.transfer import fitting_weights
 
 from .checkpoint_file import read_checked, write_checked
@@ -118,20 +118,6 @@ def _first_not_finite(content: dict[str, Any]) -> str | None:
         elif type(value) not in PLAIN:
             raise ValueError(f"{name} is of type {type(value).__name__}, neither a tensor nor a plain value")
     return None
-
-
-def load_detector(path: str | Path, weights: str = "ema") -> tuple[Detector, Content]:
-    """The model of a checkpoint, in evaluation mode, with its averaged weights ("ema") or the last ones ("model").
-
-    Returns (model, checkpoint content). Rebuilt through the registry: no class path is ever read from a file.
-    """
-    content = load_checkpoint(path)
-    try:
-        model = create_model(**content["model_kwargs"])
-    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
-        raise ValueError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
-    load_weights(model, content[weights], path)
-    return model.eval(), content
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path, strict: bool = True) -> None:

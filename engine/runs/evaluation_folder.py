@@ -14,9 +14,7 @@ from typing import Any
 
 from data.atomic_file import remove_partial_files, write_atomically
 
-METRICS = "metrics.json"
-FILES = ("detections.json", "annotations.json", "precision_recall.png", "confusion.png")
-PICTURES = "pictures"  # a folder of image_<id>.png
+from .files import METRICS, PICTURES, SCORED
 
 
 def evaluation_name(parts: Sequence[str]) -> str:
@@ -64,7 +62,8 @@ def check_free(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | Non
 
 @contextmanager
 def new_files(folder: Path) -> Iterator[Path]:
-    """A folder to write `FILES` and metrics.json into, which then replace those of an earlier evaluation in `folder`.
+    """A folder to write `files.SCORED`, images and metrics.json into, which then replace those of an earlier evaluation
+    in `folder`.
 
     While files are exchanged metrics.json holds no scores but `incomplete`, so that after a crash no number stands
     beside files of other weights. Call `check_free` before. ValueError where the disk does not take them.
@@ -74,6 +73,8 @@ def new_files(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
+        lost = {path for path in partial.rglob("*") if path.is_file()} - {partial / METRICS, *_written(partial)}
+        assert not lost, f"evaluations write {sorted(lost)}, which engine.runs.files does not list"
         request = json.loads((partial / METRICS).read_text())["request"]
         stub = {"incomplete": "evaluate.py was stopped while it wrote: run it again", "request": request}
         write_atomically(folder / METRICS, json.dumps(stub) + "\n")
@@ -92,7 +93,7 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 def _written(folder: Path) -> list[Path]:
     """What evaluations wrote into `folder`, but for metrics.json."""
-    return [*(folder / name for name in FILES if (folder / name).exists()), *folder.glob(f"{PICTURES}/image_*.png")]
+    return [*(folder / name for name in SCORED if (folder / name).exists()), *folder.glob(f"{PICTURES}/image_*.png")]
 
 
 def _read(path: Path) -> dict[str, Any]:

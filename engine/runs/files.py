@@ -21,20 +21,16 @@ WRITTEN = (
     "events.out.tfevents.*",
     ".*.partial",
 )
-# The same of an evaluation, in the run's folder (earlier ones) or in any below it that has a metrics.json of ours.
-EVALUATED = (
-    "metrics.json",
-    "detections.json",
-    "annotations.json",
-    "precision_recall.png",
-    "confusion.png",
-    "pictures/*_[0-9]*.png",
-)
+# What an evaluation writes into its folder beside METRICS, which is written last, and image_<id>.png into PICTURES.
+METRICS, PICTURES = "metrics.json", "pictures"
+SCORED = ("detections.json", "annotations.json", "precision_recall.png", "confusion.png")
+# All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.
+EVALUATED = (METRICS, *SCORED, f"{PICTURES}/*_[0-9]*.png")
 
 
 def remove_written(folder: Path) -> None:
     """Remove what a run and its evaluations wrote, and folders that are empty then. Links are removed, not followed."""
-    found = folder.rglob("metrics.json")  # links are not followed
+    found = folder.rglob(METRICS)  # links are not followed
     for metrics in sorted(found, key=lambda path: -len(path.parts)):  # deepest first
         if metrics.parent != folder and _is_evaluation(metrics.parent):
             _remove(metrics.parent, EVALUATED)
@@ -48,7 +44,7 @@ def _remove(folder: Path, patterns: tuple[str, ...]) -> None:
         for path in folder.glob(pattern):
             if (path.is_symlink() or path.is_file()) and (path.parent == folder or not path.parent.is_symlink()):
                 path.unlink()
-    _remove_empty(folder / "pictures")
+    _remove_empty(folder / PICTURES)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -59,7 +55,7 @@ def _remove_empty(folder: Path) -> None:
 def _is_evaluation(folder: Path) -> bool:
     """Its metrics.json is one of evaluate.py, which writes down what it was asked for."""
     try:
-        return "request" in json.loads((folder / "metrics.json").read_text())
+        return "request" in json.loads((folder / METRICS).read_text())
     except (OSError, ValueError, TypeError):
         return False
 

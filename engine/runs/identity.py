@@ -36,6 +36,8 @@ MAY_CHANGE = {
     "train.epochs": "",  # what it does to the rate is said by `extension`
     "train.batch_size": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
     "train.accumulate": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
+    "train.checkpoint": "",
+    "train.compile": "results agree up to rounding, not bit for bit",
     "train.channels_last": "results agree up to rounding, not bit for bit",
     "train.eval_every": "",
     "train.log_every": "",

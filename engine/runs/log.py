@@ -121,13 +121,31 @@ class RunLog:
 
 
 class SilentLog:
-    """What the other ranks use."""
+    """The log of ranks above 0, which writes nothing: what `RunLog` has for the trainer."""
+
+    def attempt(self, what: str, action: Callable[[], object]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
 
     def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
         return batches
 
-    def __getattr__(self, name: str):
-        return lambda *args, **kwargs: None
+    def step(self, step: Step) -> None:
+        pass
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        pass
+
+    def firing_rates(self, rates: dict[str, float], step: int) -> None:
+        pass
+
+    def pictures(self, pictures: list[Tensor], step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def _epoch(line: str) -> int | None:

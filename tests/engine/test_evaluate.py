@@ -1,8 +1,10 @@
 """evaluate.py: no result overwrites another, every setting leaves a trace, figures show what was scored."""
 
 import json
+import os
 import runpy
 import shutil
+import socket
 import sys
 
 import pytest
@@ -13,10 +15,12 @@ import evaluate
 from data import create_dataset, eval_loader
 from engine.config import config_to_plain, dataset_kwargs, load_config, model_kwargs
 from engine.ema import build_ema
+from engine.evaluation import predictor
 from engine.evaluation_options import set_evaluation_options
-from engine.loop import evaluate_epoch
 from engine.runs.checkpoint import save_checkpoint
+from engine.runs.open import open_run
 from models import create_model
+from neurons.multistep import backends
 from scoring.detections import read_truth
 
 CONFIG = """
@@ -93,6 +97,37 @@ def test_two_evaluations_keep_both_results(untrained):
         evaluate.main(["--detections", str(detections), "--truth", str(truth)])
     again = evaluate.main([str(run / "config.yaml"), "--split", "val", "--detections", str(detections)])
     assert again["boxes"] != val["boxes"] and again["data"]["fingerprint"] == val["data"]["fingerprint"]
+
+
+def _process(rank, run, port):
+    """One of two, as torchrun starts them."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    backends.SMALL = 1 << 40  # compiles no neuron, as in tests/conftest.py
+    metrics = score(run, "--spikes", "--out", str(run / "two"), pictures=2)
+    assert bool(metrics) == (rank == 0)
+
+
+def test_two_processes_write_what_one_writes(untrained):
+    """Recordings in sequence: each process runs whole ones."""
+    run = untrained(EVENTS % ", sampling: sequential, window_ms: 100")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = str(s.getsockname()[1])
+    torch.multiprocessing.spawn(_process, (run, port), nprocs=2)
+    score(run, "--spikes", "--out", str(run / "one"), pictures=2)
+    one, two = (json.loads((run / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert two["provenance"].pop("machine")["processes"] == 2 and one["images"] > 2
+    rates = one.pop("firing_rates"), two.pop("firing_rates")
+    assert rates[0] == pytest.approx(rates[1])
+    ours = {key: value for key, value in one.items() if key != "provenance"}
+    assert ours == {key: value for key, value in two.items() if key != "provenance"}
+    found = [json.loads((run / name / "detections.json").read_text()) for name in ("one", "two")]
+    assert len(found[0]) == len(found[1]) > 0
+    for a, b in zip(*found, strict=True):  # batches of other samples round otherwise
+        assert a["image_id"] == b["image_id"] and a["bbox"] == pytest.approx(b["bbox"], abs=1e-3)
+        assert a["score"] == pytest.approx(b["score"], abs=1e-5)
+    pictures = [{p.name for p in (run / name / "pictures").iterdir()} for name in ("one", "two")]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 2
 
 
 def test_what_differs_has_a_folder_of_its_own_and_the_same_replaces(untrained, capsys):
@@ -231,7 +266,7 @@ def test_options_that_cannot_be(run, override, says):
 
 def test_images_are_shown_for_another_number_of_steps(images, monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate, "evaluate_epoch", lambda model, *a: seen.append(model) or evaluate_epoch(model, *a))
+    monkeypatch.setattr(evaluate, "predictor", lambda model, *a: seen.append(model) or predictor(model, *a))
     own, one, three = score(images), score(images, "eval.T=1"), score(images, "eval.T=3")
     assert [m["T"] for m in (own, one, three)] == [2, 1, 3] == [model.T for model in seen]
     assert {"test_coco_best", "test_coco_best_eval.T=1", "test_coco_best_eval.T=3"} <= set(results(images))
@@ -266,7 +301,7 @@ def test_a_sequential_detector_is_drawn_as_it_was_scored(untrained, monkeypatch)
         torch.testing.assert_close(prediction["boxes"].float(), torch.stack([x, y, x + w, y + h], 1))
     carried = predictions[-1]["scores"]
 
-    model, _ = evaluate.load_detector(run / "checkpoint_best.pt")
+    model = open_run(run).model
     last = next(
         b for b in reversed(list(eval_loader(dataset, 1))) if b.image_ids == ids[-1:] and b.targets[0] is not None
     )
@@ -288,7 +323,7 @@ def test_an_interrupt_is_one_line(monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.runs.checkpoint.load_detector", interrupt)
+    monkeypatch.setattr("engine.runs.open.open_run", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
     with pytest.raises(SystemExit, match="^interrupted: the results of this evaluation were not written$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")

@@ -6,9 +6,9 @@ import torch
 from data import create_dataset
 from data.sample import collate
 from data.scenes import generate_scenes
-from engine.evaluator import Evaluator
-from engine.loop import evaluate_epoch
+from engine.evaluation import evaluate
 from models import create_model
+from scoring.evaluator import Evaluator
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def test_overfits_four_samples(scenes, name, neuron, width, T, steps, lr):
         optimizer.step()
         decay.step()
     evaluator = Evaluator(four.ground_truth())
-    evaluate_epoch(model, [batch], evaluator, torch.device("cpu"))
+    model.eval()
+    evaluate(lambda x, batch: [model(x)], [batch], [evaluator], torch.device("cpu"))
     scores = evaluator.score("coco")
     assert scores["AP50"] > 0.9 and scores["AP"] > 0.6, scores

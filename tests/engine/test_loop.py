@@ -10,7 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 from data.sample import Batch, Placement
 from engine import distributed
 from engine.ema import build_ema
-from engine.loop import autocast, evaluate_epoch, train_epoch
+from engine.evaluation import evaluate
+from engine.loop import Update, autocast, train_epoch
 from engine.optim import Schedule, build_optimizer
 from models.detector import NonFiniteLogitsError
 
@@ -40,8 +41,8 @@ def run(values, size, accumulate, **kwargs):
     steps = []
     optimizer = torch.optim.SGD([{"params": model.parameters(), "role": "weight"}], lr=0.1)
     losses = train_epoch(
-        model, batches(values, size), optimizer, schedule, build_ema(model, 0.9, 1.0), torch.device("cpu"), 0,
-        accumulate=accumulate, on_step=steps.append, **kwargs,
+        model, batches(values, size), Update(optimizer, schedule, build_ema(model, 0.9, 1.0), accumulate, **kwargs),
+        torch.device("cpu"), on_step=steps.append,
     )  # fmt: skip
     return model.w.item(), losses, steps
 
@@ -58,8 +59,9 @@ def _on_this_rank(values):
     model = DistributedDataParallel(Toy())
     optimizer = torch.optim.SGD([{"params": model.parameters(), "role": "weight"}], lr=0.1)
     train_epoch(
-        model, batches(values[distributed.rank() :: 2], 1), optimizer, Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0),
-        build_ema(model.module, 0.9, 1.0), device, 0, accumulate=2,
+        model, batches(values[distributed.rank() :: 2], 1),
+        Update(optimizer, Schedule(0.1, 1.0, 0.0, 10, 0, 0.0, 0.0), build_ema(model.module, 0.9, 1.0), accumulate=2),
+        device,
     )  # fmt: skip
     distributed.stop()
     return model.module.w.item()
@@ -83,8 +85,12 @@ def test_the_first_bad_gradient_is_named():
     model = TwoPart()
     with pytest.raises(FloatingPointError, match=r"First non-finite gradients: \['w'\], buffers: none"):
         train_epoch(
-            model, batches([1.0], 1), build_optimizer(model, "sgd", 0.1, 0.9, 0.0),
-            Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0), torch.device("cpu"), 0, clip_norm=1.0,
+            model, batches([1.0], 1),
+            Update(
+                build_optimizer(model, "sgd", 0.1, 0.9, 0.0), Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0),
+                build_ema(model, 0.9, 1.0), clip_norm=1.0,
+            ),
+            torch.device("cpu"),
         )  # fmt: skip
 
 
@@ -99,8 +105,9 @@ def test_a_bad_step_stops_before_the_weights_change(value):
     optimizer = build_optimizer(model, "sgd", 0.1, 0.9, 0.0)
     with pytest.raises(FloatingPointError, match="step 7: .*First non-finite gradients.*'w'.*data.check"):
         train_epoch(
-            model, batches([value], 1), optimizer, Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0),
-            torch.device("cpu"), 7,
+            model, batches([value], 1),
+            Update(optimizer, Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), build_ema(model, 0.9, 1.0)),
+            torch.device("cpu"), first_step=7,
         )  # fmt: skip
     assert model.w.item() == 0.5
 
@@ -120,8 +127,11 @@ def test_a_step_on_a_bad_input_leaves_the_statistics_of_the_step_before(value, w
     ][-accumulate:]
     with pytest.raises(FloatingPointError, match=rf"step 3: .*buffers: \['norm\.running_.*{what}"):
         train_epoch(
-            model, parts, build_optimizer(model, "sgd", 0.1, 0.9, 0.0), Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), ema,
-            torch.device("cpu"), 3, accumulate=accumulate,
+            model, parts,
+            Update(
+                build_optimizer(model, "sgd", 0.1, 0.9, 0.0), Schedule(0.1, 1.0, 0.9, 10, 0, 0, 0), ema, accumulate
+            ),
+            torch.device("cpu"), first_step=3,
         )  # fmt: skip
     for m, state in zip((model, ema), before, strict=True):
         assert all(torch.equal(v, state[k]) for k, v in m.state_dict().items() if "num_batches" not in k)
@@ -135,11 +145,10 @@ def test_unknown_precision():
 def test_logits_that_are_not_finite_name_the_image():
     """NaN would pass the threshold of NMS as an image without objects."""
 
-    class Diverged(nn.Module):
-        def forward(self, x):
-            raise NonFiniteLogitsError([1], len(x))
+    def diverged(x, batch):
+        raise NonFiniteLogitsError([1], len(x))
 
     numbered = list(batches([0.1, 0.2], 2))
     numbered[0].image_ids = [2, 3]
     with pytest.raises(ValueError, match=r"image 3: logits are not finite \(1 of 2 images of the batch\)"):
-        evaluate_epoch(Diverged(), numbered, None, torch.device("cpu"))
+        evaluate(diverged, numbered, [None], torch.device("cpu"))

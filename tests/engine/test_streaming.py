@@ -11,12 +11,14 @@ import train
 from data import create_dataset, eval_loader, train_loader
 from data.sample import collate
 from engine.ema import build_ema
-from engine.evaluator import Evaluator
-from engine.loop import evaluate_epoch, stream_of, train_epoch
+from engine.evaluation import evaluate as evaluate_model
+from engine.evaluation import predictor
+from engine.loop import Update, stream_of, train_epoch
 from engine.optim import Schedule, build_optimizer
 from engine.runs.checkpoint import load_checkpoint
 from models import create_model
 from neurons import Stream
+from scoring.evaluator import Evaluator
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def model(dataset):
 def detections(model, dataset, batch_size):
     evaluator = Evaluator(dataset.ground_truth(), dataset.expected_images)
     loader = eval_loader(dataset, batch_size)
-    with stream_of(model, loader) as stream:
-        evaluate_epoch(model, loader, evaluator, torch.device("cpu"), stream=stream)
+    with predictor(model, loader) as predict:
+        evaluate_model(predict, loader, [evaluator], torch.device("cpu"))
     return evaluator
 
 
@@ -101,7 +103,7 @@ def test_a_step_without_any_label_changes_no_loss(model, dataset):
     batch = collate([dataset[i] for i in silent], 1.0)
     optimizer = build_optimizer(model, "sgd", 0.0, 0.9, 0.0)
     schedule = Schedule(0.0, 1.0, 0.9, 10, 0, 0.0, 0.0)
-    losses = train_epoch(model, [batch], optimizer, schedule, build_ema(model, 0.9, 1.0), torch.device("cpu"), 0)
+    losses = train_epoch(model, [batch], Update(optimizer, schedule, build_ema(model, 0.9, 1.0)), torch.device("cpu"))
     assert losses and all(v == 0 for v in losses.values())
 
 
@@ -113,9 +115,8 @@ def test_training_carries_the_state_and_resets_it_where_a_recording_starts(model
     schedule, ema = Schedule(0.0, 1.0, 0.9, 100, 0, 0.0, 0.0), build_ema(model, 0.9, 1.0)
     steps = []
     with stream_of(model, train_loader(dataset, 2, seed=0)) as stream:
-        train_epoch(
-            model, batches, optimizer, schedule, ema, torch.device("cpu"), 0, on_step=steps.append, stream=stream
-        )
+        update = Update(optimizer, schedule, ema)
+        train_epoch(model, batches, update, torch.device("cpu"), on_step=steps.append, stream=stream)
     model.train()
     with torch.no_grad(), Stream(model) as stream:
         expected = []

@@ -310,8 +310,8 @@ def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(command,
     """In the second epoch."""
     train_epoch = trainer.train_epoch
     monkeypatch.setattr(
-        trainer, "train_epoch", lambda *a: os.kill(os.getpid(), stop) if a[6] else train_epoch(*a)
-    )  # a[6]: the first step
+        trainer, "train_epoch", lambda *a: os.kill(os.getpid(), stop) if a[5] else train_epoch(*a)
+    )  # a[5]: the first step
     before = signal.signal(stop, signal.SIG_DFL)  # nohup has SIGHUP ignored
     try:
         done = command("train.py", tiny)

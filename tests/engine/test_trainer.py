@@ -107,7 +107,7 @@ def test_a_resume_continues_every_global_generator(tmp_path, workers):
             return super().forward(x, targets)
 
     def trainer(folder, epochs):
-        kwargs = {"workers": workers, "epochs": epochs, "schedule": tiny_trainer(folder).schedule}
+        kwargs = {"workers": workers, "epochs": epochs, "schedule": tiny_trainer(folder).update.schedule}
         made = tiny_trainer(folder, **kwargs)
         made.model.__class__ = Draws
         return made
@@ -186,7 +186,7 @@ def test_an_average_that_is_not_finite_is_never_saved(tmp_path):
     trainer = tiny_trainer(tmp_path / "run", epochs=2)
     trainer.fit()
     trainer.epochs = 3
-    trainer.ema.module.conv.weight.data[0, 0, 0, 0] = float("nan")
+    trainer.update.ema.module.conv.weight.data[0, 0, 0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match=r"checkpoint_last\.pt: not written, ema\.conv\.weight holds"):
         trainer.fit()
     assert load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")["epoch"] == 2
@@ -196,7 +196,7 @@ def test_an_input_that_is_not_finite_in_validation_only_is_said(tmp_path):
     data = Images()
     data.x[6, 0, 0, 0] = float("nan")
     trainer = tiny_trainer(tmp_path / "run")
-    trainer.val_loader = tiny_trainer(tmp_path / "other", data=data).val_loader
+    trainer.validation = tiny_trainer(tmp_path / "other", data=data).validation
     with pytest.raises(ValueError, match=r"image 6: its input is not finite \(1 of 4 images of the batch\)"):
         trainer.fit()
 

@@ -9,7 +9,7 @@ import pytest
 import evaluate
 import train
 from data.check import check_dataset
-from engine.evaluator import Evaluator
+from scoring.evaluator import Evaluator
 from scoring.protocols import PROTOCOLS
 from scoring.truth_left import check_truth
 

@@ -14,7 +14,7 @@ import train
 from data.sample import Batch, Placement
 from engine import distributed
 from engine.ema import build_ema
-from engine.loop import train_epoch
+from engine.loop import Update, train_epoch
 from engine.optim import Schedule, build_optimizer
 from engine.runs.checkpoint import load_checkpoint
 from models import create_model
@@ -62,7 +62,7 @@ def two_steps(name: str) -> tuple[dict, dict]:
     ranks = distributed.world_size()
     trained = DistributedDataParallel(model) if ranks > 1 else model
     batches = images(slice(distributed.rank(), None, ranks))
-    losses = train_epoch(trained, batches, optimizer, schedule, ema, device, 0)
+    losses = train_epoch(trained, batches, Update(optimizer, schedule, ema), device)
     distributed.stop()
     return losses, model.detector.state_dict()
 

@@ -10,8 +10,9 @@ from data.loader import eval_loader, train_loader
 from data.sample import Sample
 from engine.ema import build_ema
 from engine.generators import seed_everything
+from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
-from engine.trainer import Trainer
+from engine.trainer import Trainer, Validation
 
 
 class Images:
@@ -68,17 +69,19 @@ def tiny_trainer(folder: Path, epochs: int = 4, workers: int = 0, data: Images |
     data = data or Images()
     model = Net()
     loader = train_loader(data, 4, 0, workers)
+    schedule = kwargs.pop("schedule", Schedule(0.01, 1.0, 0.9, epochs * 2, 0, 0.0, 0.9))
+
+    def draw(model):
+        return [torch.zeros(3, 8, 8, dtype=torch.uint8)]
+
+    judged = {key: kwargs.pop(key) for key in ("new_evaluator", "protocol", "draw", "every") if key in kwargs}
+    judged = {"new_evaluator": MeanScore, "protocol": "coco", "draw": draw, **judged}
     return Trainer(
         **{
             "model": model,
-            "ema": build_ema(model, 0.9, 2.0),
-            "optimizer": build_optimizer(model, "adamw", 0.01, 0.9, 0.0),
-            "schedule": Schedule(0.01, 1.0, 0.9, epochs * 2, 0, 0.0, 0.9),
+            "update": Update(build_optimizer(model, "adamw", 0.01, 0.9, 0.0), schedule, build_ema(model, 0.9, 2.0)),
             "train_loader": loader,
-            "val_loader": eval_loader(data, 4, workers),
-            "new_evaluator": MeanScore,
-            "protocol": "coco",
-            "draw": lambda model: [torch.zeros(3, 8, 8, dtype=torch.uint8)],
+            "validation": Validation(eval_loader(data, 4, workers), **judged),
             "folder": folder,
             "device": torch.device("cpu"),
             "epochs": epochs,

@@ -13,7 +13,8 @@ from torch import nn
 from torchvision.io import write_png
 
 import evaluate
-from engine.runs.checkpoint import load_checkpoint, load_detector
+from engine.runs.checkpoint import load_checkpoint
+from engine.runs.open import open_run
 from models import create_model, to_published_state_dict
 from tools.import_weights import main
 from tools.published_network import read_published
@@ -112,7 +113,8 @@ def test_a_published_file_gives_the_network_it_came_from(published, family, lega
     said = capsys.readouterr().out
     assert f"{'legacy' if legacy else 'zip'} format, 'ema' ({'.'.join(FAMILIES[family][:2])})" in said
     assert "3 classes (read off the head)" in said and " 0 missing, 0 unexpected, 0 of another shape" in said
-    back, content = load_detector(out)
+    run = open_run(out)
+    back, content = run.model, run.content
     assert content["class_names"] == NAMES and content["epoch"] == 7 and back.T == model.T
     for key, value in model.state_dict().items():
         assert torch.equal(back.state_dict()[key], value), key
@@ -156,7 +158,7 @@ def test_what_does_not_fit_is_refused_unless_told(published, tmp_path, capsys):
 
     main([*command, "--allow-missing", "--verbose"])
     assert "  matched: model.0.bn.bn.weight" in capsys.readouterr().out
-    assert torch.equal(load_detector(out)[0].network.stem.bn.weight, model.network.stem.bn.weight)
+    assert torch.equal(open_run(out).model.network.stem.bn.weight, model.network.stem.bn.weight)
     with pytest.raises(ValueError, match="exists already"):
         main([*command, "--allow-missing"])
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from data.written import height_width
 from engine.build import build_dataset, build_model
 from engine.config import load_config
-from engine.runs.checkpoint import load_detector
+from engine.runs.open import open_run
 from models import Detector, create_model
 from models.deploy.fuse import merge
 from models.layers.spike_conv import SpikeConv
@@ -82,8 +82,9 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
         remedy = "the checkpoint decides that" if is_checkpoint else "set model.T" if is_config else "for configs only"
         raise ValueError(f"{what}: {remedy}")
     if is_checkpoint:
-        model, content = load_detector(path)
-        channels, size = content["model_kwargs"].get("in_channels", 3), content["config"]["data"]["size"]
+        run = open_run(path)
+        model, size = run.model, run.config["data"]["size"]
+        channels = run.content["model_kwargs"].get("in_channels", 3)
     elif is_config:
         cfg = load_config(path, args.overrides)
         classes, channels, size = args.classes, args.channels, cfg.data.size

@@ -8,7 +8,7 @@ from PIL import Image
 
 from data import Problems, create_dataset, eval_loader, train_loader
 from data.check import check_dataset
-from engine.evaluator import Evaluator
+from scoring.evaluator import Evaluator
 
 BOX = "0 0.5 0.5 0.5 0.4\n"
 

@@ -13,8 +13,8 @@ from data.check import check_dataset
 from data.images.augment import ImageAugment
 from data.images.input import GRAY, ImageInput
 from engine.config import dataset_kwargs, load_config
-from engine.evaluator import Evaluator
 from engine.pictures import draw_samples
+from scoring.evaluator import Evaluator
 
 SIZES = [(40, 30), (30, 40), (200, 50), (40, 30), (100, 100), (30, 40), (60, 45)]  # width, height
 

@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from engine.runs.checkpoint import init_from, load_checkpoint, load_detector, save_checkpoint
+from engine.runs.checkpoint import init_from, load_checkpoint, save_checkpoint
+from engine.runs.open import open_run
 from models import create_model
 
 KWARGS = {"name": "ems_resnet10_ee", "num_classes": 2, "T": 2, "width": 0.125, "neuron": {"name": "lif", "tau": 1.5}}
@@ -13,8 +14,9 @@ KWARGS = {"name": "ems_resnet10_ee", "num_classes": 2, "T": 2, "width": 0.125, "
 
 def test_a_model_comes_back(tmp_path):
     model = create_model(**KWARGS).eval()
-    save_checkpoint(tmp_path / "c.pt", {"model_kwargs": KWARGS, "ema": model.state_dict(), "model": {}})
-    loaded, _ = load_detector(tmp_path / "c.pt")
+    content = {"model_kwargs": KWARGS, "ema": model.state_dict(), "config": {}, "class_names": ["a", "b"]}
+    save_checkpoint(tmp_path / "c.pt", content)
+    loaded = open_run(tmp_path / "c.pt").model
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(model.raw(x), loaded.raw(x), strict=True))

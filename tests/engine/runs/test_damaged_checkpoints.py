@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.runs.checkpoint import load_checkpoint, load_detector, save_checkpoint
+from engine.runs.checkpoint import load_checkpoint, save_checkpoint
+from engine.runs.open import open_run
 from models import create_model
 
 KWARGS = {"name": "ems_resnet10_ee", "num_classes": 2, "T": 2, "width": 0.125}
@@ -123,7 +124,7 @@ def test_absent_entries_and_models_that_cannot_be_built_are_named(tmp_path):
     ):
         save_checkpoint(path, content)
         with pytest.raises(ValueError, match=rf"c\.pt: .*(?s:.*){message}"):
-            load_detector(path)
+            open_run(path)
 
 
 def test_files_that_are_no_archive_are_refused(tmp_path):
@@ -161,7 +162,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_loaded(tmp_path):
     weights[name][1] = NAN
     torch.save({"format": "spikesight-1", "model_kwargs": KWARGS, "ema": weights}, tmp_path / "c.pt")
     with pytest.raises(ValueError, match=rf"c\.pt: ema\.{name} holds 1 of \d+ values that are not finite"):
-        load_detector(tmp_path / "c.pt")
+        open_run(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), torch.__version__, {1}, b"x", pytest])

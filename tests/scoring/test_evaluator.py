@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from data.sample import Batch, Placement
-from engine.evaluator import Evaluator
+from engine.evaluation import write_detections
 from scoring.coco_ap import coco_ap
+from scoring.evaluator import Evaluator
 
 SIZE = (200, 100)  # height, width of the pictures
 
@@ -171,8 +172,8 @@ def test_written_detections_score_the_same_and_leave_no_scraps(tmp_path):
     third = [10.0 + 1 / 3, 20.0, 40.0, 60.0 - 1 / 7]
     evaluator.add([output(third), output(TRAM, third, scores=[0.1, 1 / 3]), output()], batch(10, 20, 30))
     path = tmp_path / "run" / "detections.json"
-    evaluator.write_detections(path)
-    evaluator.write_detections(path)
+    write_detections(path, evaluator)
+    write_detections(path, evaluator)
     assert [p.name for p in path.parent.iterdir()] == ["detections.json"]
     read = json.loads(path.read_text())
     assert read == evaluator.detections()
@@ -196,5 +197,5 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path.write_text("old")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
-        Evaluator(ground_truth()).write_detections(path)
+        write_detections(path, Evaluator(ground_truth()))
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["detections.json"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.atomic_file import write_atomically
-from data.sample import Batch
-from scoring.coco_ap import check_boxes
-from scoring.protocols import get_protocol
+from .coco_ap import check_boxes
+from .protocols import get_protocol
+
+
+class Scored(Protocol):
+    """Of each image of a batch: the id, (height, width), its place in the input, and None where it has no label."""
+
+    image_ids: Sequence[int]
+    original_sizes: Sequence[tuple[int, int]]
+    placements: Sequence[Any]  # with `to_original(boxes)`: from pixels of the input to those of the image
+    targets: Sequence[Any]
 
 
 class Evaluator:
@@ -41,7 +46,7 @@ class Evaluator:
     def seen_images(self) -> int:
         return len(self._found)
 
-    def add(self, outputs: list[dict[str, Tensor]], batch: Batch) -> None:
+    def add(self, outputs: list[dict[str, Tensor]], batch: Scored) -> None:
         """Take `Detector` outputs: per picture boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
 
         Boxes are mapped back to the original picture and clipped to it. One that lies wholly outside becomes empty and
@@ -161,9 +166,3 @@ class Evaluator:
             "expected_images": self.expected_images,
             "evaluated_images": scores["images"],
         }
-
-    def write_detections(self, path: str | Path) -> None:
-        """Write the COCO results as JSON; `path` is either the old file or the whole new one at any moment."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(self.detections()))

@@ -1,0 +1,100 @@
+"""One evaluation, for training and `evaluate.py`: each process runs its share of a split, and all get the whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from data.atomic_file import write_atomically
+from data.sample import Batch
+from models.detector import NonFiniteLogitsError
+from registry import UserError
+from scoring.evaluator import Evaluator
+
+from . import distributed
+from .loop import autocast, stream_of
+
+# Of each image: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N].
+Detections = list[dict[str, Tensor]]
+# (float input on the device, its batch) -> detections for each evaluator, in order.
+Predict = Callable[[Tensor, Batch], Iterable[Detections]]
+
+
+@torch.inference_mode()
+def evaluate(
+    predict: Predict,
+    batches: Iterable[Batch],
+    evaluators: Sequence[Evaluator],
+    device: torch.device,
+    precision: str = "fp32",
+) -> None:
+    """Fill `evaluators` with what `predict` finds in `batches`, and, of several processes, in those of all of them.
+
+    `predict(x, batch)` gives the detections for each evaluator, one after the other: those of one model, see
+    `predictor`, or of several readings of it. AP against T, in one pass over the data:
+
+        def predict(x, batch):
+            for model.T in steps:
+                yield model(x)
+
+        evaluate(predict, loader, [Evaluator(truth) for _ in steps], device)
+
+    UserError naming the image of an input or logits that are not finite.
+    """
+    for batch in batches:
+        x, _ = batch.to(device)
+        _require_finite_input(x, batch)
+        try:
+            with autocast(device, precision):
+                for evaluator, found in zip(evaluators, predict(x, batch), strict=True):
+                    evaluator.add([{key: value.cpu() for key, value in image.items()} for image in found], batch)
+        except NonFiniteLogitsError as error:
+            bad = [batch.image_ids[entry] for entry in error.entries]
+            raise UserError(
+                f"image {bad[0]}: logits are not finite ({len(bad)} of {len(batch.image_ids)} images of the batch); "
+                "the weights have diverged: use an earlier checkpoint, or train with a lower optim.lr"
+            ) from error
+    if distributed.world_size() > 1:
+        for evaluator in evaluators:
+            evaluator.merge(distributed.gather(evaluator.state()))
+
+
+@contextmanager
+def predictor(model: nn.Module, loader: DataLoader) -> Iterator[Predict]:
+    """The detections of `model`, set to evaluation mode, for one evaluator.
+
+    Where the samples of `loader` come in sequence, each row of a batch continues from the membranes of that row of the
+    batch before, except where `batch.starts`; unlabelled samples only update them.
+    """
+    model.eval()
+    with stream_of(model, loader) as stream:
+
+        def predict(x: Tensor, batch: Batch) -> list[Detections]:
+            if stream is None:
+                return [model(x)]
+            if batch.starts.any():  # skip the reset, a copy of every membrane, where no row starts
+                stream.reset(batch.starts)
+            return [model(x, batch.targets)]
+
+        yield predict
+
+
+def write_detections(path: str | Path, evaluator: Evaluator) -> None:
+    """Write COCO results as JSON; `path` is either the old file or the whole new one at any moment."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(evaluator.detections()))
+
+
+def _require_finite_input(x: Tensor, batch: Batch) -> None:
+    """Spiking neurons are silent on NaN, so that the detections of a damaged input would look like any others."""
+    if batch.x.is_floating_point() and not x.isfinite().all():
+        rows = x.transpose(0, 1) if x.dim() >= 5 else x
+        bad = [i for i, row in zip(batch.image_ids, rows, strict=True) if not row.isfinite().all()]
+        raise UserError(f"image {bad[0]}: its input is not finite ({len(bad)} of {len(rows)} images of the batch)")

@@ -1,0 +1,67 @@
+"""Opens what a training left: the model with its weights, and all that says what it is to be given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data import Input, input_from_plain
+from models import Detector, create_model
+from registry import UserError
+
+from .checkpoint import Content, load_checkpoint, load_weights
+
+
+@dataclass
+class Run:
+    """A trained detector.
+
+    checkpoint:  the file
+    model:       on the CPU, in evaluation mode
+    config:      that of the training, plain values
+    class_names: in the order of the labels
+    content:     all entries of the checkpoint
+    """
+
+    checkpoint: Path
+    model: Detector
+    config: dict[str, Any]
+    class_names: list[str]
+    content: Content
+
+    @property
+    def input(self) -> Input:
+        """Turns an image or a window of events into what the model takes, as the evaluation of the training did.
+
+        UserError for the checkpoint of an earlier version, or of a dataset without an input of its own.
+        """
+        if "input" not in self.content:
+            raise UserError(
+                f"{self.checkpoint}: does not say how its images or events were prepared, as checkpoints of earlier "
+                "versions. Resume its training for an epoch (train.epochs=N --resume), which writes a new one"
+            )
+        return input_from_plain(self.content["input"], f"{self.checkpoint}: input")
+
+
+def open_run(path: str | Path, weights: str = "ema") -> Run:
+    """The run of a checkpoint, or of a run folder: of its best checkpoint, or the last where no epoch was scored.
+
+    weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
+    name and arguments; a checkpoint is read without running anything it holds. UserError for one that is damaged.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        found = [file for name in ("best", "last") if (file := path / f"checkpoint_{name}.pt").is_file()]
+        if not found:
+            raise UserError(f"{path}: no checkpoint in this folder. Name a run folder, as runs/demo, or a checkpoint")
+        path = found[0]
+    content = load_checkpoint(path)
+    if weights not in ("ema", "model"):
+        raise UserError(f"weights = {weights!r}: give 'ema', the averaged ones, or 'model', the last ones")
+    try:
+        model = create_model(**content["model_kwargs"])
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        raise UserError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
+    load_weights(model, content[weights], path)
+    return Run(path, model.eval(), content["config"], content["class_names"], content)

@@ -1,0 +1,98 @@
+"""What is put around a model to train it: activation checkpointing, compilation of each block, data parallelism.
+
+In this order, as in torchtitan, and outside the model, whose code and names of parameters stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from neurons import StatefulNeuron
+
+from .distributed import world_size
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device) -> nn.Module:
+    """The module to call in training: `model` itself, changed in place, or, of several processes, in DDP.
+
+    checkpoint: keep only the input of each block of `model.network` for backward, which runs the block again (Chen et
+        al., "Training Deep Nets with Sublinear Memory Cost", 2016). Losses, gradients and BatchNorm statistics are
+        the same; membranes that a `neurons.Stream` carries are those of the first run.
+    compile: `torch.compile` each block at its first call, one compilation for each shape of its input; results agree up
+        to rounding. Call after weights are copied, for one: a copy of the model is not compiled.
+    device: that the model is on.
+    """
+    found = list(blocks(getattr(model, "network", model)))
+    if checkpoint:
+        for block in found:
+            block.forward = Checkpointed(block)
+    if compile:
+        # PyTorch counts the recompilations of all instances of a class together, here one for each block and mode.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, 8 * len(found))
+        torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True  # membranes move on in the first run
+        for block in found:
+            block.compile(dynamic=False)
+    if world_size() > 1:
+        return DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+    return model
+
+
+def blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The layers and blocks that `network` is made of: its children, and those of its lists and rows."""
+    for child in network.children():
+        if isinstance(child, CONTAINERS):
+            yield from blocks(child)
+        else:
+            yield child
+
+
+class Checkpointed:
+    """A block's `forward` that keeps its inputs alone for backward, and runs a second time there."""
+
+    def __init__(self, block: nn.Module):
+        self.block = block
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        forward = partial(type(self.block).forward, self.block)
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **kwargs)
+        if torch.compiler.is_compiling():  # the compiler runs again what only computes, and changes state once
+            return recomputed(forward, *inputs, use_reentrant=False, **kwargs)
+        state = partial(_first_and_second_run, self.block)
+        return recomputed(forward, *inputs, use_reentrant=False, context_fn=state, **kwargs)
+
+
+def _first_and_second_run(block: nn.Module) -> tuple[Any, Any]:
+    carried = {m: m.carried for m in block.modules() if isinstance(m, StatefulNeuron) and m.stream is not None}
+    return nullcontext(), _second_run(block, carried)
+
+
+@contextmanager
+def _second_run(block: nn.Module, carried: dict[StatefulNeuron, Any]) -> Iterator[None]:
+    """Within: neurons start from what they carried at the first run, and BatchNorm changes no running statistics."""
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    now = {neuron: neuron.carried for neuron in carried}
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        for neuron, membrane in carried.items():
+            neuron.carried = membrane
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+        for neuron, membrane in now.items():
+            neuron.carried = membrane
