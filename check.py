@@ -16,6 +16,7 @@ from functools import partial
 from data.check import check_dataset
 from engine.build import build_dataset
 from engine.config import dataset_kwargs, load_config
+from registry import UserError
 from scoring.truth_left import check_truth
 
 
@@ -39,5 +40,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         sys.exit(main())
-    except ValueError as error:
+    except UserError as error:
         sys.exit(f"error: {error}")

@@ -50,6 +50,7 @@ from engine.trainer import Trainer, Validation
 from models import Detector
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
+from registry import UserError
 from scoring.evaluator import Evaluator
 from scoring.protocols import get_protocol
 from scoring.truth_left import check_truth
@@ -103,7 +104,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     for line in check_truth(cfg.eval.protocol, val_set.ground_truth(), cfg.data.val_split):
         say(line)
     if val_set.class_names != train_set.class_names:
-        raise ValueError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
+        raise UserError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
     say(overview({cfg.data.train_split: train_set, cfg.data.val_split: val_set}))
     loader = train_loader(
         train_set,
@@ -125,7 +126,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(model.head.fit_anchors(train_set.box_sizes()))
     if cfg.train.sync_batchnorm:
         if device.type == "cpu" and distributed.world_size() > 1:
-            raise ValueError(
+            raise UserError(
                 "train.sync_batchnorm = true: torch exchanges BatchNorm statistics between GPUs only; "
                 "on CPUs set it to false"
             )

@@ -14,6 +14,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from registry import UserError
+
 Colour: TypeAlias = tuple[int, int, int]
 
 # Okabe and Ito's palette for colour-blind readers; its blues come last, since OFF events are blue.
@@ -60,11 +62,11 @@ def draw_boxes(
     ValueError for other shapes or dtypes, and for boxes that are not finite.
     """
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
-        raise ValueError(f"draw_boxes takes uint8 [3, H, W], this is {image.dtype} {list(image.shape)}")
+        raise UserError(f"draw_boxes takes uint8 [3, H, W], this is {image.dtype} {list(image.shape)}")
     if not (len(boxes) == len(labels) == (len(boxes) if scores is None else len(scores))):
-        raise ValueError(f"{len(boxes)} boxes, {len(labels)} labels: there must be one label and score per box")
+        raise UserError(f"{len(boxes)} boxes, {len(labels)} labels: there must be one label and score per box")
     if not boxes.isfinite().all():
-        raise ValueError("a box to be drawn is not finite: the weights that gave it have diverged")
+        raise UserError("a box to be drawn is not finite: the weights that gave it have diverged")
     height, width = image.shape[1:]
     zoom = zoom or zoom_of(height, width)
     canvas = _to_pil(image).resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
@@ -93,7 +95,7 @@ def event_image(frames: Tensor) -> Tensor:
     shows its stronger polarity. ValueError for another number of channels.
     """
     if frames.dim() != 4 or frames.shape[1] != 2 or not len(frames):
-        raise ValueError(f"event_image takes [T, 2, H, W] with T >= 1, this is {list(frames.shape)}")
+        raise UserError(f"event_image takes [T, 2, H, W] with T >= 1, this is {list(frames.shape)}")
     age = torch.linspace(0.25, 1.0, len(frames)) if len(frames) > 1 else torch.ones(1)
     counts = frames.detach().cpu().float()
     strength = ((1 - 0.4**counts) * age[:, None, None, None]).amax(0)  # 0.6, 0.84, 0.94 .. for 1, 2, 3 .. events

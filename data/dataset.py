@@ -9,11 +9,13 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from registry import UserError
+
 from .problems import Problems
 from .sample import Sample
 
 
-class MissingSplit(ValueError):
+class MissingSplit(UserError):
     """The dataset has no split of that name."""
 
 

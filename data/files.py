@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from registry import UserError
+
 LONGEST_YAML = 1 << 20  # bytes
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -38,7 +40,7 @@ def require_regular(path: str | Path) -> None:
     there is none."""
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: {_not_regular(mode)}. Copy the data into one")
+        raise UserError(f"{path}: {_not_regular(mode)}. Copy the data into one")
 
 
 def _not_regular(mode: int) -> str:
@@ -64,7 +66,7 @@ def text_lines(file: Path) -> list[str]:
         with open(file, encoding="utf-8-sig", opener=regular_only) as lines:
             return [line.strip() for line in lines.read().splitlines() if line.strip()]
     except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{file}: not a text file in UTF-8: {error}. Name another, or save it as UTF-8") from error
+        raise UserError(f"{file}: not a text file in UTF-8: {error}. Name another, or save it as UTF-8") from error
 
 
 class _WithoutAliases(yaml.SafeLoader):
@@ -82,10 +84,10 @@ def read_yaml(file: Path) -> Any:
         with open(file, "rb", opener=regular_only) as stream:
             raw = stream.read(LONGEST_YAML + 1)
     except OSError as error:
-        raise ValueError(f"{file}: cannot be read: {error}. Make it a readable yaml file") from error
+        raise UserError(f"{file}: cannot be read: {error}. Make it a readable yaml file") from error
     if len(raw) > LONGEST_YAML:
-        raise ValueError(f"{file}: longer than {LONGEST_YAML >> 20} MiB. Name the yaml file of the data set")
+        raise UserError(f"{file}: longer than {LONGEST_YAML >> 20} MiB. Name the yaml file of the data set")
     try:
         return yaml.load(raw.decode("utf-8-sig"), _WithoutAliases)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, a month 13, a huge integer
-        raise ValueError(f"{file}: not a readable yaml file: {error}") from error
+        raise UserError(f"{file}: not a readable yaml file: {error}") from error

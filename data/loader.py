@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from registry import UserError
+
 from .dataset import DetectionDataset
 from .sample import collate
 from .stream_sampler import StreamSampler, stream_batches
@@ -63,9 +65,9 @@ def train_loader(
     else:
         sampler = EpochSampler(len(dataset), seed, rank, world_size, epochs)
     if not len(dataset):
-        raise ValueError("the training split holds no samples")
+        raise UserError("the training split holds no samples")
     if len(set(map(dataset.shape_of, range(len(dataset))))) > 1:
-        raise ValueError("training samples must have one shape: rectangular is for evaluation, as eval.rectangular")
+        raise UserError("training samples must have one shape: rectangular is for evaluation, as eval.rectangular")
     return _loader(dataset, workers, seed, batch_size=batch_size, sampler=sampler)
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -41,9 +43,9 @@ class Problems:
 
     def add(self, problem: Problem) -> None:
         if problem.fatal and not self.collect:
-            raise ValueError(str(problem))
+            raise UserError(str(problem))
         if self.strict and not self.collect:
-            raise ValueError(f"{problem}, but strict was asked for: correct the record, or unset data.strict")
+            raise UserError(f"{problem}, but strict was asked for: correct the record, or unset data.strict")
         self.items.append(problem)
 
     def replace(self, problem: Problem) -> None:

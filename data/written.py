@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
+from registry import UserError
+
 _FLAGS = {"0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _FLAGS |= {"": False, "none": False, "unspecified": False}  # labelling tools write these for "not looked at"
 
@@ -38,7 +40,7 @@ def height_width(size: Any, name: str = "size") -> tuple[int, int]:
     """One number of pixels, or (height, width) -> (height, width)."""
     sides = [size, size] if is_whole(size) else list(size) if isinstance(size, Sequence) else []
     if isinstance(size, str) or len(sides) != 2 or not all(map(is_side, sides)):
-        raise ValueError(
+        raise UserError(
             f"{name} = {size!r:.200}: give one number of pixels, as in 640, or [height, width], as in [480, 640]"
         )
     return int(sides[0]), int(sides[1])
@@ -47,9 +49,9 @@ def height_width(size: Any, name: str = "size") -> tuple[int, int]:
 def class_list(names: Any, source: str) -> list[str]:
     """`names` as strings, each of them there once. `source` says in an error where they come from."""
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
-        raise ValueError(f"{source} = {str(names)[:200]}. Give a list, as in [cat, dog]")
+        raise UserError(f"{source} = {str(names)[:200]}. Give a list, as in [cat, dog]")
     for k, name in enumerate(names):
         known = isinstance(name, str | int | float) and not isinstance(name, bool) and is_text(str(name))
         if not known or str(name) in map(str, names[:k]):
-            raise ValueError(f"{source}: name {k} is {name!a}. Give each class its own; quote words like no and on")
+            raise UserError(f"{source}: name {k} is {name!a}. Give each class its own; quote words like no and on")
     return [str(name) for name in names]

@@ -7,6 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from registry import UserError
+
 from . import distributed
 from .errors import reason
 
@@ -22,7 +24,7 @@ def run_command(main: Callable[[], object], interrupted: str = "") -> None:
             signal.signal(stop, signal.default_int_handler)
     try:
         main()
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (UserError, FloatingPointError, OSError) as error:
         distributed.end(f"error: {reason(error)}")
     except KeyboardInterrupt as interrupt:
         what = str(interrupt) or interrupted

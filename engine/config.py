@@ -124,7 +124,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
     path = Path(path).expanduser()
     if not path.is_file():
         near = did_you_mean(path, (str(p.relative_to(BASE.parent.parent)) for p in BASE.parent.rglob("*.yaml")))
-        raise ValueError(f"{path}: no such config file{near}")
+        raise UserError(f"{path}: no such config file{near}")
     cfg = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
     if path.resolve() != BASE:
         cfg = _merge(cfg, _read(path), str(path))
@@ -138,7 +138,7 @@ def config_from_plain(plain: dict[str, Any], overrides: list[str] | None = None)
     """A config from the plain values that a checkpoint holds; a key newer than it has its default."""
     check_plain(plain, "config of a checkpoint")
     if not isinstance(plain, dict):
-        raise ValueError(f"config of a checkpoint: expected a mapping of keys, got {type(plain).__name__}")
+        raise UserError(f"config of a checkpoint: expected a mapping of keys, got {type(plain).__name__}")
     base = _merge(OmegaConf.structured(Config), _read(BASE), str(BASE))
     return apply_overrides(_merge(base, plain, "config of a checkpoint"), overrides or [])
 
@@ -152,16 +152,16 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     cfg = copy.deepcopy(cfg)
     for override in overrides:
         if "=" not in override:
-            raise ValueError(f"command line: {override!r} is not of the form key=value")
+            raise UserError(f"command line: {override!r} is not of the form key=value")
         source, key = f"command line, {override!r}", override.split("=", 1)[0]
         if "[" in key:
-            raise ValueError(
+            raise UserError(
                 f"{source}: one element of a list cannot be set alone; give the whole list, as in a.b=[1, 2]"
             )
         try:
             plain = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except (YAMLError, OmegaConfBaseException) as error:
-            raise ValueError(f"{source}: the value is not YAML: {error}") from error
+            raise UserError(f"{source}: the value is not YAML: {error}") from error
         _check_keys(plain, Config, source)  # type: ignore[arg-type]
         value: Any = plain
         for part in key.split("."):  # as it was written: `${model.T}` is resolved in the whole config
@@ -170,7 +170,7 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             # A mapping replaces what stood there (data.args={}), but for a whole section (train={epochs: 3}).
             OmegaConf.update(cfg, key, value, merge=key in get_type_hints(Config))
         except OmegaConfBaseException as error:
-            raise ValueError(f"{source}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{source}: {str(error).splitlines()[0]}") from error
     return _checked(cfg)
 
 
@@ -182,14 +182,14 @@ def _checked(cfg: DictConfig) -> DictConfig:
             cfg.model.update({key: own[key] for key in missing if key in own})
         plain = config_to_plain(cfg)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     check_values(plain)
     for key, value in leaves(plain):
         if isinstance(value, str) and value.startswith("~") and (key in PATHS or key.startswith("data.args.")):
             try:
                 OmegaConf.update(cfg, key, str(Path(value).expanduser()))
             except RuntimeError as error:  # ~nobody
-                raise ValueError(f"{key} = {value}: there is no such home folder") from error
+                raise UserError(f"{key} = {value}: there is no such home folder") from error
     return cfg
 
 
@@ -216,7 +216,7 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     where the dataset takes it.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
-        raise ValueError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
+        raise UserError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
     # Whole, so that every message about its files says what a relative one is relative to.
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
@@ -225,7 +225,7 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     for name in FROM_MODEL.keys() & set(takes):
         decided = OmegaConf.select(cfg, FROM_MODEL[name])
         if (given := kwargs.get(name, decided)) != decided:
-            raise ValueError(
+            raise UserError(
                 f"data.args.{name} = {given!r}, but {FROM_MODEL[name]} = {decided!r}, which decides it: leave "
                 f"data.args.{name} out, or set {FROM_MODEL[name]}"
             )
@@ -256,7 +256,7 @@ def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[st
     fixed = {**plain, "num_classes": num_classes, "in_channels": in_channels}
     for name in fixed.keys() & args.keys():
         where = f"model.{name}" if name in plain else "the data set, which says so by itself"
-        raise ValueError(f"model.args: {name} = {args[name]!r} is not set here but by {where}: leave it out")
+        raise UserError(f"model.args: {name} = {args[name]!r} is not set here but by {where}: leave it out")
     # null: of the model's own defaults one that is no plain value
     return {**{name: value for name, value in fixed.items() if value is not None}, **args}
 
@@ -271,9 +271,9 @@ def _read(path: Path) -> dict[str, Any]:
         # OmegaConf reads with a safe YAML loader
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:
-        raise ValueError(f"{path}: not a readable YAML file: {error}") from error
+        raise UserError(f"{path}: not a readable YAML file: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a mapping of keys at the top, got {type(content).__name__}")
+        raise UserError(f"{path}: expected a mapping of keys at the top, got {type(content).__name__}")
     return content  # type: ignore[return-value]
 
 
@@ -282,7 +282,7 @@ def _merge(cfg: DictConfig, plain: dict[str, Any], source: str) -> DictConfig:
     try:
         return OmegaConf.merge(cfg, plain)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise ValueError(f"{source}: {str(error).splitlines()[0]} (key {error.full_key!r})") from error
+        raise UserError(f"{source}: {str(error).splitlines()[0]} (key {error.full_key!r})") from error
 
 
 def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = "") -> None:
@@ -291,10 +291,10 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
         if key not in types:
             sibling = did_you_mean(key, types).replace("'", f"'{prefix}", 1)
             near = sibling or did_you_mean(f"{prefix}{key}", _all_keys(Config))
-            raise ValueError(f"{source}: unknown key '{prefix}{key}'{near or '; configs/base.yaml has all keys'}")
+            raise UserError(f"{source}: unknown key '{prefix}{key}'{near or '; configs/base.yaml has all keys'}")
         if dataclasses.is_dataclass(types[key]):
             if not isinstance(value, dict):
-                raise ValueError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
+                raise UserError(f"{source}: '{prefix}{key}' holds keys of its own, got {value!r}")
             _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
 
 

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from registry import UserError
+
 # Rank 0 may read or make a large data set while the others wait at a barrier.
 PREPARATION = timedelta(hours=2)
 _preparing: dist.ProcessGroup | None = None  # the group of barriers
@@ -31,18 +33,18 @@ def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and device.startswith("cuda:"):
-        raise ValueError(f"device={device} would put every process on one GPU: use device=cuda with torchrun")
+        raise UserError(f"device={device} would put every process on one GPU: use device=cuda with torchrun")
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device = {device!r} is none that torch knows: give auto, cpu or cuda") from error
+        raise UserError(f"device = {device!r} is none that torch knows: give auto, cpu or cuda") from error
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(f"device={device}, but torch sees no CUDA device; use device=cpu")
+            raise UserError(f"device={device}, but torch sees no CUDA device; use device=cpu")
         if chosen.index is not None and chosen.index >= (count := torch.cuda.device_count()):
-            raise ValueError(f"device={device}, but torch sees {count} CUDA devices: give cuda:0 to cuda:{count - 1}")
+            raise UserError(f"device={device}, but torch sees {count} CUDA devices: give cuda:0 to cuda:{count - 1}")
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         global _preparing
@@ -137,9 +139,7 @@ def require_same(what: str, value: Any) -> None:
     """ValueError on every rank where ranks do not agree on the plain `value`."""
     values = gather(value)
     if any(other != values[0] for other in values):
-        raise ValueError(
-            f"the processes see different values of {what}: {values}. Do their machines share the folders?"
-        )
+        raise UserError(f"the processes see different values of {what}: {values}. Do their machines share the folders?")
 
 
 def broadcast(value: Any) -> Any:

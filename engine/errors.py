@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from registry import UserError
+
 
 @contextmanager
 def remedies() -> Iterator[None]:
@@ -15,7 +17,7 @@ def remedies() -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         shape = str(error).rpartition("size ")[2]
-        raise ValueError(
+        raise UserError(
             f"BatchNorm needs more than one value per channel in training, and in some layer a batch has one: {shape}, "
             "which is samples x steps, channels, height, width. Set train.batch_size so that no batch holds a single "
             "sample (the last one holds what is left), or a larger data.size, of which more than one cell is left"

@@ -6,6 +6,7 @@ from typing import Any
 
 from models import Detector
 from models.contracts import Selects
+from registry import UserError
 
 
 def set_evaluation_options(
@@ -22,7 +23,7 @@ def set_evaluation_options(
     ValueError for T of events, and for selection by a head without the dict `selection`.
     """
     if T is not None and num_steps is not None:
-        raise ValueError(
+        raise UserError(
             f"eval.T = {T}: only images can be shown for another number of steps. Events come in the {num_steps} "
             "frames of their representation, each of a part of the window: leave it out, or train with another model.T"
         )
@@ -32,7 +33,7 @@ def set_evaluation_options(
     given = {key: value for key, value in given.items() if value is not None}
     selection: dict[str, Any] = model.head.selection if isinstance(model.head, Selects) else {}
     if unknown := given.keys() - selection.keys():
-        raise ValueError(
+        raise UserError(
             f"{type(model.head).__name__} has no {', '.join(sorted(unknown))} in its dict `selection`: leave out "
             "eval.score_threshold, eval.nms_iou and eval.max_detections"
         )

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from data.sample import Batch
 from neurons import Stream
+from registry import UserError
 
 from .distributed import world_size
 from .optim import Schedule
@@ -25,7 +26,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     if precision not in PRECISIONS:
-        raise ValueError(f"train.precision must be one of {list(PRECISIONS)}, got {precision!r}")
+        raise UserError(f"train.precision must be one of {list(PRECISIONS)}, got {precision!r}")
     dtype = PRECISIONS[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -158,7 +159,7 @@ def _require_finite_boxes(batch: Batch) -> None:
             for i, target in zip(batch.image_ids, batch.targets, strict=True)
             if target and not target["boxes"].isfinite().all()
         ]
-        raise ValueError(f"image {bad[0]}: a target box is not finite; check the labels with python -m data.check")
+        raise UserError(f"image {bad[0]}: a target box is not finite; check the labels with python -m data.check")
 
 
 def _not_finite(

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from registry import UserError
+
 
 def build_optimizer(
     model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
@@ -29,7 +31,7 @@ def build_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
-    raise ValueError(f"optim.name must be sgd or adamw, got {name!r}")
+    raise UserError(f"optim.name must be sgd or adamw, got {name!r}")
 
 
 class Schedule:
@@ -53,7 +55,7 @@ class Schedule:
         decay: str = "cosine",
     ):
         if decay not in ("cosine", "linear"):
-            raise ValueError(f"optim.decay must be cosine or linear, got {decay!r}")
+            raise UserError(f"optim.decay must be cosine or linear, got {decay!r}")
         self.lr, self.final_lr_factor, self.momentum = lr, final_lr_factor, momentum
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
         self.warmup_bias_lr, self.warmup_momentum, self.decay = warmup_bias_lr, warmup_momentum, decay

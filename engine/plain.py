@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from registry import UserError
+
 MOST = 100_000  # values: a config holds some hundred, class names some thousand
 DEEPEST = 32
 
@@ -29,16 +31,16 @@ def check_plain(value: Any, source: str) -> None:
         node, depth = left.pop()
         seen += 1
         if depth > DEEPEST or seen > MOST:
-            raise ValueError(f"{source}: more than {MOST} values, or nested deeper than {DEEPEST}: damaged or hostile")
+            raise UserError(f"{source}: more than {MOST} values, or nested deeper than {DEEPEST}: damaged or hostile")
         if isinstance(node, dict):
             if not all(isinstance(key, str) for key in node):
-                raise ValueError(f"{source}: a mapping has keys that are no text: {list(node)[:3]!r:.200}")
+                raise UserError(f"{source}: a mapping has keys that are no text: {list(node)[:3]!r:.200}")
             left += ((child, depth + 1) for child in (*node, *node.values()))
         elif isinstance(node, list | tuple):
             left += ((child, depth + 1) for child in node)
         elif isinstance(node, str) and "${" in node:
-            raise ValueError(
+            raise UserError(
                 f"{source}: {node!r:.200} is an interpolation, which is not resolved there. Write its value"
             )
         elif not (node is None or isinstance(node, str | int | float | bool)):
-            raise ValueError(f"{source}: holds a {type(node).__name__}, not plain values alone")
+            raise UserError(f"{source}: holds a {type(node).__name__}, not plain values alone")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from registry import did_you_mean
+from registry import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ def check_values(plain: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             allowed = ALLOWED.get(key)
-            raise ValueError(f"{key} = {value}: give {allowed if allowed else 'a finite number'}")
+            raise UserError(f"{key} = {value}: give {allowed if allowed else 'a finite number'}")
     for key, allowed in ALLOWED.items():
         if (value := values.get(key)) not in allowed:
             near = did_you_mean(value, allowed.words) if isinstance(allowed, Choice) and isinstance(value, str) else ""
-            raise ValueError(f"{key} = {value!r}{near or ':'} give {allowed}")
+            raise UserError(f"{key} = {value!r}{near or ':'} give {allowed}")
     warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
     if warmup >= epochs:
-        raise ValueError(
+        raise UserError(
             f"optim.warmup_epochs = {warmup}: give less than train.epochs = {epochs}, or the rate never reaches "
             "optim.lr; 0 for none"
         )

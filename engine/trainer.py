@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from analysis.firing_rate import FiringRates
 from data.atomic_file import remove_partial_files
 from models import Detector
+from registry import UserError
 from scoring.evaluator import Evaluator
 
 from . import distributed
@@ -191,7 +192,7 @@ class Trainer:
         try:
             said = self._restore(content, path)
         except (LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-            raise ValueError(f"{path}: holds no training that can be continued: {error!r}") from error
+            raise UserError(f"{path}: holds no training that can be continued: {error!r}") from error
         if distributed.is_main():
             remove_partial_files(self.folder)
         return said
@@ -211,7 +212,7 @@ class Trainer:
             if (state := states[distributed.rank() % len(states)]) is not None:
                 restore_generators(state, self.device)
         except ValueError as error:
-            raise ValueError(f"{path}: its optimizer or generators are those of another training: {error}") from error
+            raise UserError(f"{path}: its optimizer or generators are those of another training: {error}") from error
         self.epoch = content["epoch"]
         if not content.get("scored", True):
             self.unscored = content["metrics"]

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from registry import UserError
+
 from .contracts import Encoder, Head, Network
 
 
-class NonFiniteLogitsError(ValueError):
+class NonFiniteLogitsError(UserError):
     """`entries`: the indices within the batch of the images whose logits are not finite."""
 
     def __init__(self, entries: list[int], batch: int):
@@ -83,11 +85,11 @@ class Detector(nn.Module):
             _require_finite(logits)
         if targets is None:
             if self.training:
-                raise ValueError("in training mode the model needs targets; call model.eval() for detections")
+                raise UserError("in training mode the model needs targets; call model.eval() for detections")
             return self.head.decode(logits, size)
         batch = logits[0].shape[0]
         if len(targets) != batch:
-            raise ValueError(f"{batch} images, but {len(targets)} targets")
+            raise UserError(f"{batch} images, but {len(targets)} targets")
         known = [i for i, target in enumerate(targets) if target is not None]
         nothing = {"boxes": logits[0].new_zeros(0, 4), "labels": logits[0].new_zeros(0, dtype=torch.int64)}
         if not self.training:

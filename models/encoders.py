@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from registry import UserError
+
 from .layers.time import repeat_over_time
 
 
@@ -19,7 +21,7 @@ class DirectEncoder(nn.Module):
     def __init__(self, T: int):
         super().__init__()
         if T < 1:
-            raise ValueError(f"T must be at least 1, got {T}")
+            raise UserError(f"T must be at least 1, got {T}")
         self.T = T
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,12 +31,12 @@ class DirectEncoder(nn.Module):
     def check(self, shape: tuple[int, ...]) -> None:
         """ValueError for a batch of a shape that is not taken."""
         if len(shape) == 6:
-            raise ValueError(
+            raise UserError(
                 f"events with an axis of micro-bins, [B, T, bins, C, H, W] = {shape}: only an encoder with a learned "
                 "sampler takes them. For this model set data.args.representation to stacked_histogram, which has the "
                 "bins in its channels, or to counts"
             )
         if len(shape) not in (4, 5):
-            raise ValueError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {shape}")
+            raise UserError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {shape}")
         if len(shape) == 5 and shape[0] != self.T:
-            raise ValueError(f"the model was built for T={self.T} steps, but the events have T={shape[0]}: {shape}")
+            raise UserError(f"the model was built for T={self.T} steps, but the events have T={shape[0]}: {shape}")

@@ -9,6 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from registry import UserError
+
 from .contracts import HasPublishedNames
 from .detector import Detector
 
@@ -42,7 +44,7 @@ def published_names(model: Detector) -> dict[str, str]:
             index = f"{model.network.published_head}." if part == "head" else ""  # type: ignore[attr-defined]
             names |= {f"{part}.{ours}": f"{index}{theirs}" for ours, theirs in module.published_names().items()}
         elif any(key.startswith(f"{part}.") for key in model.state_dict()):
-            raise ValueError(
+            raise UserError(
                 f"{type(module).__name__}, the {part} of this model, has no `published_names`, so that weights can not "
                 "be taken from or given under names of a paper's code"
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from registry import UserError
+
 from .base import MultiStepNeuron
 from .registry import register_neuron
 
@@ -30,7 +32,7 @@ class LeakyReLU(_Activation):
     def __init__(self, negative_slope: float = 0.1):
         super().__init__()
         if not 0 <= negative_slope < 1:
-            raise ValueError(f"negative_slope must be at least 0 and below 1, got {negative_slope}")
+            raise UserError(f"negative_slope must be at least 0 and below 1, got {negative_slope}")
         self.negative_slope = negative_slope
 
     def steps(self, x_seq: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
 
+from registry import UserError
+
 from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
 from .multistep.formulas import compute_dtype
@@ -83,7 +85,7 @@ class StatefulNeuron(MultiStepNeuron):
         assert self._like is not None
         batch = self._like.shape[:1]
         if rows.dtype != torch.bool or rows.shape != batch:
-            raise ValueError(f"rows must be bool {list(batch)}, got {rows.dtype} {list(rows.shape)}")
+            raise UserError(f"rows must be bool {list(batch)}, got {rows.dtype} {list(rows.shape)}")
 
         def chosen(state: Tensor, initial: Tensor) -> Tensor:
             return torch.where(rows.to(state.device).view(-1, *[1] * (state.ndim - 1)), initial, state)
@@ -101,7 +103,7 @@ class StatefulNeuron(MultiStepNeuron):
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
         if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} needs a floating point input [T, ...] with T >= 1, "
                 f"got {x_seq.dtype} {list(x_seq.shape)}"
             )
@@ -110,7 +112,7 @@ class StatefulNeuron(MultiStepNeuron):
             return self.advance(x_seq, None, False)[0]
         stream.check_thread()
         if self.carried is not None and self._like is not None and self._like.shape != x_seq.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} carries the state of steps of shape {list(self._like.shape)} but one step of "
                 f"its input is {list(x_seq.shape[1:])}: keep the batch as it is within a stream, or reset the stream"
             )
@@ -118,7 +120,7 @@ class StatefulNeuron(MultiStepNeuron):
         assert state is not None
         for tensor in tensors_of(state):
             if tensor.shape[:1] != x_seq.shape[1:2]:
-                raise ValueError(
+                raise UserError(
                     f"{type(self).__name__}: a state of shape {list(tensor.shape)} cannot be carried for a batch of "
                     f"{list(x_seq.shape[1:2])}: the first axis of every state is the batch, whose rows start and end "
                     "apart"

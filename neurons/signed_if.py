@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from registry import UserError
+
 from .base import DynamicNeuron
 from .multistep.dynamics import Dynamics
 from .registry import register_neuron
@@ -27,7 +29,7 @@ class SignedIF(DynamicNeuron):
         backend: str = "auto",
     ):  # fmt: skip
         if not 0 < negative_slope <= 1:
-            raise ValueError(f"negative_slope must be above 0 and at most 1, got {negative_slope}")
+            raise UserError(f"negative_slope must be above 0 and at most 1, got {negative_slope}")
         name, alpha = parse_surrogate(surrogate)
         dynamics = Dynamics(
             "ternary", v_threshold=v_threshold, v_init=v_init, surrogate=name, alpha=alpha, detach_reset=detach_reset,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from registry import none_of, reject_unknown
+from registry import UserError, none_of, reject_unknown
 
 DEFAULT_ALPHA = {"rectangle": 1.0, "triangle": 1.0, "atan": 2.0, "sigmoid": 4.0}
 SurrogateSpec = str | Mapping[str, Any]
@@ -30,14 +30,14 @@ def parse_surrogate(spec: SurrogateSpec) -> tuple[str, float]:
     if isinstance(spec, str):
         spec = {"name": spec}
     if not isinstance(spec, Mapping) or "name" not in spec:
-        raise ValueError(f"surrogate must be a name or a mapping with 'name' and 'alpha', got {spec!r}")
+        raise UserError(f"surrogate must be a name or a mapping with 'name' and 'alpha', got {spec!r}")
     name = spec["name"]
     if name not in DEFAULT_ALPHA:
-        raise ValueError(none_of(f"unknown surrogate {name!r}", name, sorted(DEFAULT_ALPHA)))
+        raise UserError(none_of(f"unknown surrogate {name!r}", name, sorted(DEFAULT_ALPHA)))
     reject_unknown(spec, ["name", "alpha"], f"surrogate {name!r}")
     alpha = spec.get("alpha", DEFAULT_ALPHA[name])
     if not (isinstance(alpha, int | float) and 0 < alpha < math.inf):
-        raise ValueError(f"surrogate {name!r}: alpha must be a positive number, got {alpha!r}")
+        raise UserError(f"surrogate {name!r}: alpha must be a positive number, got {alpha!r}")
     return name, float(alpha)
 
 

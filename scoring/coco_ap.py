@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
+from registry import UserError
+
 AREAS = ("all", "small", "medium", "large")  # order of the evaluator: any, < 32^2, 32^2..96^2, > 96^2 pixels
 
 
@@ -29,7 +31,7 @@ def coco_ap(
     """
     check_boxes(ground_truth, detections)
     if max_dets < 1:
-        raise ValueError(f"max_dets is {max_dets}: at least one detection per image must count")
+        raise UserError(f"max_dets is {max_dets}: at least one detection per image must count")
     levels = sorted({1, min(10, max_dets), max_dets})
     precision, recall = _accumulate(ground_truth, detections, levels)
     top = len(levels) - 1
@@ -113,7 +115,7 @@ def check_boxes(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) 
         ids = [int(item["id"]) for item in ground_truth[key]]
         known[key] = set(ids)
         if len(known[key]) < len(ids):
-            raise ValueError(f"ground truth lists {len(ids)} {key} under {len(known[key])} ids: make the ids unique")
+            raise UserError(f"ground truth lists {len(ids)} {key} under {len(known[key])} ids: make the ids unique")
     for kind, records in (("annotation", ground_truth["annotations"]), ("detection", detections)):
         _check_records(kind, records, known)
 
@@ -122,9 +124,9 @@ def _check_records(kind: str, records: list[dict[str, Any]], known: dict[str, se
     for i, record in enumerate(records):
         where = f"{kind} {i} on image {record['image_id']}"
         if record["image_id"] not in known["images"]:
-            raise ValueError(f"{where}: the ground truth has no such image. Score against the split that was predicted")
+            raise UserError(f"{where}: the ground truth has no such image. Score against the split that was predicted")
         if record["category_id"] not in known["categories"]:
-            raise ValueError(
+            raise UserError(
                 f"{where}: category {record['category_id']} is not in the ground truth, which has "
                 f"{sorted(known['categories'])}. Map labels back to the dataset's category ids"
             )
@@ -134,7 +136,7 @@ def _check_records(kind: str, records: list[dict[str, Any]], known: dict[str, se
     empty = (boxes[:, 2:] == 0).any(1)
     if kind == "annotation" and empty.any():
         i = int(empty.argmax())
-        raise ValueError(
+        raise UserError(
             f"annotation {i} on image {records[i]['image_id']}: bbox {records[i]['bbox']} has no area: nothing can "
             f"match it ({int(empty.sum())} of {len(records)} are so). Remove it, or give its true size"
         )
@@ -144,7 +146,7 @@ def _check_records(kind: str, records: list[dict[str, Any]], known: dict[str, se
     if bad.any():
         i = int(bad.argmax())
         score = f", score {records[i]['score']}" if kind == "detection" else ""
-        raise ValueError(
+        raise UserError(
             f"{kind} {i} on image {records[i]['image_id']}: bbox {records[i]['bbox']}{score}: must be finite xywh with "
             f"w, h >= 0 ({int(bad.sum())} of {len(records)} are not). A diverged model gives such numbers"
         )

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from registry import UserError
+
 # Test of a value, and what it must be.
 Check = tuple[Callable[[Any], bool], str]
 
@@ -55,14 +57,14 @@ def read_truth(path: str | Path) -> dict[str, Any]:
     content = _read(path)
     lists = ("images", "categories", "annotations")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
-        raise ValueError(f"{path}: has not the lists {', '.join(lists)}. Give a COCO annotation file as the truth")
+        raise UserError(f"{path}: has not the lists {', '.join(lists)}. Give a COCO annotation file as the truth")
     for name in lists:
         _check_entries(path, name, name, content[name])
     for name, key in (("images", "id"), ("categories", "id"), ("categories", "name")):
         first: dict[Any, int] = {}
         for i, entry in enumerate(content[name]):
             if (j := first.setdefault(entry[key], i)) != i:
-                raise ValueError(f"{path}: {name}[{i}] has the {key} {entry[key]!r} of {name}[{j}]. Give each its own")
+                raise UserError(f"{path}: {name}[{i}] has the {key} {entry[key]!r} of {name}[{j}]. Give each its own")
     _check_references(path, "annotations", content["annotations"], content, "Remove it, or list what it names")
     return content
 
@@ -77,7 +79,7 @@ def read_detections(path: str | Path, ground_truth: dict[str, Any]) -> list[dict
     if isinstance(content, dict):
         content, name = content.get("annotations"), "annotations"
     if not isinstance(content, list):
-        raise ValueError(f"{path}: is no list of detections. Give COCO results, as evaluate.py writes detections.json")
+        raise UserError(f"{path}: is no list of detections. Give COCO results, as evaluate.py writes detections.json")
     _check_entries(path, "detections", name, content)
     remedy = "Give the truth of the split that was predicted, and the dataset's own ids, not labels counted from 0"
     _check_references(path, name, content, ground_truth, remedy)
@@ -87,24 +89,24 @@ def read_detections(path: str | Path, ground_truth: dict[str, Any]) -> list[dict
 def _read(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file")
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a json file: {error}. Write or copy it again") from error
+        raise UserError(f"{path}: not a json file: {error}. Write or copy it again") from error
 
 
 def _check_entries(path: str | Path, kind: str, name: str, entries: list[Any]) -> None:
     """`name` is what the file calls the list, `kind` what it has to hold."""
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise ValueError(f"{path}: {name}[{i}] is {entry!r:.80}. Give a mapping with {', '.join(NEEDED[kind])}")
+            raise UserError(f"{path}: {name}[{i}] is {entry!r:.80}. Give a mapping with {', '.join(NEEDED[kind])}")
         for key in NEEDED[kind]:
             if key not in entry:
-                raise ValueError(f"{path}: {name}[{i}] has no {key}. It needs {', '.join(NEEDED[kind])}")
+                raise UserError(f"{path}: {name}[{i}] has no {key}. It needs {', '.join(NEEDED[kind])}")
         for key, (is_good, expected) in (NEEDED[kind] | GIVEN[kind]).items():
             if key in entry and not is_good(entry[key]):
-                raise ValueError(f"{path}: {name}[{i}] has {key} {entry[key]!r:.80}. Give {expected}")
+                raise UserError(f"{path}: {name}[{i}] has {key} {entry[key]!r:.80}. Give {expected}")
 
 
 def _check_references(
@@ -114,9 +116,9 @@ def _check_references(
     categories = {category["id"] for category in truth["categories"]}
     for i, entry in enumerate(entries):
         if entry["image_id"] not in images:
-            raise ValueError(f"{path}: {name}[{i}]: the truth has no image {entry['image_id']}. {remedy}")
+            raise UserError(f"{path}: {name}[{i}]: the truth has no image {entry['image_id']}. {remedy}")
         if entry["category_id"] not in categories:
             known = ", ".join(map(str, sorted(categories)[:10])) + (" ..." if len(categories) > 10 else "")
-            raise ValueError(
+            raise UserError(
                 f"{path}: {name}[{i}]: the truth has no category {entry['category_id']}; it has {known}. {remedy}"
             )

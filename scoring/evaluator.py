@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from registry import UserError
+
 from .coco_ap import check_boxes
 from .protocols import get_protocol
 
@@ -55,14 +57,14 @@ class Evaluator:
         ValueError for an output that is not finite, a label without category, or a picture the truth does not list.
         """
         if len(outputs) != len(batch.image_ids):
-            raise ValueError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} pictures")
+            raise UserError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} pictures")
         for output, target, image_id, size, placement in zip(
             outputs, batch.targets, batch.image_ids, batch.original_sizes, batch.placements, strict=True
         ):
             if target is None:
                 continue
             if image_id not in self.images:
-                raise ValueError(f"the ground truth has no image {image_id}. Evaluate the split it was made from")
+                raise UserError(f"the ground truth has no image {image_id}. Evaluate the split it was made from")
             if image_id not in self._found:
                 boxes = placement.to_original(output["boxes"].detach().cpu().double())
                 self._found[image_id] = self._rows(image_id, size, boxes, output["scores"], output["labels"])
@@ -82,14 +84,14 @@ class Evaluator:
         name = self.images[image_id].get("file_name", image_id)
         scores, labels = scores.detach().cpu().double(), labels.detach().cpu()
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.category_ids):
-            raise ValueError(
+            raise UserError(
                 f"{name}: the model gave labels {int(labels.min())}..{int(labels.max())}, the dataset has "
                 f"{len(self.category_ids)} classes. Create the model with num_classes={len(self.category_ids)}"
             )
         bad = ~(boxes.isfinite().all(1) & scores.isfinite() & (boxes[:, 2:] >= boxes[:, :2]).all(1))
         if bad.any():
             i = int(bad.int().argmax())
-            raise ValueError(
+            raise UserError(
                 f"{name}: detection {i} is box {boxes[i].tolist()} (xyxy, original pixels) with score "
                 f"{float(scores[i])}; {int(bad.sum())} of {len(boxes)} are not finite or end before they begin. "
                 "The weights have diverged, or the checkpoint is not the one the config describes"
@@ -150,7 +152,7 @@ class Evaluator:
         missing = [image for image_id, image in self.images.items() if image_id not in self._found]
         if self.seen_images < self.expected_images and not self.allow_missing:
             names = ", ".join(str(image.get("file_name", image["id"])) for image in missing[:3])
-            raise ValueError(
+            raise UserError(
                 f"seen {self.seen_images} of {self.expected_images} images, so this AP would not be the split's. "
                 f"Missing: {names + (' ...' if len(missing) > 3 else '') or 'files that the labels list'}. "
                 "Run over the whole split and restore absent files, or pass --allow-missing to score what was seen"

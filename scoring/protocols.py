@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from registry import none_of
+from registry import UserError, none_of
 
 from .coco_ap import best_of_each_image, check_boxes, coco_ap
 from .voc_ap import voc_ap
@@ -226,7 +226,7 @@ class Prophesee(Protocol):
         if self.sensor_width is None or width == self.sensor_width:
             return 1.0
         if width is None or 2 * width != self.sensor_width:
-            raise ValueError(
+            raise UserError(
                 f"image {image['id']} has width {width}: the {self.name} protocol is for recordings "
                 f"{self.sensor_width} or {self.sensor_width // 2} px wide. Use --protocol prophesee for Gen1"
             )
@@ -236,7 +236,7 @@ class Prophesee(Protocol):
         """`images`, once each is known to be its own (clip, t_us)."""
         for image in images:
             if "t_us" not in image or "clip" not in image:
-                raise ValueError(
+                raise UserError(
                     f"image {image['id']} has no clip and t_us: the {self.name} protocol is for event recordings. "
                     "Use --protocol coco for pictures"
                 )
@@ -246,7 +246,7 @@ class Prophesee(Protocol):
                 first[image["clip"]] = min(image["t_us"], first.get(image["clip"], image["t_us"]))
         for clip, t_us in first.items():
             if t_us > LONGEST_US:
-                raise ValueError(
+                raise UserError(
                     f"clip {clip!r}: its first label time is t_us = {t_us}, hours after 0, so its clock did not begin "
                     f'with the recording, and "t > {self.skip_us / 1e6:g} s" counts from there. Give its images '
                     "`start_us`, the time of the first event"
@@ -254,7 +254,7 @@ class Prophesee(Protocol):
         counts = Counter((image["clip"], image["t_us"]) for image in images)
         moment, count = max(counts.items(), key=lambda item: item[1], default=(None, 1))
         if count > 1:
-            raise ValueError(
+            raise UserError(
                 f"{count} images share clip and t_us {moment}: a label time is one image. Merge their boxes"
             )
         return images
@@ -284,5 +284,5 @@ PROTOCOLS: dict[str, Protocol] = {
 def get_protocol(name: str) -> Protocol:
     """The protocol called `name`; ValueError naming the nearest one."""
     if name not in PROTOCOLS:
-        raise ValueError(none_of(f"unknown protocol {name!r}", name, sorted(PROTOCOLS)))
+        raise UserError(none_of(f"unknown protocol {name!r}", name, sorted(PROTOCOLS)))
     return PROTOCOLS[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from registry import UserError
+
 from .protocols import get_protocol
 
 
@@ -20,7 +22,7 @@ def check_truth(protocol: str, ground_truth: dict[str, Any], split: str) -> list
     if not total:
         return [f"split {split!r}: none of its {images} images has a box: nothing can be found, and AP is undefined"]
     if not boxes:
-        raise ValueError(
+        raise UserError(
             f"split {split!r}: the protocol {protocol} leaves none of its {total} boxes in {images} images to be found"
             f"{rules.why_none(ground_truth)}. Its rule: {rules.rule}. Choose another eval.protocol or --protocol (raw "
             "counts every box), or another split"

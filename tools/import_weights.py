@@ -24,6 +24,7 @@ from engine.config import config_from_plain, config_to_plain, load_config, model
 from engine.runs.checkpoint import save_checkpoint
 from models import Detector, LoadReport, create_model, load_published_weights
 from models.published import published_names
+from registry import UserError
 
 from .published_network import PublishedNetwork, read_published
 
@@ -55,10 +56,10 @@ def main(argv: list[str] | None = None) -> Path:
     cfg = load_config(args.config, overrides) if args.config else config_from_plain(named, overrides)
     out = args.out or Path(cfg.out) / args.file.stem / "checkpoint_imported.pt"
     if out.exists():
-        raise ValueError(f"{out} exists already: remove it, or name another file with --out")
+        raise UserError(f"{out} exists already: remove it, or name another file with --out")
 
     if args.num_classes is not None and args.num_classes < 1:
-        raise ValueError(f"--num-classes {args.num_classes}: give at least 1")
+        raise UserError(f"--num-classes {args.num_classes}: give at least 1")
 
     published = read_published(args.file, args.which)
     print(f"{args.file}: {published.origin}")
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> Path:
     if args.num_classes is None:
         kwargs["num_classes"] = infer("num_classes", published.weights, kwargs)
         if kwargs["num_classes"] is None:
-            raise ValueError(f"{args.file}: no shape there tells the classes of {kwargs['name']}; give --num-classes")
+            raise UserError(f"{args.file}: no shape there tells the classes of {kwargs['name']}; give --num-classes")
     kwargs["in_channels"] = infer("in_channels", published.weights, kwargs) or 3
     class_names = _class_names(args.class_names, published, kwargs["num_classes"])
 
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
     )
     print(describe(report, detector, published.weights, args.verbose))
     if (report.missing or report.shape_differs) and not args.allow_missing:
-        raise ValueError(
+        raise UserError(
             f"{args.file} does not hold the weights of {kwargs['name']} as built here: {report}. Nothing was written. "
             "Choose another --model or model.args, or keep initial values there with --allow-missing"
         )
@@ -127,7 +128,7 @@ def _class_names(given: str | None, published: PublishedNetwork, num_classes: in
         print("no class names in the file: give --class-names, which evaluate.py compares with the data set's")
         return [str(k) for k in range(num_classes)]
     if len(names) != num_classes:
-        raise ValueError(
+        raise UserError(
             f"{num_classes} classes, but {len(names)} names in {'it' if given else 'the file'}: --class-names"
         )
     return names

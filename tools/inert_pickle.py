@@ -18,6 +18,8 @@ from typing import Any, cast
 
 import torch
 
+from registry import UserError
+
 MAX_OPCODES = 4_000_000  # networks of today have 0.1 million; bounds time and memory
 LARGE = 1 << 48
 
@@ -87,15 +89,15 @@ def read_pickle(stream: io.BytesIO, where: str, storages: dict[str, StorageRef] 
     try:
         return _read(stream, {} if storages is None else storages)
     except _Refused as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: damaged: the pickle at byte {start} breaks off at byte {stream.tell()} ({str(error)[:200]}). "
             "Download the file again"
         ) from error
 
 
-class _Refused(ValueError):
+class _Refused(UserError):
     """Readable, but not what a checkpoint holds."""
 
 
@@ -166,7 +168,7 @@ def _read(stream: io.BytesIO, storages: dict[str, StorageRef]) -> Any:
             return stack.pop()
         elif name not in ("PROTO", "FRAME"):
             raise _Refused(f"pickle opcode {name}: torch.save writes none of these")
-    raise ValueError("no STOP")
+    raise UserError("no STOP")
 
 
 def _expect(value: Any, kind: type) -> Any:
@@ -177,7 +179,7 @@ def _expect(value: Any, kind: type) -> Any:
 
 def _natural(value: Any) -> int:
     if not 0 <= _expect(value, int) < LARGE:
-        raise ValueError("a size, stride or offset that is negative or beyond any file")
+        raise UserError("a size, stride or offset that is negative or beyond any file")
     return value
 
 
@@ -190,7 +192,7 @@ def _set_items(mapping: dict[Any, Any], items: list[Any]) -> None:
 
 def _global(module: str, name: str) -> Global:
     if len(module) + len(name) > 1_000:
-        raise ValueError("a name of more than 1000 letters")
+        raise UserError("a name of more than 1000 letters")
     # Pickles of protocol 2 have Python 2's names.
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     return Global(f"{module}.{name}")
@@ -201,7 +203,7 @@ def _call(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
         storage, offset, size, stride = arguments[:4]
         if not len(_expect(size, tuple)) == len(_expect(stride, tuple)) <= 8:
-            raise ValueError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
+            raise UserError(f"a tensor of {len(size)} sizes and {len(stride)} strides")
         for number in (offset, *size, *stride):
             _natural(number)
         return TensorRef(_expect(storage, StorageRef), offset, size, stride)

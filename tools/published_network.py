@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from registry import UserError
+
 from .inert_pickle import Record, TensorRef
 from .torch_file import TorchFile
 
@@ -32,13 +34,13 @@ def read_published(path: Path, which: str | None = None) -> PublishedNetwork:
     which: a key of the file; default: ema (averaged weights), else model, else state_dict. ValueError as `TorchFile`.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file")
     with open(path, "rb") as file:
         source = TorchFile(file)
         where, found = _find(source.content, which, path)
         refs = _walk(found, path) if isinstance(found, Record) else found
         if not refs:
-            raise ValueError(f"{path}: {where} holds no weights; choose another key with --which")
+            raise UserError(f"{path}: {where} holds no weights; choose another key with --which")
         weights = {name: source.tensor(ref) for name, ref in refs.items()}
     dtypes = ", ".join(sorted({str(w.dtype).removeprefix("torch.") for w in weights.values()}))
     kind = f" ({found.type})" if isinstance(found, Record) else ""
@@ -57,7 +59,7 @@ def _find(content: Any, which: str | None, path: Path) -> tuple[str, Record | di
     if which is None and isinstance(content, Record):
         return "the network itself", content
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, in place of a network or its weights")
+        raise UserError(f"{path}: holds a {type(content).__name__}, in place of a network or its weights")
     for key in (which,) if which else ("ema", "model", "state_dict"):
         value = content.get(key)
         if isinstance(value, Record):
@@ -68,7 +70,7 @@ def _find(content: Any, which: str | None, path: Path) -> tuple[str, Record | di
         return "a state dict", refs
     keys = ", ".join(str(key)[:40] for key in list(content)[:12])
     wanted = f"under {which!r}" if which else "under ema, model or state_dict"
-    raise ValueError(f"{path}: no network or weights {wanted}; its keys: {keys or '(none)'}. Choose one with --which")
+    raise UserError(f"{path}: no network or weights {wanted}; its keys: {keys or '(none)'}. Choose one with --which")
 
 
 def _tensors(mapping: Mapping[Any, Any]) -> dict[str, TensorRef]:
@@ -84,12 +86,12 @@ def _walk(network: Record, path: Path) -> dict[str, TensorRef]:
         groups = [module.state.get(name) or {} for name in ("_parameters", "_buffers", "_modules")]
         hidden = module.state.get("_non_persistent_buffers_set") or []
         if not all(isinstance(group, dict) for group in groups) or not isinstance(hidden, list):
-            raise ValueError(f"{path}: module {prefix or '(root)'} holds no dicts of parameters; the file is damaged")
+            raise UserError(f"{path}: module {prefix or '(root)'} holds no dicts of parameters; the file is damaged")
         # A file of a few bytes can hold modules that contain themselves, or each other without end.
         entries += sum(map(len, groups)) + len(hidden)
         lengths = [len(prefix) + len(name) for group in groups for name in group if isinstance(name, str)]
         if entries > MAX_ENTRIES or max(lengths, default=0) > MAX_NAME:
-            raise ValueError(f"{path}: modules without end, at {prefix[:60] or '(root)'}...; the file is damaged")
+            raise UserError(f"{path}: modules without end, at {prefix[:60] or '(root)'}...; the file is damaged")
         parameters, buffers, modules = groups
         volatile = {name for name in hidden if isinstance(name, str)}
         for name, ref in (*_tensors(parameters).items(), *_tensors(buffers).items()):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from registry import UserError
+
 from ..recordings import Events
 from ..written import is_number
 
@@ -42,7 +44,7 @@ class EventAugment:
         shares |= {"drop_time": drop_time, "drop_area": drop_area, "min_visible": min_visible}
         for name, value, most in [*((name, share, 1) for name, share in shares.items()), ("zoom", zoom, 3)]:
             if not is_number(value) or not 0 <= value <= most:
-                raise ValueError(f"event augmentation {name} = {value!r}: give a number from 0 to {most}")
+                raise UserError(f"event augmentation {name} = {value!r}: give a number from 0 to {most}")
         self.hflip, self.translate, self.zoom, self.polarity = hflip, translate, zoom, polarity
         self.drop, self.drop_time, self.drop_area, self.min_visible = drop, drop_time, drop_area, min_visible
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import none_of, reject_unknown
+from registry import UserError, none_of, reject_unknown
 
 from ..recordings.boxes import NO_TRACK
 from ..written import is_number
@@ -45,18 +45,18 @@ class LabelRules:
 
     def __post_init__(self) -> None:
         if isinstance(self.drop_clips, str) or not all(isinstance(name, str) for name in self.drop_clips):
-            raise ValueError(f"labels: drop_clips = {self.drop_clips!r}: give a list of names of clips")
+            raise UserError(f"labels: drop_clips = {self.drop_clips!r}: give a list of names of clips")
         for name in ("one_per_track", "last_pixel"):
             if not isinstance(value := getattr(self, name), bool):
-                raise ValueError(f"labels: {name} = {value!r}: give true or false")
+                raise UserError(f"labels: {name} = {value!r}: give true or false")
         for name in ("min_diagonal", "min_side", "from_ms", "tolerance_ms"):
             if not is_number(value := getattr(self, name)) or value < 0:
-                raise ValueError(f"labels: {name} = {value!r}: give a number of at least 0")
+                raise UserError(f"labels: {name} = {value!r}: give a number of at least 0")
         for name in ("max_width_share", "grid_ms", "label_hz"):
             if (value := getattr(self, name)) is not None and (not is_number(value) or value <= 0):
-                raise ValueError(f"labels: {name} = {value!r}: give a number above 0, or leave it out")
+                raise UserError(f"labels: {name} = {value!r}: give a number above 0, or leave it out")
         if self.grid_ms and self.label_hz:
-            raise ValueError(f"labels: grid_ms = {self.grid_ms} and label_hz = {self.label_hz}: give one of them")
+            raise UserError(f"labels: grid_ms = {self.grid_ms} and label_hz = {self.label_hz}: give one of them")
 
     def apply(
         self, boxes: np.ndarray, width: int, height: int, training: bool, start_us: int = 0
@@ -161,5 +161,5 @@ def build_label_rules(what: str | Mapping[str, Any]) -> LabelRules:
         return LabelRules(**what)
     what = _FORMER.get(what, what)
     if what not in LABEL_RULES:
-        raise ValueError(none_of(f"labels = {what!r}", what, LABEL_RULES) + ", or give the rules themselves")
+        raise UserError(none_of(f"labels = {what!r}", what, LABEL_RULES) + ", or give the rules themselves")
     return LABEL_RULES[what]

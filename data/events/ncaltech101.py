@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..dataset import MissingSplit
 from ..images.split_shares import split_shares
@@ -66,7 +66,7 @@ class NCaltech101(EventDataset):
         names = [name for name in found if name != BACKGROUND] if classes is None else class_list(classes, "classes")
         for name in names:
             if name not in found or name == BACKGROUND:
-                raise ValueError(none_of(f"classes: {self.root} has no class {name!r}", name, found))
+                raise UserError(none_of(f"classes: {self.root} has no class {name!r}", name, found))
         stems = {name: self._stems(name) for name in [*names, *([BACKGROUND] if background else [])]}
         length = NOMINAL_US / 1e3 if window_ms is None else window_ms
         check_numbers("ncaltech101", 0.0, window_ms=length)
@@ -74,7 +74,7 @@ class NCaltech101(EventDataset):
         for name, stem in _choose(stems, split, splits or SPLITS, split_seed, self.root, found):
             recording = self.root / "Caltech101" / name / f"image_{stem}.bin"
             if not recording.is_file() and not allow_missing:
-                raise ValueError(f"{recording}: no such file, yet it has an annotation. Copy it, or set allow_missing")
+                raise UserError(f"{recording}: no such file, yet it has an annotation. Copy it, or set allow_missing")
             boxes = np.zeros(0, BOX_DTYPE)
             if name != BACKGROUND:
                 label = self.root / "Caltech101_annotations" / name / f"annotation_{stem}.bin"
@@ -88,7 +88,7 @@ class NCaltech101(EventDataset):
                 clip.from_first = FromFirst(None if window_ms is None else round(length * 1e3))
                 clips.append(clip)
         if not clips:
-            raise ValueError(f"split {split!r}: no recording below {self.root / 'Caltech101'}. Look at `splits`")
+            raise UserError(f"split {split!r}: no recording below {self.root / 'Caltech101'}. Look at `splits`")
         super().__init__(split, clips, names, expected, window_ms=length, problems=problems, **events)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
@@ -97,7 +97,7 @@ class NCaltech101(EventDataset):
     def _class_folders(self) -> list[str]:
         folder = self.root / "Caltech101"
         if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder. `root` holds Caltech101 and Caltech101_annotations")
+            raise UserError(f"{folder}: no such folder. `root` holds Caltech101 and Caltech101_annotations")
         return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
     def _stems(self, name: str) -> list[str]:
@@ -180,9 +180,9 @@ def _listed(file: Path, stems: dict[str, list[str]], folders: Sequence[str]) -> 
         name, stem = parts[-2] if len(parts) > 1 else "", Path(parts[-1]).stem.partition("_")[2]
         if name not in folders or not stem:
             remedy = "Write <class>/image_0001.bin, the class as its folder"
-            raise ValueError(f"{file}: line {number}: {line!r} names no recording. {remedy}")
+            raise UserError(f"{file}: line {number}: {line!r} names no recording. {remedy}")
         if name in known and stem not in known[name]:
-            raise ValueError(f"{file}: line {number}: {line!r}: no such recording, nor its annotation. Copy it")
+            raise UserError(f"{file}: line {number}: {line!r}: no such recording, nor its annotation. Copy it")
         if name in known:
             chosen[name, stem] = None
     return list(chosen)

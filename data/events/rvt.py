@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem, Problems
 from ..recordings import Tally
 from ..recordings.unpacking import MAX_UNPACKED_MB
@@ -74,7 +76,7 @@ class Rvt(WindowDataset):
         check_numbers("rvt", 1, num_steps=num_steps, max_unpacked_mb=max_unpacked_mb)
         for name in _OF_EVENTS:
             if (augment or {}).get(name):
-                raise ValueError(f"augment: {name} changes events, and these are frames already. Leave it out")
+                raise UserError(f"augment: {name} changes events, and these are frames already. Leave it out")
         folder = Path(root) / split
         if not folder.is_dir():
             raise missing_folder(folder)
@@ -83,15 +85,15 @@ class Rvt(WindowDataset):
         match = _FOLDER.fullmatch(representation)
         if not match:
             known = "stacked_histogram_dt=50_nbins=10, or mixeddensity_stack_... with its bins"
-            raise ValueError(f"representation = {representation!r} is none of RVT's. They are called {known}")
+            raise UserError(f"representation = {representation!r} is none of RVT's. They are called {known}")
         files = RvtFiles(Path(FRAMES) / representation, len(classes), problems, allow_missing, max_unpacked_mb)
         clips = [clip for path in recordings if (clip := files.read(path)) is not None]
         if not clips:
             where = f"{LABELS} and {FRAMES}/{representation}"
-            raise ValueError(f"{folder}: no recording with {where}. Look at `representation`")
+            raise UserError(f"{folder}: no recording with {where}. Look at `representation`")
         shapes = {clip.reader.array.shape[1:]: clip.name for clip in clips}
         if len(shapes) > 1:
-            raise ValueError(f"{folder}: frames of several shapes: {shapes}. Make one data set of each")
+            raise UserError(f"{folder}: frames of several shapes: {shapes}. Make one data set of each")
         ((channels, height, width),) = shapes
         form = {"name": _FORMS[match[1]], "bins": int(match[2])}
         size = height_width(size) if size is not None else up_to_stride(height, width)
@@ -99,9 +101,9 @@ class Rvt(WindowDataset):
         window_us = num_steps * max(clip.reader.length_us for clip in clips)
         input = FrameInput(form, num_steps, window_us, sensor, size, newest_first)
         if channels != input.channels:
-            raise ValueError(f"{folder}: frames of {channels} channels, not the {input.channels} of {representation}")
+            raise UserError(f"{folder}: frames of {channels} channels, not the {input.channels} of {representation}")
         if input.factor != clips[0].sensor[1] // width:
-            raise ValueError(f"size = {list(size)}: the frames are {height} x {width}, which has to fit")
+            raise UserError(f"size = {list(size)}: the frames are {height} x {width}, which has to fit")
         sequential = is_sequential(sampling, input)
         windows = cut_windows(split, clips, partial(_windows, num_steps, sequential), num_steps)
         common: dict[str, Any] = {"sequential": sequential, "augment": augment, "problems": problems}
@@ -123,7 +125,7 @@ def _only_folder(folder: Path, sequences: list[Path]) -> str:
     found = {path.name for sequence in sequences[:1] for path in (sequence / FRAMES).glob("*") if path.is_dir()}
     if len(found) != 1:
         what = f"several ({', '.join(sorted(found))})" if found else "none"
-        raise ValueError(f"{folder}: <clip>/{FRAMES}/ holds {what}. Name one folder of frames as `representation`")
+        raise UserError(f"{folder}: <clip>/{FRAMES}/ holds {what}. Name one folder of frames as `representation`")
     return found.pop()
 
 
@@ -149,7 +151,7 @@ def _tile(stops: np.ndarray, ids: np.ndarray, steps: int, name: str) -> tuple[np
     gaps = np.diff(stops)
     if (odd := gaps % steps != 0).any():
         k = int(odd.argmax())
-        raise ValueError(
+        raise UserError(
             f"{name}: {gaps[k]} frames lie between label times {k + 1} and {k + 2}, which num_steps = {steps} does not "
             f"divide. Sequential sampling needs that: set num_steps to {int(np.gcd.reduce(gaps))} or a divisor of it"
         )

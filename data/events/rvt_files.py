@@ -10,6 +10,8 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem, Problems
 from ..recordings import Span
 from ..recordings.boxes import check_boxes
@@ -47,7 +49,7 @@ class RvtFiles:
             times = _load(path / LABELS / "timestamps_us.npy").astype(np.int64)
             if not file.is_file():
                 if not self._allow_missing:
-                    raise ValueError(f"{file}: no such file. Copy it, or set allow_missing")
+                    raise UserError(f"{file}: no such file. Copy it, or set allow_missing")
                 self.expected += len(times)
                 return None
             ends = _load(path / self._folder / "timestamps_us.npy").astype(np.int64)
@@ -73,7 +75,7 @@ class RvtFiles:
 def _load(path: Path, name: str | None = None, max_unpacked_mb: int = MAX_UNPACKED_MB) -> np.ndarray:
     """The array of an `.npy`, or one of an `.npz`. ValueError where it is absent, damaged, no vector or too large."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file. Copy the recording again")
+        raise UserError(f"{path}: no such file. Copy the recording again")
     try:
         if name is not None:
             with ZipFile(path) as archive:
@@ -83,10 +85,10 @@ def _load(path: Path, name: str | None = None, max_unpacked_mb: int = MAX_UNPACK
     except _DAMAGE as error:
         if str(error).startswith(f"{path}: "):
             raise
-        raise ValueError(f"{path}: not a readable array: {error}. Copy the recording again") from error
+        raise UserError(f"{path}: not a readable array: {error}. Copy the recording again") from error
     numbers = name is not None or isinstance(array, np.ndarray) and array.dtype.kind in "iu"
     if not isinstance(array, np.ndarray) or array.ndim != 1 or not numbers:
-        raise ValueError(f"{path}: not a vector of {name or 'integers'}. Copy the recording again")
+        raise UserError(f"{path}: not a vector of {name or 'integers'}. Copy the recording again")
     return array
 
 
@@ -102,18 +104,18 @@ def _compare(
     """ValueError unless labels, label times, frames and their times belong together."""
     again = "Make or copy the recording again"
     if len(frames.shape) != 4 or frames.shape[0] != len(ends) or frames.dtype not in (np.uint8, np.int8):
-        raise ValueError(
+        raise UserError(
             f"{file}: 'data' is {frames.dtype} of shape {frames.shape}, with {len(ends)} times. It needs one frame of "
             f"bytes [C, H, W] per time. {again}"
         )
     if (falls := np.diff(ends) <= 0).any() or not len(ends):
-        raise ValueError(
+        raise UserError(
             f"{file.with_name('timestamps_us.npy')}: entry {int(falls.argmax()) + 1 if len(ends) else 0}: "
             f"times do not rise. {again}"
         )
     bad = len(frame_of) != len(times) or (len(times) and not 0 <= frame_of.min() <= frame_of.max() < len(ends))
     if bad or not np.array_equal(ends[frame_of], times):
         index = file.with_name("objframe_idx_2_repr_idx.npy")
-        raise ValueError(f"{index}: does not lead to a frame at each label time. {again}")
+        raise UserError(f"{index}: does not lead to a frame at each label time. {again}")
     if "t" in (labels.dtype.names or ()) and not np.array_equal(np.unique(labels["t"]), times):
-        raise ValueError(f"{path / LABELS / 'timestamps_us.npy'}: other times than those of labels.npz. {again}")
+        raise UserError(f"{path / LABELS / 'timestamps_us.npy'}: other times than those of labels.npz. {again}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..dataset import MissingSplit
 
@@ -25,12 +25,12 @@ def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
     if isinstance(splits, str):
         splits = _FORMER.get(splits, splits)
         if splits not in SPLITS:
-            raise ValueError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
+            raise UserError(none_of(f"splits = {splits!r}", splits, SPLITS) + ", or give {split: folders}")
         splits = SPLITS[splits]
     given = splits.get(split, split.split("+"))
     folders = list(given) if isinstance(given, list | tuple) else [given]
     if not folders or not all(isinstance(folder, str) and folder.strip() for folder in folders):
-        raise ValueError(f"splits: {split} = {given!r}: give the name of a folder, or a list of names")
+        raise UserError(f"splits: {split} = {given!r}: give the name of a folder, or a list of names")
     return list(dict.fromkeys(folder.strip() for folder in folders))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import reject_unknown
+from registry import UserError, reject_unknown
 
 from ..sample import Placement
 from ..written import is_number, is_whole
@@ -87,19 +87,19 @@ class ImageAugment:
         max_hidden: float = 0.6,
     ):
         if not isinstance(hsv, Sequence) or len(hsv) != 3:
-            raise ValueError(f"image augmentation hsv = {hsv}: give three numbers: hue, saturation, value")
+            raise UserError(f"image augmentation hsv = {hsv}: give three numbers: hue, saturation, value")
         options = {"hflip": hflip, "vflip": vflip, "scale": scale, "translate": translate, "hue": hsv[0]}
         options |= {"saturation": hsv[1], "value": hsv[2], "min_visibility": min_visibility}
         options |= {"mosaic": mosaic, "mixup": mixup}
         options |= {"cutout": cutout, "cutout_size": cutout_size, "max_hidden": max_hidden}
         for name, number in options.items():
             if not is_number(number) or not 0 <= number <= 1:
-                raise ValueError(f"image augmentation {name} = {number!r}: give a number from 0 to 1")
+                raise UserError(f"image augmentation {name} = {number!r}: give a number from 0 to 1")
         if scale == 1:
-            raise ValueError(f"image augmentation scale = {scale}: give a number below 1, which would leave no image")
+            raise UserError(f"image augmentation scale = {scale}: give a number below 1, which would leave no image")
         for name, number, least in (("plain_epochs", plain_epochs, 0), ("cutout_holes", cutout_holes, 1)):
             if not is_whole(number) or number < least:
-                raise ValueError(f"image augmentation {name} = {number}: give {least} or more, a whole number")
+                raise UserError(f"image augmentation {name} = {number}: give {least} or more, a whole number")
 
         self.input = input
         self._hsv = np.asarray(hsv, np.float64)

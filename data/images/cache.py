@@ -23,6 +23,8 @@ import numpy as np
 import PIL
 import torchvision
 
+from registry import UserError
+
 from ..atomic_file import write_atomically
 
 VERSION = 1  # of what decoding gives: raise it when the same file would become other pixels
@@ -63,7 +65,7 @@ class PictureCache:
             self._write(np.array([_mark(image)], "<u8"), start)
         except OSError as error:
             place = self._path or "memory"
-            raise ValueError(f"image cache in {place}: {error}. Make room there, or set data.cache=none") from error
+            raise UserError(f"image cache in {place}: {error}. Make room there, or set data.cache=none") from error
 
     def _write(self, values: np.ndarray, start: int) -> None:
         data = np.ascontiguousarray(values).data.cast("B")
@@ -92,7 +94,7 @@ def memory_cache(shapes: Sequence[tuple[int, int]]) -> PictureCache:
     cache = PictureCache(shapes, None)
     needed, free = cache.to_come(), free_memory() - _promised(cache)
     if needed > free:
-        raise ValueError(
+        raise UserError(
             f"data.cache=ram: {len(shapes)} decoded pictures take {_gib(needed)}, {_gib(max(free, 0))} of memory are "
             "free beside the other caches. Set data.cache=disk, or none"
         )
@@ -124,12 +126,12 @@ def disk_cache(
         cache = PictureCache(shapes, file)
         _replace_manifest(manifest, {"file": file.name, "pictures": len(shapes), "bytes": _bytes(shapes)})
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"data.cache=disk: {folder} cannot be written: {error}. Name another folder: data.cache_dir=/path"
         ) from error
     needed, free = cache.to_come(), shutil.disk_usage(folder).free - _promised(cache)
     if needed > free:
-        raise ValueError(
+        raise UserError(
             f"data.cache=disk: {len(shapes)} decoded pictures take another {_gib(needed)}, {folder} has "
             f"{_gib(max(free, 0))} free beside the other caches. Make room, name a folder on another disk with "
             "data.cache_dir=/path, or set data.cache=none"

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..dataset import MissingSplit
 from ..files import regular_only, walk
 from ..problems import Problem
@@ -71,7 +73,7 @@ class Coco(ImageDataset):
         if isinstance(named, str) and self._shares is not None:
             return [named]
         if not isinstance(named, Mapping) or not all(isinstance(place, str) for place in named.values()):
-            raise ValueError(f"{argument} = {named}: give a path for each split, as in {{{self.split}: path}}")
+            raise UserError(f"{argument} = {named}: give a path for each split, as in {{{self.split}: path}}")
         if self.split in named:
             return [named[self.split]]
         beside = [os.path.relpath(self.file.parent, self.root)] if self._shares and argument == "images" else []
@@ -93,14 +95,14 @@ class Coco(ImageDataset):
             return found[0]
         held = ", ".join(str(path.relative_to(os.path.abspath(self.root))) for path in found) or "no label file"
         remedy = "Name the one to split, relative to it: data.args.annotations=path"
-        raise ValueError(f"{self.root}: holds {held}. {remedy}")
+        raise UserError(f"{self.root}: holds {held}. {remedy}")
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
         """The json, its three lists known to be there and their entries to be dicts with the keys that are read."""
         try:
             content = json.loads(self.file.read_bytes(), object_hook=_without_outline)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.file}: not a json file: {error}. Export or copy the labels again") from error
+            raise UserError(f"{self.file}: not a json file: {error}. Export or copy the labels again") from error
         needed = {
             "categories": {"id", "name"},
             "images": {"id", "file_name"},
@@ -111,7 +113,7 @@ class Coco(ImageDataset):
             entries = content.get(name) if isinstance(content, dict) else None
             if not isinstance(entries, list):
                 remedy = f"COCO detection labels hold the lists {', '.join(needed)}"
-                raise ValueError(f"{self.file}: has no list {name!r}. {remedy}")
+                raise UserError(f"{self.file}: has no list {name!r}. {remedy}")
             whole = [isinstance(entry, dict) and entry.keys() >= keys for entry in entries]
             for i, entry in enumerate(entries):
                 if not whole[i]:
@@ -135,7 +137,7 @@ class Coco(ImageDataset):
             else:
                 found[number] = str(name)
         if not found:
-            raise ValueError(f"{self.file}: names no category. Add the classes to `categories`")
+            raise UserError(f"{self.file}: names no category. Add the classes to `categories`")
         return [{"id": k, "name": found[k]} for k in sorted(found)]
 
     def _read_images(

@@ -6,6 +6,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from registry import UserError
+
 _TAIL = 64  # bytes; so many zeros at the end of compressed data are a copy that was never finished
 _PNG_END = b"IEND\xaeB\x60\x82"
 _BOXES = ("AVIF", "JPEG2000")
@@ -28,7 +30,7 @@ def ends_whole(file: BinaryIO, length: int, image: Image.Image) -> bool:
     else:
         whole = any(tail) and (image.format not in _BOXES or _box_end(file) == length)  # PIL holds WebP to its length
     if not whole and not any(tail):
-        raise ValueError(f"its last {_TAIL} bytes and perhaps more are zeros: it was not copied to its end")
+        raise UserError(f"its last {_TAIL} bytes and perhaps more are zeros: it was not copied to its end")
     return whole
 
 

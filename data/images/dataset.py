@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..dataset import DetectionDataset
 from ..problems import Problem, Problems
@@ -106,28 +106,28 @@ class ImageDataset(DetectionDataset):
         self.input = ImageInput(size, rectangular)
         self.split, self.root, self.size = split, Path(root), self.input.size
         if not self.root.is_dir():
-            raise ValueError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
+            raise UserError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
         self.problems = Problems() if problems is None else problems
         self._warned: set[str] = set()  # unreadable images, each said once by each process
         self._allow_missing, self._orientation = allow_missing, orientation
         if orientation not in CHOICES:
-            raise ValueError(none_of(f"orientation = {orientation!r}", orientation, CHOICES))
+            raise UserError(none_of(f"orientation = {orientation!r}", orientation, CHOICES))
         if cache not in CACHES:
-            raise ValueError(none_of(f"cache = {cache!r}", cache, CACHES))
+            raise UserError(none_of(f"cache = {cache!r}", cache, CACHES))
         if cache_dir is not None and cache != "disk":
-            raise ValueError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
+            raise UserError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
         if rectangular and augment:
-            raise ValueError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
+            raise UserError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
         self._cache_kind, self._cache = cache, None
         self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
         self._augment = image_augment(self.input, augment)
         self._shares = None if splits is None else split_shares(splits, split_seed, split_group)
         if self._shares is None and (split_group is not None or split_seed):
-            raise ValueError(
+            raise UserError(
                 "split_seed and split_group belong to data.splits, which is not set. Set it, or leave them out"
             )
         if self._shares is not None and not self.own_splits:
-            raise ValueError(f"splits = {splits}: {type(self).__name__} has splits of its own. Leave it out")
+            raise UserError(f"splits = {splits}: {type(self).__name__} has splits of its own. Leave it out")
 
     def __len__(self) -> int:
         return len(self.records)
@@ -141,7 +141,7 @@ class ImageDataset(DetectionDataset):
             chosen = [self._readable(k, replace_damaged) for k in change.indices]
         except UnreadableImage as error:
             if epochs_left is not None or not self._allow_missing:
-                raise ValueError(str(error)) from error  # as which it passes from a loader's process
+                raise UserError(str(error)) from error  # as which it passes from a loader's process
             return self._unlabelled(index)
         image, boxes, labels, place = self._augment(change, [labelled for _, labelled in chosen])
         return self._sample(chosen[0][0], image, boxes, labels, place)
@@ -294,7 +294,7 @@ class ImageDataset(DetectionDataset):
             listed = self._shares.choose_files(self.split, listed, self.root)
         self.expected_images = len(listed)
         if not listed:
-            raise ValueError(f"{source}: lists no picture. Name a split that has some")
+            raise UserError(f"{source}: lists no picture. Name a split that has some")
         for path in listed:
             if not is_file_name(path):
                 self.problems.add(
@@ -320,7 +320,7 @@ class ImageDataset(DetectionDataset):
             places = ", ".join(dict.fromkeys(map(str, tried)))
             remedy = f"They were looked for in {places}. Name the folder that they are in: {advice}"
             if self._allow_missing:
-                raise ValueError(f"{source}: {names}. {remedy}")
+                raise UserError(f"{source}: {names}. {remedy}")
         elif self._allow_missing:
             remedy = "They are left out, as allow_missing says; scores tell how many"
         fatal = not self._allow_missing

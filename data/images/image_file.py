@@ -14,6 +14,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from registry import UserError
+
 from ..files import regular_only
 from .cut_short import ends_whole
 
@@ -27,7 +29,7 @@ _JPEG = ("JPEG", "MPO")  # MPO: a JPEG of several images, as phones write them
 _BAND = 2**24  # pixels that are converted at once: what that takes is freed before the next
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(UserError):
     """The file of an image cannot be used; the message names it."""
 
 
@@ -88,7 +90,7 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
                 decoded = image.width * image.height * (3 if image.mode in _THREE_BYTES else 4)
                 if max(decoded, length) > LIMIT:
                     remedy = "Scale it down, cut it into tiles, or save it with 8 bits a channel"
-                    raise ValueError(
+                    raise UserError(
                         f"{image.width}x{image.height} of mode {image.mode} are {decoded / 2**20:.0f} MiB decoded, "
                         f"{length / 2**20:.0f} MiB on disk, and {LIMIT / 2**20:.0f} MiB are the limit"
                     )
@@ -132,7 +134,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     """0..65535 -> 0..255, rounded."""
     if pixels.min() < 0 or pixels.max() > 65535 or pixels.dtype.kind == "f":
-        raise ValueError(f"values {pixels.min()} to {pixels.max()} are neither of 8 nor of 16 bits")
+        raise UserError(f"values {pixels.min()} to {pixels.max()} are neither of 8 nor of 16 bits")
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

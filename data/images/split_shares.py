@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..dataset import MissingSplit
 from ..written import is_number
@@ -50,7 +50,7 @@ class SplitShares:
         chosen = set(self.choose(split, sorted(set(names.values()))))
         if paths and not chosen:
             value = f"its share of the {len(paths)} labelled images below {root} is none"
-            raise ValueError(f"split {split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
+            raise UserError(f"split {split!r}: {value}. Give it a larger one in `splits`, or smaller groups")
         return [path for path in paths if names[path] in chosen]
 
     def _group_of(self, name: str) -> str:
@@ -60,7 +60,7 @@ class SplitShares:
             return name.rpartition("/")[0]
         if (match := re.search(self.group, name)) is None or (key := match[1 if match.re.groups else 0]) is None:
             remedy = "Write a regular expression that fits every name, or `folder`"
-            raise ValueError(f"split_group = {self.group!r} does not fit {name!r}. {remedy}")
+            raise UserError(f"split_group = {self.group!r} does not fit {name!r}. {remedy}")
         return key
 
     def _cut(self, sizes: list[int]) -> dict[str, list[int]]:
@@ -90,11 +90,11 @@ def split_shares(splits: Any, seed: int = 0, group: str | None = None) -> SplitS
     good = isinstance(splits, Mapping) and splits and all(is_number(s) and s >= 0 for s in splits.values())
     if not good or not 0 < sum(splits.values()) <= 1 + 1e-9:
         remedy = "give shares of at least 0 that sum up to 1, as in {train: 0.8, val: 0.1, test: 0.1}"
-        raise ValueError(f"splits = {splits}: {remedy}")
+        raise UserError(f"splits = {splits}: {remedy}")
     if group is not None:
         try:
             re.compile(group)
         except (re.error, TypeError) as error:
             remedy = "Give `folder`, or a regular expression"
-            raise ValueError(f"split_group = {group!r}: no regular expression: {error}. {remedy}") from error
+            raise UserError(f"split_group = {group!r}: no regular expression: {error}. {remedy}") from error
     return SplitShares({str(name): float(share) for name, share in splits.items()}, seed, group)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..files import regular_only
 from ..problems import Problem
@@ -63,7 +63,7 @@ class Voc(ImageDataset):
     ):
         super().__init__(split, **common)
         if coordinates not in CHOICES:
-            raise ValueError(none_of(f"coordinates = {coordinates!r}", coordinates, CHOICES))
+            raise UserError(none_of(f"coordinates = {coordinates!r}", coordinates, CHOICES))
         self._unreadable: set[Path] = set()
         if self._shares is None:
             lists, listed = labelled_images(self.root, split, self.problems)
@@ -102,7 +102,7 @@ class Voc(ImageDataset):
             with open(file, "rb", opener=regular_only) as content:
                 root = ET.parse(content).getroot()
             if root.tag != "annotation":
-                raise ValueError(f"its outermost tag is <{root.tag}>, not <annotation>")
+                raise UserError(f"its outermost tag is <{root.tag}>, not <annotation>")
             return root
         except (ET.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             remedy = "Repair or export it again; for a picture without objects write one without <object>"

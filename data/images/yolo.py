@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..files import regular_only
 from ..problems import Problem
@@ -65,13 +65,13 @@ class Yolo(ImageDataset):
             root, yaml = root.parent, root.name
         super().__init__(split, root=root, **common)
         if lines not in LINES:
-            raise ValueError(none_of(f"lines = {lines!r}", lines, LINES))
+            raise UserError(none_of(f"lines = {lines!r}", lines, LINES))
         folder = YoloFolder(root, yaml)
         given = class_names is not None
         self.class_names = class_list(class_names, "class_names") if given else folder.class_names()
         if str(folder.content.get("nc") or len(self.class_names)) != str(len(self.class_names)):
             named = f"nc is {folder.content['nc']}, but there are {len(self.class_names)} names"
-            raise ValueError(f"{folder.file}: {named}. Correct one")
+            raise UserError(f"{folder.file}: {named}. Correct one")
         self.categories = [{"id": k, "name": name} for k, name in enumerate(self.class_names, 1)]
         self._lines, self._numbers = lines, None if lines == "outline" else _key_point_numbers(folder)
         source, listed = folder.all_images() if self._shares else folder.images(split)
@@ -225,9 +225,7 @@ def _key_point_numbers(folder: YoloFolder) -> int | None:
     if (shape := folder.content.get("kpt_shape")) is None:
         return None
     if not isinstance(shape, list) or not shape or not all(is_whole(n) and n > 0 for n in shape):
-        raise ValueError(
-            f"{folder.file}: kpt_shape = {str(shape)[:200]}. Give [number of points, 2 or 3], or remove it"
-        )
+        raise UserError(f"{folder.file}: kpt_shape = {str(shape)[:200]}. Give [number of points, 2 or 3], or remove it")
     return 4 + math.prod(shape)
 
 
@@ -243,4 +241,4 @@ def _read_files(picture: str) -> tuple[tuple[tuple[int, int], int] | ValueError,
     except FileNotFoundError:
         return header, None
     except OSError as error:
-        raise ValueError(f"{label_file(picture)}: cannot be read: {error}. Make it a readable text file") from error
+        raise UserError(f"{label_file(picture)}: cannot be read: {error}. Make it a readable text file") from error

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from registry import UserError
+
 from ..dataset import MissingSplit
 from ..files import read_yaml, regular_only, text_lines, walk
 from ..written import class_list
@@ -32,7 +34,7 @@ class YoloFolder:
     def _find_file(root: Path, name: str | None) -> Path | None:
         if name is not None:
             if not (root / str(name)).is_file():
-                raise ValueError(f"{root / str(name)}: no such file. `yaml` is relative to {root}")
+                raise UserError(f"{root / str(name)}: no such file. `yaml` is relative to {root}")
             return root / name
         files = sorted(path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
         found = [path for path in files if path.suffix in YAML] or [path for path in files if path.suffix == ".data"]
@@ -40,7 +42,7 @@ class YoloFolder:
             found = [path for path in found if path.suffix in YAML and _names_classes(path)] or found
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise ValueError(f"{root}: holds {names}. Name the one of the data set, as in yaml: {found[0].name}")
+            raise UserError(f"{root}: holds {names}. Name the one of the data set, as in yaml: {found[0].name}")
         return found[0] if found else None
 
     @property
@@ -50,7 +52,7 @@ class YoloFolder:
         base = self.file.parent / str(self.content.get("path") or "")
         if not base.is_dir():
             remedy = "Correct it, or remove it where the yaml file lies in the data set's folder"
-            raise ValueError(f"{self.file}: path = {self.content['path']}: no folder {base}. {remedy}")
+            raise UserError(f"{self.file}: path = {self.content['path']}: no folder {base}. {remedy}")
         return base
 
     def class_names(self) -> list[str]:
@@ -58,7 +60,7 @@ class YoloFolder:
         if isinstance(names, str) and self.file is not None and self.file.suffix == ".data":
             place = _resolve(names, [self._base])
             if place is None:
-                raise ValueError(f"{self.file}: names = {names}: no such file below {self._base}. Correct it")
+                raise UserError(f"{self.file}: names = {names}: no such file below {self._base}. Correct it")
             return class_list(text_lines(place), str(place))
         if names is None:
             return self._names_beside()
@@ -66,7 +68,7 @@ class YoloFolder:
             numbered = {int(k) if str(k).isdecimal() else k: name for k, name in names.items()}
             if len(numbered) < len(names) or set(numbered) != set(range(len(numbered))):
                 shown = str(names)[:200]
-                raise ValueError(f"{self.file}: names = {shown}. Give a list, or one name for each of 0, 1, 2, ...")
+                raise UserError(f"{self.file}: names = {shown}. Give a list, or one name for each of 0, 1, 2, ...")
             names = [numbered[k] for k in range(len(numbered))]
         return class_list(names, f"{self.file}: names")
 
@@ -76,12 +78,12 @@ class YoloFolder:
         patterns = [place.format(folder) for place in NAMES for folder in (folders if "{}" in place else [""])]
         found = {path: text_lines(path) for pattern in patterns for path in sorted(self.root.glob(pattern))}
         if len({tuple(names) for names in found.values()}) > 1:
-            raise ValueError(f"{_listing(found)}: name different classes. Give class_names: [first, second]")
+            raise UserError(f"{_listing(found)}: name different classes. Give class_names: [first, second]")
         for path, names in found.items():
             return class_list(names, str(path))
         remedy = "Give class_names: [first, second], or `names` in the data set's yaml file"
         tried = f"there is no {self.root / 'classes.txt'} or {self.root / 'labels' / 'classes.txt'}"
-        raise ValueError(f"{self.file or self.root}: names no class, and {tried}. {remedy}")
+        raise UserError(f"{self.file or self.root}: names no class, and {tried}. {remedy}")
 
     def images(self, split: str) -> tuple[Path, list[str]]:
         """(file or folder that lists them, paths of the images of `split`)"""
@@ -168,7 +170,7 @@ def _read(file: Path) -> dict[str, Any]:
         return {"nc" if key == "classes" else key: value for key, value in content.items()}
     content = read_yaml(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected keys such as train, val and names, got {str(content)[:200]!r}")
+        raise UserError(f"{file}: expected keys such as train, val and names, got {str(content)[:200]!r}")
     return content
 
 
@@ -192,7 +194,7 @@ def _in_list(file: Path, base: Path, root: Path) -> list[str]:
     for line, path in zip(lines, paths, strict=True):
         if not is_file_name(path) or not any(path_below(folder, path) for folder in (base, file.parent, root)):
             remedy = "Write it relative to that, or name the folder that it begins with: `path` in the yaml file"
-            raise ValueError(f"{file}: {line!a} leads out of {base}, or is no name of a file. {remedy}")
+            raise UserError(f"{file}: {line!a} leads out of {base}, or is no name of a file. {remedy}")
     return paths
 
 

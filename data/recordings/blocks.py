@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem, Problems
 from .clock import backwards, clamp, jitter, truncated, without_events
 from .interface import EventReader, Events
@@ -67,7 +69,7 @@ class BlockReader(EventReader):
     def _source(self) -> Any:
         # Before each read: a map of a file that was cut off meanwhile would end the process (SIGBUS).
         if self.path.stat().st_size != self._size:
-            raise ValueError(f"{self.path}: changed its size since it was opened. Open it again")
+            raise UserError(f"{self.path}: changed its size since it was opened. Open it again")
         if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
             self.close()
             self._handle, self._owner = self._connect(), os.getpid()
@@ -160,7 +162,7 @@ class BlockReader(EventReader):
             kinds += 0 if block.kinds is None else block.kinds
             t, moved, far = clamp(events.t, latest)
             if far is not None:
-                raise ValueError(
+                raise UserError(
                     str(backwards(self.path, f"event {self._count + far}", int(events.t[far]), int(t[far])))
                 )
             if moved is not None:
@@ -185,7 +187,7 @@ class BlockReader(EventReader):
             found.append(without_events(self.path))
         for problem in found:
             if problem.fatal:  # the reader would be of no use, whoever collects
-                raise ValueError(str(problem))
+                raise UserError(str(problem))
             problems.add(problem)
 
     def _odd_words(self, lost: int, kinds: np.ndarray) -> list[Problem]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem, Problems
 from .blocks import Block, BlockReader
 from .interface import Events
@@ -64,22 +66,22 @@ def find_columns(path: str | Path, arrays: Mapping[str, Any], groups: Sequence[s
         holds += [f"group {name!r}" for name in groups]
         some = ", ".join(holds[:12]) + (f" and {len(holds) - 12} more" if len(holds) > 12 else "")
         needs = "Save t [us], x, y, p under these names, one entry per event"
-        raise ValueError(f"{path}: column {missing[0]!r} is missing. It holds {some or 'no array'}. {needs}")
+        raise UserError(f"{path}: column {missing[0]!r} is missing. It holds {some or 'no array'}. {needs}")
     for name in NAMES:
         array = arrays[name]
         if len(array.shape) != 1:
-            raise ValueError(f"{path}: column {name!r} has the shape {array.shape}. Save one entry per event")
+            raise UserError(f"{path}: column {name!r} has the shape {array.shape}. Save one entry per event")
         _check_type(path, name, array.dtype)
     lengths = [arrays[name].shape[0] for name in NAMES]
     if len(set(lengths)) > 1:
-        raise ValueError(f"{path}: columns t, x, y, p have {lengths} entries. Save one entry per event in each")
+        raise UserError(f"{path}: columns t, x, y, p have {lengths} entries. Save one entry per event in each")
     return tuple(NAMES)
 
 
 def _check_type(path: str | Path, name: str, dtype: np.dtype) -> None:
     if dtype.kind not in _KINDS[name]:
         unit = ", times in us: np.round(t * 1e6).astype(np.int64) where they are seconds" if name == "t" else ""
-        raise ValueError(f"{path}: column {name!r} is {dtype}. Save it as integers{unit}")
+        raise UserError(f"{path}: column {name!r} is {dtype}. Save it as integers{unit}")
 
 
 def _is_table(array: Any) -> bool:
@@ -98,7 +100,7 @@ def find_order(path: str | Path, rows: np.ndarray, problems: Problems) -> str:
         how = f"can be read as {orders}" if fitting else "are in no known order of t, x, y, p"
         first = f"The first row of {list(rows.shape)} is {rows[0].tolist()}"
         remedy = "Save t [us], x, y, p as four arrays of these names"
-        raise ValueError(f"{path}: the columns of its one array {how}. {first}. {remedy}")
+        raise UserError(f"{path}: the columns of its one array {how}. {first}. {remedy}")
     if len(rows):
         remedy = "If that is wrong, save t [us], x, y, p as four arrays of these names"
         what = f"its columns are read as {', '.join(fitting[0])}"
@@ -121,12 +123,12 @@ def whole_times(path: str | Path, start: int, t: np.ndarray) -> np.ndarray:
         if bad.any():
             i = int(bad.argmax())
             remedy = "Save times in us as integers: np.round(t * 1e6).astype(np.int64) where they are seconds"
-            raise ValueError(f"{path}: event {start + i}: t = {t[i]} is no whole number of us. {remedy}")
+            raise UserError(f"{path}: event {start + i}: t = {t[i]} is no whole number of us. {remedy}")
     bad = t >= LATEST_US
     if t.dtype.kind != "u":
         bad |= t <= -LATEST_US
     if bad.any():
         i = int(bad.argmax())
         remedy = "Save times in us: t // 1000 where they are ns"
-        raise ValueError(f"{path}: event {start + i}: t = {t[i]} us are more than 3000 years. {remedy}")
+        raise UserError(f"{path}: event {start + i}: t = {t[i]} us are more than 3000 years. {remedy}")
     return t.astype(np.int64)

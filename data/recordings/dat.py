@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem, Problems
 from .clock import FALL, HALF, JITTER_US, WRAP, backwards, clamp, jitter, outside_sensor, too_many, unclear, unwrap
 from .dat_header import RECORD, read_header
@@ -44,7 +46,7 @@ class DatReader(EventReader):
         self.path = Path(path)
         header = read_header(path, LoggedProblems() if problems is None else problems)
         if header is None:
-            raise ValueError(f"{path}: its header is unusable, as was reported")
+            raise UserError(f"{path}: its header is unusable, as was reported")
         self._header, self._count = header, header.events
         self.width, self.height = header.width, header.height
         self.dropped, self.clamped = int(header.rest > 0), 0
@@ -108,7 +110,7 @@ class DatReader(EventReader):
         low = max(self._search(t0_us - JITTER_US) - _MARGIN, 0)
         high = min(self._search(t1_us + JITTER_US) + _MARGIN, self._count)
         if low >= high:
-            raise ValueError(str(self._out_of_order(high, "the window ends here before it begins")))
+            raise UserError(str(self._out_of_order(high, "the window ends here before it begins")))
         t, moved, address = self._read_times(low, high)
         cut = slice(*np.searchsorted(t, (t0_us, t1_us), "right").tolist())
         events = _decode(t[cut], address[cut])
@@ -136,7 +138,7 @@ class DatReader(EventReader):
 
     def _report(self, problem: Problem, said: int) -> None:
         if problem.fatal:
-            raise ValueError(str(problem))
+            raise UserError(str(problem))
         if not said:
             log.warning("%s", problem)
 
@@ -151,13 +153,13 @@ class DatReader(EventReader):
     def _check_size(self) -> None:
         """ValueError where the file was cut off since it was mapped, which else would end the process (SIGBUS)."""
         if self._map is not None and self._map.size() != self._header.size:
-            raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
+            raise UserError(f"{self.path}: changed its size since it was opened. Build the dataset again")
 
     def _open(self) -> mmap.mmap:
         if self._map is None:
             with open(self.path, "rb") as file:
                 if file.seek(0, 2) != self._header.size:
-                    raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
+                    raise UserError(f"{self.path}: changed its size since it was opened. Build the dataset again")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map
 
@@ -176,15 +178,15 @@ class DatReader(EventReader):
         else:
             t, wraps, gaps = unwrap(raw, int(raw[0]), first)
             if wraps.any() and gaps.any():
-                raise ValueError(str(unclear(self.path, low + int(gaps.argmax()), low + int(wraps.argmax()))))
+                raise UserError(str(unclear(self.path, low + int(gaps.argmax()), low + int(wraps.argmax()))))
             recorded = t
             t, moved, far = clamp(recorded)
             if far is not None:
-                raise ValueError(str(backwards(self.path, f"record {low + far}", recorded[far], t[far])))
+                raise UserError(str(backwards(self.path, f"record {low + far}", recorded[far], t[far])))
         latest = times[bisect_left(marks, high - 1)] + JITTER_US
         if t[-1] > latest:
             i = int(np.searchsorted(t, latest, "right"))
-            raise ValueError(str(self._out_of_order(low + i, f"{t[i]} us, far later than the records after it")))
+            raise UserError(str(self._out_of_order(low + i, f"{t[i]} us, far later than the records after it")))
         return t, moved, address
 
     def _search(self, time: int) -> int:
@@ -200,7 +202,7 @@ class DatReader(EventReader):
             t = base + (self._probe(middle) - base) % WRAP
             if not earliest - JITTER_US <= t <= latest + JITTER_US:
                 what = f"{t} us, between records of {earliest} us and {latest} us"
-                raise ValueError(str(self._out_of_order(middle, what)))
+                raise UserError(str(self._out_of_order(middle, what)))
             if t <= time:
                 low, earliest = middle, t
             else:
@@ -231,12 +233,12 @@ class DatReader(EventReader):
             elif step > HALF:
                 gap = here
             if wrap and gap:
-                raise ValueError(str(unclear(self.path, gap, wrap)))
+                raise UserError(str(unclear(self.path, gap, wrap)))
             marks.append(ahead.pop())
             times.append(times[-1] + step)
             top = max(top, times[-1])
             if times[-1] < top - JITTER_US:
-                raise ValueError(str(backwards(self.path, f"record {here}", times[-1], top)))
+                raise UserError(str(backwards(self.path, f"record {here}", times[-1], top)))
         self._found = marks, times
         return self._found
 
@@ -254,9 +256,9 @@ class DatReader(EventReader):
         steps = [b - a for a, b in zip(t, t[1:], strict=False)]
         for k, step in enumerate(steps, 1):
             if -FALL <= step < -JITTER_US:
-                raise ValueError(str(backwards(self.path, f"record {first + k}", t[k], t[k - 1])))
+                raise UserError(str(backwards(self.path, f"record {first + k}", t[k], t[k - 1])))
         if len(steps) == 2 and min(steps) < -FALL and HALF < max(steps) <= WRAP - JITTER_US:
-            raise ValueError(str(self._out_of_order(index, f"{t[1]} us, between records of {t[0]} us and {t[2]} us")))
+            raise UserError(str(self._out_of_order(index, f"{t[1]} us, between records of {t[0]} us and {t[2]} us")))
         return t[index - first]
 
     def _out_of_order(self, index: int, what: str) -> Problem:

@@ -7,6 +7,8 @@ from types import TracebackType
 
 import numpy as np
 
+from registry import UserError
+
 from .clock import WRAP, backwards
 from .dat_header import EVENT_TYPES, RECORD
 from .interface import Events
@@ -38,12 +40,12 @@ class DatWriter:
             if values.min() < 0 or values.max() >= limit:
                 i = int(((values < 0) | (values >= limit)).argmax())
                 where = f"{self.path}: record {self.events + i}: {name} = {values[i]}"
-                raise ValueError(f"{where} is outside 0..{limit - 1}. Drop that event")
+                raise UserError(f"{where} is outside 0..{limit - 1}. Drop that event")
         t = events.t.astype(np.int64)
         if (falls := np.diff(t, prepend=self._last) < 0).any():
             i = int(falls.argmax())
             before = t[i - 1] if i else self._last
-            raise ValueError(str(backwards(self.path, f"record {self.events + i}", t[i], before)))
+            raise UserError(str(backwards(self.path, f"record {self.events + i}", t[i], before)))
         raw = np.empty((len(t), 2), "<u4")
         raw[:, 0] = t & (WRAP - 1)
         raw[:, 1] = events.x.astype(np.uint32) | events.y.astype(np.uint32) << 14 | events.p.astype(np.uint32) << 28
@@ -70,6 +72,6 @@ def write_dat(
     """Write events ([N] each, t in us and sorted) as a recording of a `width` x `height` sensor."""
     t, x, y, p = (np.asarray(a) for a in (t, x, y, p))
     if not len(t) == len(x) == len(y) == len(p):
-        raise ValueError(f"{path}: t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries. Give one per event")
+        raise UserError(f"{path}: t, x, y, p have {len(t)}, {len(x)}, {len(y)}, {len(p)} entries. Give one per event")
     with DatWriter(path, width, height) as writer:
         writer.write(Events(t, x, y, p))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from registry import UserError
+
 from .blocks import Block
 from .evt2 import HIGH_BITS, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, TIME_MASK, UNSET, RawReader, time_high
 from .interface import Events
@@ -39,7 +41,7 @@ class Evt21Reader(RawReader):
         if len(words) and found is None:
             how = "both orders of their halves" if fits[0][0] else "neither order of their halves"
             remedy = "Write `% format EVT21;endianness=little` (GenX320) or `=legacy` (IMX636) into the header"
-            raise ValueError(f"{self.path}: header: the words fit {how}. {remedy}, or copy the file again")
+            raise UserError(f"{self.path}: header: the words fit {how}. {remedy}, or copy the file again")
         return int(found is None or found[1])
 
     def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..files import require_regular
 from ..problems import Problems
 from .blocks import Block
@@ -62,13 +64,13 @@ class Hdf5Reader(ColumnReader):
         self._sensor_size = check_sensor(self.path, _named_sensor(file, group), sensor_size)
         unit = "".join(attribute(arrays["t"], name) for name in ("unit", "units")) if "t" in names else ""
         if unit.strip().lower() not in _MICROSECONDS:
-            raise ValueError(f"{self.path}: {arrays['t'].name}: its unit is {unit!r}. Save times as integers in us")
+            raise UserError(f"{self.path}: {arrays['t'].name}: its unit is {unit!r}. Save times as integers in us")
         self._offset = scalar(file, "t_offset") or 0
         if abs(self._offset) > 1 << 61:
-            raise ValueError(f"{self.path}: 't_offset' = {self._offset} us is no time. Correct it")
+            raise UserError(f"{self.path}: 't_offset' = {self._offset} us is no time. Correct it")
         count = arrays[names[0]].shape[0]
         if count > _MOST_PER_BYTE * self._size:  # datasets without a chunk in them may claim any length
-            raise ValueError(f"{self.path}: {count} events in a file of {self._size} bytes. Copy the file again")
+            raise UserError(f"{self.path}: {count} events in a file of {self._size} bytes. Copy the file again")
         return count
 
     def _connect(self) -> list[Any]:
@@ -148,7 +150,7 @@ class ArrayFile:
     @property
     def _dataset(self) -> Any:
         if self.path.stat().st_size != self._size:  # HDF5 reads zeros beyond the end of a file
-            raise ValueError(f"{self.path}: changed its size since it was opened. Build the dataset again")
+            raise UserError(f"{self.path}: changed its size since it was opened. Build the dataset again")
         if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
             try:
                 self._handle, self._owner = self._connect(), os.getpid()
@@ -164,7 +166,7 @@ class ArrayFile:
         try:
             dataset = find(file, self._name)
             if not is_dataset(dataset) or dataset.dtype.kind not in "iuf":
-                raise ValueError(f"{self.path}: has no dataset {self._name!r} of numbers. It holds {list(file)}")
+                raise UserError(f"{self.path}: has no dataset {self._name!r} of numbers. It holds {list(file)}")
             return readable(self.path, [dataset], self._limit)[0]
         except DAMAGE:
             file.close()

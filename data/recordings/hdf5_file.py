@@ -14,6 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from registry import UserError
+
 from .unpacking import check_unpacked
 
 ECF = 0x8ECF  # filter of Prophesee's HDF5 event files
@@ -52,7 +54,7 @@ def find(file: h5py.File, name: str) -> Any:
         if kind == h5py.h5l.TYPE_SOFT:
             soft += 1
             if soft > DEPTH:
-                raise ValueError(f"{where}: soft links that go round in a circle. Link to the data themselves")
+                raise UserError(f"{where}: soft links that go round in a circle. Link to the data themselves")
             target = found.id.links.get_val(part.encode()).decode()
             parts = _parts(target) + parts
             found = file["/"] if target.startswith("/") else found
@@ -60,9 +62,7 @@ def find(file: h5py.File, name: str) -> Any:
             found = found[part]
         else:
             to = f" ({found.id.links.get_val(part.encode())[0].decode()})" if kind == h5py.h5l.TYPE_EXTERNAL else ""
-            raise ValueError(
-                f"{where}: a link to another file{to}, which is not followed. Copy the data into this file"
-            )
+            raise UserError(f"{where}: a link to another file{to}, which is not followed. Copy the data into this file")
     if is_dataset(found):
         _stay_inside(file, found)
     return found
@@ -79,7 +79,7 @@ def _stay_inside(file: h5py.File, dataset: h5py.Dataset) -> None:
         what = f"a virtual dataset of {', '.join({source.file_name for source in dataset.virtual_sources()})}"
     else:
         return
-    raise ValueError(f"{file.filename}: {dataset.name}: {what}: other files are not read. Copy the data into this one")
+    raise UserError(f"{file.filename}: {dataset.name}: {what}: other files are not read. Copy the data into this one")
 
 
 def scalar(file: h5py.File, name: str) -> int | None:
@@ -88,7 +88,7 @@ def scalar(file: h5py.File, name: str) -> int | None:
     if not is_dataset(dataset):
         return None
     if dataset.size != 1 or dataset.dtype.kind not in "iu":
-        raise ValueError(
+        raise UserError(
             f"{file.filename}: {dataset.name!r} is {dataset.dtype} of shape {dataset.shape}. Save one integer"
         )
     check_unpacked(file.filename, dataset.name, _chunk(dataset), 1)
@@ -134,11 +134,11 @@ def check_filters(path: Path, dataset: h5py.Dataset) -> None:
         if h5py.h5z.filter_avail(number):
             continue
         if number == ECF:
-            raise ValueError(
+            raise UserError(
                 f"{path}: dataset {dataset.name[1:]!r} is a Prophesee HDF5 recording packed by ECF, which is not read "
                 f"here. Convert it with `metavision_file_to_dat -i {path.name}`"
             )
-        raise ValueError(
+        raise UserError(
             f"{path}: dataset {dataset.name[1:]!r} is packed by the HDF5 filter {number}, which h5py lacks. "
             "Install the package hdf5plugin (pip install hdf5plugin, or the extra `hdf5`)"
         )

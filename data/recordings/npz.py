@@ -17,6 +17,8 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problems
 from .columns import NAMES, ColumnReader, find_columns
 from .interface import LoggedProblems
@@ -48,9 +50,9 @@ class _Array(NamedTuple):
         """ValueError for an array of Python objects, or one whose header does not fit the length of its data."""
         name, length = self.member.filename, self.member.file_size - self.start
         if self.dtype.hasobject:
-            raise ValueError(f"{name} holds Python objects, which are not read")
+            raise UserError(f"{name} holds Python objects, which are not read")
         if self.dtype.itemsize * int(np.prod(self.shape, dtype=object)) != length:
-            raise ValueError(f"{name} has {length} bytes for {self.dtype} of shape {self.shape}")
+            raise UserError(f"{name} has {length} bytes for {self.dtype} of shape {self.shape}")
 
 
 class NpzReader(ColumnReader):
@@ -88,7 +90,7 @@ class NpzReader(ColumnReader):
     def _scalar(self, archive: ZipFile, arrays: dict[str, _Array], name: str) -> int:
         dtype, shape = arrays[name].dtype, arrays[name].shape
         if int(np.prod(shape, dtype=object)) != 1 or dtype.kind not in "iu":
-            raise ValueError(f"{self.path}: {name!r} is {dtype} of shape {shape}. Save one integer")
+            raise UserError(f"{self.path}: {name!r} is {dtype} of shape {shape}. Save one integer")
         return int(self._load(archive, arrays[name]).reshape(()))
 
     def _connect(self) -> list[np.ndarray]:

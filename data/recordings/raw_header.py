@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry import UserError
+
 from ..problems import Problem
 from .text_header import read_text_header
 
@@ -32,7 +34,7 @@ def read_raw_header(path: str | Path) -> RawHeader:
     """ValueError for an encoding or a sensor size that is not readable, or a header that is cut off."""
     header = read_text_header(path)
     if isinstance(header, Problem):
-        raise ValueError(str(header))
+        raise UserError(str(header))
     fields = dict(header.fields)
     name, *options = fields.get("format", "").split(";")
     fields |= {k.strip().lower(): v.strip() for k, _, v in (option.partition("=") for option in options)}
@@ -41,7 +43,7 @@ def read_raw_header(path: str | Path) -> RawHeader:
         encoding = ENCODINGS.get(named.upper())
         if encoding is None:
             known = "EVT2, EVT2.1 and EVT3 are read; convert it with `metavision_file_to_dat`"
-            raise ValueError(f"{path}: header: unknown encoding: {named!r}. {known}")
+            raise UserError(f"{path}: header: unknown encoding: {named!r}. {known}")
     sensor_size = _sensor_size(path, fields) if encoding else None  # a .dat is read by itself
     return RawHeader(header.offset, encoding, sensor_size, fields.get("endianness", "").lower())
 
@@ -51,10 +53,10 @@ def _sensor_size(path: str | Path, fields: dict[str, str]) -> tuple[int, int] | 
     height, width = fields.get("height", height), fields.get("width", width)
     if height or width:
         if not (height.isdecimal() and width.isdecimal() and len(height + width) < 12):
-            raise ValueError(f"{path}: header: bad sensor size: {width!r} x {height!r}. Give two whole numbers")
+            raise UserError(f"{path}: header: bad sensor size: {width!r} x {height!r}. Give two whole numbers")
         if max(int(height), int(width)) > MAX_SIDE:
             what = f"{width} x {height}, where words have 11 bits for each of x and y"
-            raise ValueError(f"{path}: header: bad sensor size: {what}. Give both as 1 to {MAX_SIDE}")
+            raise UserError(f"{path}: header: bad sensor size: {what}. Give both as 1 to {MAX_SIDE}")
         return int(height), int(width)
     plugin = fields.get("plugin_name", "").lower()
     return next((size for part, size in _PLUGINS.items() if part in plugin), None)

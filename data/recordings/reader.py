@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from registry import UserError
+
 from ..files import require_regular
 from ..problems import Problems
 from .atis_bin import BinReader
@@ -58,7 +60,7 @@ def open_events(
         if header.encoding:
             return form(RAW_READERS[header.encoding])(path, header, sensor_size, problems)
         if ending == ".raw":
-            raise ValueError(f"{path}: header: no line '% evt' or '% format' names an encoding. Copy the file again")
+            raise UserError(f"{path}: header: no line '% evt' or '% format' names an encoding. Copy the file again")
     if is_dat(path, head):
         reader = open_dat(path, problems)
         check_sensor(path, reader.sensor_size, sensor_size)
@@ -66,8 +68,8 @@ def open_events(
     if ending == ".bin":
         return form(BinReader)(path, sensor_size, problems)
     if not head:
-        raise ValueError(f"{path}: no event recording: the file is empty, 0 bytes. Copy or record it again")
-    raise ValueError(
+        raise UserError(f"{path}: no event recording: the file is empty, 0 bytes. Copy or record it again")
+    raise UserError(
         f"{path}: byte 0: no event recording: starts with {head[:8]!r}. Read are .dat, .raw, .npz, HDF5 and, by its "
         f"name, .bin: convert or copy the file again"
     )

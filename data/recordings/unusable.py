@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from registry import UserError
+
 from ..problems import Problem
 from .clock import outside_sensor, too_many
 from .interface import Events
@@ -22,9 +24,9 @@ def check_sensor(
     1 to `MAX_SIDE`."""
     size = named or given
     if size is not None and not all(0 < n <= MAX_SIDE for n in size):
-        raise ValueError(f"{path}: sensor size: height, width = {size}. Give both as 1 to {MAX_SIDE}")
+        raise UserError(f"{path}: sensor size: height, width = {size}. Give both as 1 to {MAX_SIDE}")
     if named and given and tuple(named) != tuple(given):
-        raise ValueError(f"{path}: sensor size: the file names (height, width) {named}, not {given}. Leave it out")
+        raise UserError(f"{path}: sensor size: the file names (height, width) {named}, not {given}. Leave it out")
     return size
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..recordings.interface import Events
 
@@ -33,7 +33,7 @@ class Representation(ABC):
 
     def __init__(self, num_steps: int):
         if num_steps < 1:
-            raise ValueError(f"num_steps = {num_steps}: give at least 1")
+            raise UserError(f"num_steps = {num_steps}: give at least 1")
         self.num_steps = num_steps
 
     @abstractmethod
@@ -66,9 +66,9 @@ def step_edges(events: Events, t0_us: int, t1_us: int, num_steps: int, height: i
     """
     span = t1_us - t0_us
     if not 0 < num_steps <= span:
-        raise ValueError(f"{num_steps} steps do not fit a window of {span} us: give 1 to {span} steps")
+        raise UserError(f"{num_steps} steps do not fit a window of {span} us: give 1 to {span} steps")
     if len(events) and (events.x.max() >= width or events.y.max() >= height):
-        raise ValueError(f"events reach x={events.x.max()}, y={events.y.max()} on a {width}x{height} frame: scale them")
+        raise UserError(f"events reach x={events.x.max()}, y={events.y.max()} on a {width}x{height} frame: scale them")
     return np.searchsorted(events.t, step_times(t0_us, t1_us, num_steps), "right")
 
 
@@ -78,17 +78,17 @@ def check_numbers(form: str, least: float, **numbers: float) -> None:
         kinds = int if isinstance(least, int) else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not value >= least:
             what = "a whole number" if isinstance(least, int) else "a number"
-            raise ValueError(f"{form}: {name} = {value!r}: give {what} of at least {least}")
+            raise UserError(f"{form}: {name} = {value!r}: give {what} of at least {least}")
 
 
 def check_choice(form: str, name: str, value: str, known: tuple[str, ...]) -> None:
     """ValueError for an argument of `form` that is none of `known`."""
     if value not in known:
-        raise ValueError(none_of(f"{form}: {name} = {value!r}", value, known))
+        raise UserError(none_of(f"{form}: {name} = {value!r}", value, known))
 
 
 def check_clip(form: str, clip: int, most: int = 255) -> None:
     """ValueError for a bound of `form` that its counts, or signed sums, cannot reach."""
     if isinstance(clip, bool) or not isinstance(clip, int) or not 0 < clip <= most:
         kind = "uint8 counts" if most == 255 else "int8 sums"
-        raise ValueError(f"{form}: clip = {clip} is outside 1..{most}, the range of {kind}")
+        raise UserError(f"{form}: clip = {clip} is outside 1..{most}, the range of {kind}")

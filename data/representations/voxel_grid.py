@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from registry import UserError
+
 from ..recordings.interface import Events
 from .base import Representation, check_numbers, step_edges
 from .bilinear import bilinear
@@ -26,7 +28,7 @@ class VoxelGrid(Representation):
         super().__init__(num_steps)
         check_numbers("voxel_grid", 1, bins=bins)
         if not isinstance(normalize, bool):
-            raise ValueError(f"voxel_grid: normalize = {normalize!r}: give true or false")
+            raise UserError(f"voxel_grid: normalize = {normalize!r}: give true or false")
         self.bins, self.normalize, self.channels = bins, normalize, bins
 
     def __call__(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from registry import UserError
+
 from ..recordings.interface import Events
 from .dvs import DvsSimulator
 from .scene import Scene
@@ -18,7 +20,7 @@ def render_clip(settings: Settings, split: str, index: int) -> tuple[Scene, Iter
     They are those of the files: `scene.render(t)` and `scene.truth(frame)` give more truth at any time than was saved.
     """
     if split not in SPLITS or index < 0:
-        raise ValueError(f"clip {index} of split {split!r}: give one of {', '.join(SPLITS)}, and an index from 0 on")
+        raise UserError(f"clip {index} of split {split!r}: give one of {', '.join(SPLITS)}, and an index from 0 on")
     # The key names the split and the clip, so no two clips share a stream, however many there are.
     seeds = np.random.SeedSequence(settings.seed, spawn_key=(SPLITS.index(split), index)).spawn(2)
     scene_rng, camera_rng = (np.random.default_rng(s) for s in seeds)

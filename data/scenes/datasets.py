@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from registry import reject_unknown
+from registry import UserError, reject_unknown
 
 from ..events.gen1 import Gen1
 from ..images.coco import Coco
@@ -31,13 +31,13 @@ def standing_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Settings
         found = read_settings(root)
     except FileNotFoundError:
         remedy = "Train with this config, or run python -m tools.make_scenes, or set data.root to a folder of scenes"
-        raise ValueError(f"{root}: holds no scenes, and evaluation makes none. {remedy}") from None
+        raise UserError(f"{root}: holds no scenes, and evaluation makes none. {remedy}") from None
     if scenes is not None:
         wanted = Settings(**{k: v for k, v in _known(scenes).items() if k != "workers"}).as_dict()
         there = found.as_dict()
         if others := [f"{k} is {there[k]}, not {v}" for k, v in wanted.items() if there[k] != v]:
             remedy = "Set data.root to the folder of these, or data.args.scenes=null to take the scenes that are there"
-            raise ValueError(f"{root}: holds other scenes than data.args.scenes: {', '.join(others)}. {remedy}")
+            raise UserError(f"{root}: holds other scenes than data.args.scenes: {', '.join(others)}. {remedy}")
     return found
 
 
@@ -78,5 +78,5 @@ class SceneImages(Coco):
         cls, *, root: str | Path, scenes: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if not (scenes or {}).get("pictures", True):
-            raise ValueError("scenes: pictures = False leaves nothing for the dataset 'scene_images'. Leave it out")
+            raise UserError("scenes: pictures = False leaves nothing for the dataset 'scene_images'. Leave it out")
         make_scenes(root, scenes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from registry import UserError
+
 from ..recordings.interface import Events
 
 _DARK = np.float32(1e-3)  # added to the intensity before the logarithm
@@ -55,7 +57,7 @@ class DvsSimulator:
         """Events in (time of the last step, t_us], sorted by time, while the picture changes to `intensity`."""
         start, span = self._now_us, t_us - self._now_us
         if span <= 0:
-            raise ValueError(f"the clock must advance: {t_us} us follows {start} us")
+            raise UserError(f"the clock must advance: {t_us} us follows {start} us")
         log = self._next
         pixel = self._beyond(_flat(intensity), span)
         change, threshold = log[pixel] - self._memory[pixel], self.threshold[pixel]

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torchvision.io import write_png
 
+from registry import UserError
+
 from ..recordings import DatWriter
 from ..recordings.boxes import BOX_DTYPE, write_boxes
 from .clip import render_clip
@@ -138,7 +140,7 @@ def _lacking(root: Path, settings: Settings) -> str:
     if not (root / MANIFEST).is_file():
         if root.exists() and any(root.iterdir()):
             remedy = "Name a new folder, or empty it"
-            raise ValueError(f"{root}: is not empty and has no manifest.json of make_scenes. {remedy}")
+            raise UserError(f"{root}: is not empty and has no manifest.json of make_scenes. {remedy}")
         return "nothing is there yet"
     found = read_settings(root).as_dict()
     changed = [f"{k} was {found[k]}, is {v}" for k, v in settings.as_dict().items() if found[k] != v]

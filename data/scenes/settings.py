@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from registry import none_of
+from registry import UserError, none_of
 
 from ..recordings.unusable import MAX_SIDE
 from .scene import MIN_SIDE
@@ -68,22 +68,22 @@ class Settings:
             flag, whole = field.type == "bool", field.type == "int"
             if isinstance(value, bool) != flag or not isinstance(value, int if whole or flag else int | float):
                 kind = "true or false" if flag else "a whole number" if whole else "a number"
-                raise ValueError(f"{field.name} = {value!r}: give {kind}")
+                raise UserError(f"{field.name} = {value!r}: give {kind}")
             if not math.isfinite(value):
-                raise ValueError(f"{field.name} = {value}: give a finite number")
+                raise UserError(f"{field.name} = {value}: give a finite number")
             if field.type == "float":
                 object.__setattr__(self, field.name, float(value))
         for name, low in _AT_LEAST.items():
             if getattr(self, name) < low:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at least {low}{_REASON.get(name, '')}")
+                raise UserError(f"{name} = {getattr(self, name)}: give at least {low}{_REASON.get(name, '')}")
         for name, high in _AT_MOST.items():
             if getattr(self, name) > high:
-                raise ValueError(f"{name} = {getattr(self, name)}: give at most {high}{_REASON.get(name, '')}")
+                raise UserError(f"{name} = {getattr(self, name)}: give at most {high}{_REASON.get(name, '')}")
         for name in _ABOVE_0:
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: give more than 0")
+                raise UserError(f"{name} = {getattr(self, name)}: give more than 0")
         if (objects := self.arrivals * self.seconds) > _AT_MOST["max_objects"]:
-            raise ValueError(
+            raise UserError(
                 f"arrivals = {self.arrivals}: makes {objects:.0f} objects a clip. Make 10000 in all at most"
             )
 
@@ -112,13 +112,13 @@ def read_settings(root: str | Path) -> Settings:
     try:
         return Settings(**json.loads(text)["settings"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{manifest}: was not written by make_scenes. Name another folder") from error
+        raise UserError(f"{manifest}: was not written by make_scenes. Name another folder") from error
 
 
 def _checked_classes(names: object) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not names or len(set(names)) < len(names):
-        raise ValueError(f"classes = {names!r}: give a list of different names of {', '.join(CLASSES)}")
+        raise UserError(f"classes = {names!r}: give a list of different names of {', '.join(CLASSES)}")
     for name in names:
         if name not in CLASSES:
-            raise ValueError(none_of(f"classes: there is no {name!r}", name, CLASSES))
+            raise UserError(none_of(f"classes: there is no {name!r}", name, CLASSES))
     return tuple(names)

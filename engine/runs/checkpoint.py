@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from data.atomic_file import write_atomically
 from models import Detector
 from models.transfer import fitting_weights
+from registry import UserError
 
 from .checkpoint_file import read_checked, write_checked
 
@@ -44,7 +45,7 @@ class Content(dict):
         self.path = path
 
     def __missing__(self, key: str) -> Any:
-        raise ValueError(
+        raise UserError(
             f"{self.path}: a checkpoint without entry {key!r}: not one of train.py, or of another version of it"
         )
 
@@ -67,28 +68,28 @@ def load_checkpoint(path: str | Path) -> Content:
     """ValueError naming file, reason and remedy for one that is damaged, hostile, not finite or not of this project."""
     path = Path(path).expanduser()
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
+        raise UserError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint")
     content = read_checked(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
+        raise UserError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
     for key, value in content.items():
         kind = ENTRIES.get(key, object)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ValueError(f"{path}: entry {key!r} is of type {type(value).__name__}, not {kind.__name__}")
+            raise UserError(f"{path}: entry {key!r} is of type {type(value).__name__}, not {kind.__name__}")
         if isinstance(value, (int, float)) and not (0 if kind is int else -1) <= value < float("inf"):  # nor NaN
-            raise ValueError(f"{path}: entry {key!r} is {value}, which no training writes")
+            raise UserError(f"{path}: entry {key!r} is {value}, which no training writes")
     for key in ("model", "ema"):
         for name, value in content.get(key, {}).items():
             if not isinstance(name, str) or not isinstance(value, Tensor):
-                raise ValueError(f"{path}: entry {key!r} holds {name!r:.80} of type {type(value).__name__}, no tensor")
+                raise UserError(f"{path}: entry {key!r} holds {name!r:.80} of type {type(value).__name__}, no tensor")
     try:
         bad = _first_not_finite(content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     if bad:
-        raise ValueError(
+        raise UserError(
             f"{path}: {bad}, so its scores would mean nothing. The run had diverged: use an earlier checkpoint, or "
             "train again with a lower optim.lr or train.clip_norm"
         )
@@ -105,18 +106,18 @@ def _first_not_finite(content: dict[str, Any]) -> str | None:
         if isinstance(value, (dict, list, tuple)):
             left -= 1 + len(value)
             if left < 0:
-                raise ValueError(f"holds more than {MAX_VALUES:,} values: not a checkpoint of train.py")
+                raise UserError(f"holds more than {MAX_VALUES:,} values: not a checkpoint of train.py")
             items = list(value.items() if isinstance(value, dict) else enumerate(value))
             to_visit += [(f"{name}.{key}" if name else str(key), item) for key, item in reversed(items)]
         elif isinstance(value, Tensor):
             if value.layout != torch.strided or value.is_meta:
-                raise ValueError(f"{name} is a tensor that is not stored as numbers: not one of train.py")
+                raise UserError(f"{name} is a tensor that is not stored as numbers: not one of train.py")
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise ValueError(f"{name} is a tensor larger than what is stored of it: not one of train.py")
+                raise UserError(f"{name} is a tensor larger than what is stored of it: not one of train.py")
             if value.is_floating_point() and not (finite := value.isfinite()).all():
                 return f"{name} holds {int((~finite).sum())} of {value.numel()} values that are not finite"
         elif type(value) not in PLAIN:
-            raise ValueError(f"{name} is of type {type(value).__name__}, neither a tensor nor a plain value")
+            raise UserError(f"{name} is of type {type(value).__name__}, neither a tensor nor a plain value")
     return None
 
 
@@ -126,7 +127,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path,
     try:
         model.load_state_dict(weights, strict)
     except (RuntimeError, AttributeError, TypeError) as error:  # also of odd version numbers beside the weights
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
@@ -137,7 +138,7 @@ def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
     fit = sum(len(model.state_dict()[key].shape) == 4 for key in transfer.weights)
     differ = sum(len(here) == 4 for _, _, here in transfer.shape_differs)
     if differ >= fit:
-        raise ValueError(
+        raise UserError(
             f"{path}: does not fit the model: {transfer}. Take a checkpoint of the same family and width (model.name, "
             "model.args), or leave train.init_from out"
         )

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from registry import UserError
+
 # The checksum stands in the comment that ends a zip archive, after the two bytes of the comment's length, and covers
 # every byte before them. torch.save leaves the comment empty. The CRCs within the archive do not cover its headers,
 # where one flipped bit can move the weights that torch reads by a few bytes.
@@ -38,19 +40,19 @@ def read_checked(path: Path) -> Any:
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except _DamagedError as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a hostile or damaged pickle makes of torch's reader
-        raise ValueError(
+        raise UserError(
             f"{path}: not a readable checkpoint of tensors and plain values, and nothing else; {REMEDY}"
         ) from error
     if isinstance(content, dict) and content.pop("checksum", False) and not has_checksum:
-        raise ValueError(f"{path}: damaged or cut off, its checksum is missing; {REMEDY}")
+        raise UserError(f"{path}: damaged or cut off, its checksum is missing; {REMEDY}")
     return content
 
 
-class _DamagedError(ValueError):
+class _DamagedError(UserError):
     pass
 
 

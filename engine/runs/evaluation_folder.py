@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic_file import remove_partial_files, write_atomically
+from registry import UserError
 
 from .files import METRICS, PICTURES, SCORED
 
@@ -41,22 +42,22 @@ def check_free(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | Non
     if (folder / METRICS).exists():
         earlier = _read(folder / METRICS)
         if "request" not in earlier:
-            raise ValueError(
+            raise UserError(
                 f"{folder / METRICS}: does not say what was evaluated. Remove it, or name another folder with --out"
             )
         if earlier["request"] != json.loads(json.dumps(request)):
             other = {k: v for k, v in earlier["request"].items() if v != request.get(k)}
-            raise ValueError(f"{folder}: holds another evaluation ({json.dumps(other)[:300]}). {remedy}")
+            raise UserError(f"{folder}: holds another evaluation ({json.dumps(other)[:300]}). {remedy}")
         return earlier
     if written := _written(folder):
-        raise ValueError(
+        raise UserError(
             f"{written[0]}: would be overwritten, and no {METRICS} says that an evaluation wrote it. {remedy}"
         )
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: is a file. {remedy}")
+        raise UserError(f"{folder}: is a file. {remedy}")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        raise ValueError(f"{existing}: is not writable. {remedy}")
+        raise UserError(f"{existing}: is not writable. {remedy}")
     return None
 
 
@@ -86,7 +87,7 @@ def new_files(folder: Path) -> Iterator[Path]:
         os.replace(partial / METRICS, folder / METRICS)
         remove_partial_files(folder)
     except OSError as error:
-        raise ValueError(f"{folder}: the result cannot be written: {error}. Name another folder with --out") from error
+        raise UserError(f"{folder}: the result cannot be written: {error}. Name another folder with --out") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from registry import UserError
+
 
 def fingerprint(ground_truth: dict[str, Any]) -> str:
     """16 hex digits that depend on ids, files and label times of the images, on boxes with their flags, and on classes.
@@ -74,7 +76,7 @@ def check_same_data(detections: Path, data: dict[str, Any]) -> str:
         return f"not checked: no metrics.json of a checkpoint's evaluation lies beside {detections.name}"
     if known == data["fingerprint"]:
         return f"the same as in {metrics}"
-    raise ValueError(
+    raise UserError(
         f"{detections}: these are detections on {_words(made_of)}, as {metrics} says, and the truth is {_words(data)}. "
         "Give the truth they were made for: --split, data.root, or --truth with the annotations.json beside them. To "
         "score them against corrected labels, copy them to a folder of their own"

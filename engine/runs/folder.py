@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.atomic_file import write_atomically
-from registry import did_you_mean
+from registry import UserError, did_you_mean
 
 from .checkpoint import load_checkpoint
 from .files import MARKER, discard, remove_written, run_name
@@ -21,9 +21,9 @@ from .lock import RunLock, owner
 def check_name(name: str) -> None:
     """ValueError unless `name` is one path component, printable, of at most 200 bytes."""
     if name in ("", ".", "..") or any(mark in name for mark in "/\\") or not name.isprintable() or name != name.strip():
-        raise ValueError(f"name = {name!r}: give one folder name, without / and \\, for the run folder <out>/<name>")
+        raise UserError(f"name = {name!r}: give one folder name, without / and \\, for the run folder <out>/<name>")
     if (size := len(name.encode())) > 200:
-        raise ValueError(f"name = {name[:40]!r}...: {size} bytes long; give at most 200")
+        raise UserError(f"name = {name[:40]!r}...: {size} bytes long; give at most 200")
 
 
 def check_new_run(out: str, name: str, overwrite: bool = False) -> None:
@@ -39,7 +39,7 @@ def check_new_run(out: str, name: str, overwrite: bool = False) -> None:
         with tempfile.TemporaryDirectory(prefix=".spikesight_", dir=above):
             pass
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"out = {out}: run folders cannot be made in {above}: {error.strerror}; choose another"
         ) from error
     if overwrite:
@@ -66,13 +66,13 @@ def new_run_folder(out: str, name: str, overwrite: bool = False, again: Path | N
             folder.mkdir(parents=True)
         except FileExistsError:
             if not Path(out).is_dir():
-                raise ValueError(f"out = {out}: is a file; choose another folder") from None
+                raise UserError(f"out = {out}: is a file; choose another folder") from None
             continue
         except OSError as error:
-            raise ValueError(f"out = {out}: {folder} cannot be made: {error.strerror}; choose another") from error
+            raise UserError(f"out = {out}: {folder} cannot be made: {error.strerror}; choose another") from error
         _mark(folder, name)
         return folder
-    raise ValueError(f"{out}: too many runs named {name}")
+    raise UserError(f"{out}: too many runs named {name}")
 
 
 @contextmanager
@@ -127,15 +127,13 @@ def run_to_resume(out: str, name: str, given: str) -> Path:
     if not runs:
         others = sorted({other for path in _folders(out) if (other := run_name(path)) is not None})
         near = did_you_mean(name, others) or (f"; there are {', '.join(others[:5])}" if others else "")
-        raise ValueError(
-            f"{out}: no run named {name} to resume{near}. Start without --resume, or name it: --resume RUN"
-        )
+        raise UserError(f"{out}: no run named {name} to resume{near}. Start without --resume, or name it: --resume RUN")
     chosen = next((run for run in runs if run.unfinished), runs[0])
     for run in runs[: runs.index(chosen) + 1]:
         if run.why_not:
             known = "; ".join(str(other) for other in runs if not other.why_not)
             instead = f"Name another: --resume with {known}. Or start" if known else "Start"
-            raise ValueError(f"{run.folder}, the newest run named {name}: {run.why_not}. {instead} without --resume")
+            raise UserError(f"{run.folder}, the newest run named {name}: {run.why_not}. {instead} without --resume")
     return chosen.folder
 
 
@@ -147,12 +145,12 @@ def run_to_continue(out: str, name: str) -> tuple[Path | None, bool]:
     runs = runs_named(out, name)
     for run in runs:
         if (busy := owner(run.folder)) is not None:
-            raise ValueError(busy)
+            raise UserError(busy)
     chosen = next((run for run in runs if run.unfinished), runs[0] if runs else None)
     if chosen is None:
         return None, False
     if chosen.why_not and checkpoint_to_resume(chosen.folder).is_file():
-        raise ValueError(f"{chosen.folder}: {chosen.why_not}")
+        raise UserError(f"{chosen.folder}: {chosen.why_not}")
     return chosen.folder, not chosen.why_not
 
 
@@ -183,17 +181,17 @@ def _look_at(folder: Path, checkpoint: Path) -> Found:
 def _given(path: Path) -> Path:
     folder = path.parent if path.is_file() else path
     if path.is_file() and path != checkpoint_to_resume(folder):
-        raise ValueError(
+        raise UserError(
             f"{path}: a run resumes from its checkpoint_last.pt; to start from other weights: train.init_from"
         )
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such run folder")
+        raise UserError(f"{folder}: no such run folder")
     if not checkpoint_to_resume(folder).is_file():
-        raise ValueError(
+        raise UserError(
             f"{folder}: no checkpoint_last.pt to resume from: its first epoch did not end. Start without --resume"
         )
     if (busy := owner(folder)) is not None:
-        raise ValueError(busy)
+        raise UserError(busy)
     return folder
 
 
@@ -205,9 +203,9 @@ def _check_overwritable(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or (any(folder.iterdir()) and run_name(folder) is None):
-        raise ValueError(f"{folder}: not overwritten, it is no run's folder; choose another name")
+        raise UserError(f"{folder}: not overwritten, it is no run's folder; choose another name")
     if (busy := owner(folder)) is not None:
-        raise ValueError(f"{busy} (overwrite=true)")
+        raise UserError(f"{busy} (overwrite=true)")
 
 
 def _mark(folder: Path, name: str) -> None:

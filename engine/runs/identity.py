@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data import DetectionDataset
+from registry import UserError
 
 from ..ranges import leaves
 from .fingerprint import fingerprint
@@ -99,7 +100,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], what: str = "") ->
 
 def refuse(changes: list[str]) -> None:
     if changes:
-        raise ValueError(
+        raise UserError(
             f"cannot resume: {'; '.join(changes)}. Revert that, or start a new run, from these weights with "
             "train.init_from"
         )

@@ -11,6 +11,8 @@ import socket
 import time
 from pathlib import Path
 
+from registry import UserError
+
 LOCK = ".lock"
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class RunLock:
         else:
             who = self.file.read()
             self.file.close()
-            raise ValueError(running(folder, who))
+            raise UserError(running(folder, who))
         self.file.truncate(0)
         self.file.write(json.dumps({"process": os.getpid(), "machine": socket.gethostname()}))
         self.file.flush()

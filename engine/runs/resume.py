@@ -8,6 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from registry import UserError
+
 from ..config import config_from_plain, config_to_plain
 from .checkpoint import load_checkpoint
 from .files import run_name
@@ -42,7 +44,7 @@ def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source
         return Start(cfg)
     given = {override.partition("=")[0] for override in overrides}
     if "overwrite" in given:
-        raise ValueError("overwrite=... is for a new run: leave out either that or --resume")
+        raise UserError("overwrite=... is for a new run: leave out either that or --resume")
     if resume == "auto":
         if writes:
             check_new_run(cfg.out, cfg.name)
@@ -52,7 +54,7 @@ def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source
     else:
         folder = run_to_resume(cfg.out, cfg.name, resume)
     if "name" in given and run_name(folder) not in (cfg.name, None):
-        raise ValueError(
+        raise UserError(
             f"name={cfg.name}: {folder} is named {run_name(folder)}, and a run keeps its name; leave that out"
         )
     return _continue(folder, cfg, overrides, source)
@@ -67,9 +69,9 @@ def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str
     try:
         say = changed_config(saved, own)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+        raise UserError(f"{folder}: {error}") from error
     if cfg.train.epochs < trained:
-        raise ValueError(f"train.epochs = {cfg.train.epochs}: {folder} has trained {trained} epochs already; give more")
+        raise UserError(f"train.epochs = {cfg.train.epochs}: {folder} has trained {trained} epochs already; give more")
     if checkpoint.name != "checkpoint_last.pt":
         say.append(f"{folder} has no checkpoint_last.pt: continues from {checkpoint.name}")
     if others := differing_keys(config_to_plain(asked), own):

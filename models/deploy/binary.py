@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neurons.base import DynamicNeuron
+from registry import UserError
 
 from ..detector import Detector
 from ..layers.spike_conv import RateConv, SpikeConv
@@ -60,13 +61,13 @@ def to_binary(model: Detector) -> Detector:
             continue
         neuron = layer.neuron
         if not isinstance(neuron, DynamicNeuron) or neuron.dynamics.emit not in ("binary", "integer"):
-            raise ValueError(
+            raise UserError(
                 f"{name}: {type(neuron).__name__} does not emit integers 0..D, so there are no binary slots"
             )
         parent, _, own = name.rpartition(".")
         setattr(binary.get_submodule(parent), own, BinarySpikeConv(layer))
     if not any(isinstance(m, BinarySpikeConv) for m in binary.modules()):
-        raise ValueError("this network has no SpikeConv layers: binary inference covers the SpikeYOLO family")
+        raise UserError("this network has no SpikeConv layers: binary inference covers the SpikeYOLO family")
     return binary
 
 

@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from registry import UserError
+
 from ..detector import Detector
 from ..layers.spike_conv import SpikeConv, fold
 from ..layers.watch import watch
@@ -27,9 +29,9 @@ def merge(model: Detector, form: str = "dense", example: Tensor | None = None, r
         repeats: timings per layer, for `fastest`.
     """
     if form not in FORMS:
-        raise ValueError(f"unknown form {form!r}. Known: {list(FORMS)}")
+        raise UserError(f"unknown form {form!r}. Known: {list(FORMS)}")
     if (form == "fastest") != (example is not None):
-        raise ValueError("form='fastest' needs an example input, and no other form does")
+        raise UserError("form='fastest' needs an example input, and no other form does")
     merged = copy.deepcopy(model).eval().requires_grad_(False)
     inputs = _inputs(merged, example) if example is not None else {}
     for layer in merged.modules():

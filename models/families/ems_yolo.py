@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from neurons import NeuronSpec, build_neuron, neuron_factory
+from registry import UserError
 
 from ..detector import Detector
 from ..encoders import DirectEncoder
@@ -107,7 +108,7 @@ class ConcatBlock(nn.Module):
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int, s: int, hidden: int):
         super().__init__()
         if c2 <= c1:
-            raise ValueError(f"a ConcatBlock must widen: {c1} channels in, {c2} out")
+            raise UserError(f"a ConcatBlock must widen: {c1} channels in, {c2} out")
         self.residual = ResidualPath(c1, hidden, c2, neuron, k, s)
         self.shortcut = ConvBN(c1, c2 - c1, 1)
         self.stride = s

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert, complete_box_iou_loss
 
+from registry import UserError
+
 from ..layers.time import readout
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .boxes import cells, select_detections
@@ -71,10 +73,10 @@ class AnchorHead(nn.Module):
         anchors = _default("anchors", DEFAULT_ANCHORS, len(strides)) if anchors is None else anchors
         balance = _default("balance", DEFAULT_BALANCE, len(strides)) if balance is None else balance
         if len(channels) != len(strides):
-            raise ValueError(f"{len(channels)} levels, but {len(strides)} strides")
+            raise UserError(f"{len(channels)} levels, but {len(strides)} strides")
         for name, rows in (("anchors", anchors), ("balance", balance)):
             if len(rows) != len(strides):
-                raise ValueError(
+                raise UserError(
                     f"{name} = {rows}: {len(rows)} rows, but the network has {len(strides)} levels, of strides "
                     f"{', '.join(map(str, strides))}: give a row for each, or leave {name} out"
                 )
@@ -226,5 +228,5 @@ class AnchorHead(nn.Module):
 
 def _default(name: str, by_levels: dict[int, Any], levels: int) -> Any:
     if levels not in by_levels:
-        raise ValueError(f"the anchor head has {name} for {list(by_levels)} levels, not for {levels}: give `{name}`")
+        raise UserError(f"the anchor head has {name} for {list(by_levels)} levels, not for {levels}: give `{name}`")
     return by_levels[levels]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from registry import UserError
+
 
 def best_possible_recall(sizes: np.ndarray, anchors: np.ndarray, ratio: float) -> float:
     """Share of boxes that some anchor matches: max(w/aw, aw/w, h/ah, ah/h) < ratio. sizes [N, 2], anchors [A, 2]."""
@@ -18,7 +20,7 @@ def kmeans_anchors(sizes: np.ndarray, num_anchors: int, seed: int = 0, iteration
     result at random for 1000 generations.
     """
     if len(sizes) < num_anchors:
-        raise ValueError(f"{len(sizes)} boxes are too few for {num_anchors} anchors: set the head's `anchors` by hand")
+        raise UserError(f"{len(sizes)} boxes are too few for {num_anchors} anchors: set the head's `anchors` by hand")
     rng = np.random.default_rng(seed)
     points = np.log(sizes.astype(np.float64))
     centres = points[[rng.integers(len(points))]]

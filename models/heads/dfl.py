@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_convert
 
 from neurons import NeuronSpec, neuron_factory
+from registry import UserError
 
 from ..layers.spike_conv import RateConv, standard
 from .boxes import cells, complete_iou, select_detections
@@ -62,7 +63,7 @@ class DFLHead(nn.Module):
     ):
         super().__init__()
         if len(channels) != len(strides):
-            raise ValueError(f"{len(channels)} levels, but {len(strides)} strides")
+            raise UserError(f"{len(channels)} levels, but {len(strides)} strides")
         self.num_classes, self.strides = num_classes, tuple(strides)
         self.box_gain, self.class_gain, self.dfl_gain = box_gain, class_gain, dfl_gain
         self.assignment: dict[str, Any] = dict(topk=topk, alpha=alpha, beta=beta)

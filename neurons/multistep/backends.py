@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from registry import UserError
+
 from . import compiled, eager, formulas
 from .dynamics import Dynamics
 
@@ -38,7 +40,7 @@ TORCH = Backend("torch", eager.forward, eager.backward)
 
 def check_backend(name: str) -> None:
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}. Known: {list(BACKENDS)}")
+        raise UserError(f"unknown backend {name!r}. Known: {list(BACKENDS)}")
 
 
 def load(name: str, device_type: str) -> Backend:

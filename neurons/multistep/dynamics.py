@@ -25,6 +25,8 @@ import functools
 import json
 import math
 
+from registry import UserError
+
 MEMORYLESS = ("qcfs", "sth")
 
 
@@ -64,15 +66,15 @@ class Dynamics:
     def check(self) -> None:
         """ValueError for constants outside the equations."""
         if not self.tau > 1:
-            raise ValueError(f"tau must be above 1 (the leak factor is 1 - 1/tau), got {self.tau}")
+            raise UserError(f"tau must be above 1 (the leak factor is 1 - 1/tau), got {self.tau}")
         if not 0 < self.v_threshold < math.inf:
-            raise ValueError(f"v_threshold must be positive, got {self.v_threshold}")
+            raise UserError(f"v_threshold must be positive, got {self.v_threshold}")
         if not (isinstance(self.levels, int) and 1 <= self.levels < 1 << 24):
-            raise ValueError(f"the number of levels must be a positive integer, got {self.levels}")
+            raise UserError(f"the number of levels must be a positive integer, got {self.levels}")
         if not 0 < self.slope <= 1:
-            raise ValueError(f"negative_slope must be above 0 and at most 1, got {self.slope}")
+            raise UserError(f"negative_slope must be above 0 and at most 1, got {self.slope}")
         if self.v_reset is not None and not -self.v_threshold < self.v_reset < self.v_threshold:
-            raise ValueError(f"v_reset must lie below v_threshold {self.v_threshold}, got {self.v_reset}")
+            raise UserError(f"v_reset must lie below v_threshold {self.v_threshold}, got {self.v_reset}")
 
     def describe(self) -> str:
         """The fields that differ from their defaults, for `repr`."""

@@ -14,6 +14,7 @@ from data.scenes import generate_scenes
 from engine import distributed
 from engine.config import load_config
 from engine.errors import reason, remedies
+from registry import UserError
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,3 +76,17 @@ def test_a_missing_gpu_is_not_warned_of(tmp_path):
     environment = os.environ | {"CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "No CUDA runtime" not in done.stderr and "x" in done.stderr
+
+
+def test_an_error_of_the_users_own_code_keeps_its_traceback(command, monkeypatch):
+    def boom(*_):
+        raise ValueError("boom")
+
+    monkeypatch.setattr(engine.config, "load_config", boom)
+    with pytest.raises(ValueError, match="^boom$"):
+        command("train.py", "x.yaml")
+
+
+def test_the_message_of_a_user_error_is_found_behind_a_workers_traceback():
+    crossed = UserError("Caught UserError in DataLoader worker process 0.\nregistry.errors.UserError: a.jpg: broken\n")
+    assert reason(crossed) == "a.jpg: broken"

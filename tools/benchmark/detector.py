@@ -30,6 +30,7 @@ from models import Detector, create_model
 from models.deploy.fuse import merge
 from models.layers.spike_conv import SpikeConv
 from models.layers.watch import watch
+from registry import UserError
 
 
 def cpu_seconds(call: Callable[[], object], repeats: int) -> float:
@@ -80,7 +81,7 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
     given |= {} if is_config else {text: text for text in args.overrides}
     for what in (what for what, value in given.items() if value is not None):
         remedy = "the checkpoint decides that" if is_checkpoint else "set model.T" if is_config else "for configs only"
-        raise ValueError(f"{what}: {remedy}")
+        raise UserError(f"{what}: {remedy}")
     if is_checkpoint:
         run = open_run(path)
         model, size = run.model, run.config["data"]["size"]
@@ -92,7 +93,7 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
             try:
                 dataset = build_dataset(cfg, cfg.data.train_split)
             except ValueError as error:
-                raise ValueError(f"{error}. Or give --classes and --channels, which the data set would tell") from error
+                raise UserError(f"{error}. Or give --classes and --channels, which the data set would tell") from error
             classes, channels = classes or len(dataset.class_names), channels or dataset.channels
             size = size or getattr(dataset, "size", None)
         model, _ = build_model(cfg, classes, channels)
