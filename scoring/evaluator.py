@@ -18,10 +18,14 @@ from .protocols import get_protocol
 class Scored(Protocol):
     """Of each image of a batch: the id, (height, width), its place in the input, and None where it has no label."""
 
-    image_ids: Sequence[int]
-    original_sizes: Sequence[tuple[int, int]]
-    placements: Sequence[Any]  # with `to_original(boxes)`: from pixels of the input to those of the image
-    targets: Sequence[Any]
+    @property
+    def image_ids(self) -> Sequence[int]: ...
+    @property
+    def original_sizes(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def placements(self) -> Sequence[Any]: ...  # with `to_original(boxes)`: from pixels of the input to the image's
+    @property
+    def targets(self) -> Sequence[Any]: ...
 
 
 class Evaluator:
