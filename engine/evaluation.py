@@ -95,6 +95,6 @@ def write_detections(path: str | Path, evaluator: Evaluator) -> None:
 def _require_finite_input(x: Tensor, batch: Batch) -> None:
     """Spiking neurons are silent on NaN, so that the detections of a damaged input would look like any others."""
     if batch.x.is_floating_point() and not x.isfinite().all():
-        rows = x.transpose(0, 1) if x.dim() >= 5 else x
+        rows = x.transpose(0, 1) if x.dim() == 5 else x  # event frames have the time first
         bad = [i for i, row in zip(batch.image_ids, rows, strict=True) if not row.isfinite().all()]
         raise UserError(f"image {bad[0]}: its input is not finite ({len(bad)} of {len(rows)} images of the batch)")

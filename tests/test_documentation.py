@@ -121,7 +121,7 @@ def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch)
         return
     for option in (word for word in rest if word.startswith("--")):
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", help_of(*program)), option
-    if program[-1] in ("train.py", "data.check") and rest and rest[0].endswith(".yaml"):  # not CONFIG
+    if program[-1] in ("train.py", "check.py", "data.check") and rest and rest[0].endswith(".yaml"):  # not CONFIG
         file = ROOT / rest[0]
         if not file.exists():
             file = tmp_path / file.name
@@ -207,8 +207,9 @@ def place(tmp_path_factory):
         kwargs = model_kwargs(cfg, len(classes), input.channels)
         content = {"model_kwargs": kwargs, "ema": create_model(**kwargs).state_dict(), "config": config_to_plain(cfg)}
         content["input"] = input.to_plain()
-        (folder / "runs" / name).mkdir(parents=True)
-        save_checkpoint(folder / "runs" / name / "checkpoint_best.pt", content | {"class_names": classes})
+        for run in (name, "mine") if name == "cells" else (name,):
+            (folder / "runs" / run).mkdir(parents=True)
+            save_checkpoint(folder / "runs" / run / "checkpoint_best.pt", content | {"class_names": classes})
     return folder
 
 
