@@ -120,7 +120,7 @@ def _without_split(message: str, split: str) -> str:
 
 
 def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems) -> list[Tally]:
-    """Decode every picture, or read every event. Returns what the recordings of events hold."""
+    """Decode every image, or read every event. Returns what the recordings of events hold."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for record, error in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):

@@ -101,7 +101,7 @@ class DetectionDataset(Dataset, ABC):
         return None
 
     def view(self, x: Tensor) -> Tensor:
-        """`Sample.x` to look at: uint8 pictures [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""
+        """`Sample.x` to look at: uint8 images [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""
         return x
 
     def seed_index(self, index: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the original picture lies in `x`: `x_pixel = original_pixel * scale + offset`, each axis on its own."""
+    """Where the original image lies in `x`: `x_pixel = original_pixel * scale + offset`, each axis on its own."""
 
     scale_x: float = 1.0
     scale_y: float = 1.0
@@ -18,13 +18,13 @@ class Placement:
     top: float = 0.0
 
     def to_original(self, boxes: Tensor) -> Tensor:
-        """Boxes [N, 4] xyxy in pixels of `x` -> pixels of the original picture."""
+        """Boxes [N, 4] xyxy in pixels of `x` -> pixels of the original image."""
         offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
         scale = boxes.new_tensor([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
         return (boxes - offset) / scale
 
     def to_sample(self, boxes: Tensor) -> Tensor:
-        """Boxes [N, 4] xyxy in pixels of the original picture -> pixels of `x`."""
+        """Boxes [N, 4] xyxy in pixels of the original image -> pixels of `x`."""
         offset = boxes.new_tensor([self.left, self.top, self.left, self.top])
         scale = boxes.new_tensor([self.scale_x, self.scale_y, self.scale_x, self.scale_y])
         return boxes * scale + offset
@@ -32,12 +32,12 @@ class Placement:
 
 @dataclass
 class Sample:
-    """One picture or one event window with its boxes.
+    """One image or one event window with its boxes.
 
     x:             image uint8 [3, H, W] (RGB), or events [T, C, H, W] in the type of their representation
     boxes:         float32 [N, 4] xyxy, absolute pixels of `x`; N = 0 is normal
     labels:        int64 [N], from 0
-    image_id:      id of the picture in `dataset.ground_truth()["images"]`
+    image_id:      id of the image in `dataset.ground_truth()["images"]`
     original_size: (height, width) before any resizing
     labelled:      False: an event window without a label at its end, for the state of a detector alone
     start:         it follows no other sample: the first window of a recording, or any sample of random sampling

@@ -31,7 +31,7 @@ class SplitReport:
     images: int
     missing: int  # listed, but not there or not usable
     boxes_per_image: np.ndarray  # [images]
-    picture_sizes: Counter[tuple[int, int]]  # (width, height)
+    image_sizes: Counter[tuple[int, int]]  # (width, height)
     classes: dict[str, ClassReport]
     recordings: list[Tally] = field(default_factory=list)  # those of events that were read whole
 
@@ -57,7 +57,7 @@ def count_split(dataset: DetectionDataset, problems: Problems) -> SplitReport:
         images=len(truth["images"]),
         missing=dataset.expected_images - len(truth["images"]),
         boxes_per_image=np.bincount(images, minlength=len(truth["images"])),
-        picture_sizes=Counter((image["width"], image["height"]) for image in truth["images"]),
+        image_sizes=Counter((image["width"], image["height"]) for image in truth["images"]),
         classes={
             name: ClassReport(
                 boxes=int((labels == label).sum()),
@@ -111,12 +111,12 @@ def report_unlearnt(splits: dict[str, SplitReport], training: str, problems: Pro
         scored = ", ".join(f"{count} in {split!r}" for split, count in others.items() if count)
         kind = "class scored but not trained" if scored else "class without training boxes"
         value = f"{found.boxes} boxes, all of them crowd or difficult" if found.boxes else "no box"
-        remedy = "The network cannot learn it: add pictures, or leave the class out"
+        remedy = "The network cannot learn it: add images, or leave the class out"
         problems.add(Problem(kind, f"split {training!r}", name, value + (f", but {scored}" if scored else ""), remedy))
 
 
 def split_table(splits: dict[str, SplitReport]) -> str:
-    """Pictures, and events where recordings were read: a column for each split."""
+    """Images, and events where recordings were read: a column for each split."""
     reports = splits.values()
     rows = [
         ["", *splits],
@@ -124,7 +124,7 @@ def split_table(splits: dict[str, SplitReport]) -> str:
         ["  without boxes", *(str(r.negatives) for r in reports)],
         ["  listed, not usable", *(str(r.missing) for r in reports)],
         ["boxes in one image, median / max", *(_median_and_max(r.boxes_per_image) for r in reports)],
-        ["picture sizes", *(_sizes(r.picture_sizes) for r in reports)],
+        ["image sizes", *(_sizes(r.image_sizes) for r in reports)],
     ]
     if any(r.recordings for r in reports):
         rows += [[title, *cells] for title, *cells in zip(_EVENT_ROWS, *map(_event_cells, reports), strict=True)]

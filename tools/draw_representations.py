@@ -72,7 +72,7 @@ def draw(num_steps: int, window_ms: float, seed: int) -> list[Panel]:
             x = form(reader.read(t0 - form.history_us, t1), t0, t1, height, width)[-1]
             title = ", ".join([name, *(f"{key} {value}" for key, value in options.items())])
             shape = " x ".join(map(str, x.shape[:-2]))
-            x = x[:1] if form.picture else x.reshape(-1, height, width)
+            x = x[:1] if form.gray_images else x.reshape(-1, height, width)
             panels.append(Panel(f"{title}\n[{shape}, H, W] {x.dtype}", x, form.empty))
         reader.close()
     return panels

@@ -71,7 +71,7 @@ class EventDataset(WindowDataset):
         windows = cut_windows(split, clips, cut, num_steps)
         for number, clip in enumerate(clips):
             report_clock(clip, windows_of(windows, number), problems)
-        if not input.representation.picture:
+        if not input.representation.gray_images:
             _report_sensors(split, clips, input.factor, problems)
         common: dict[str, Any] = {"sequential": sequential, "augment": augment, "problems": problems}
         super().__init__(split, clips, windows, input, class_names, expected_images, **common)

@@ -70,7 +70,7 @@ class WindowInput(ABC):
         self.sensor = height, width = height_width(sensor, "sensor")
         self.size = up_to_stride(height, width) if size is None else height_width(size)
         self.factor = 1
-        if not self.representation.picture:
+        if not self.representation.gray_images:
             self.factor = max(-(-height // self.size[0]), -(-width // self.size[1]))
 
     def __call__(self, reader: Any, t0_us: int, t1_us: int) -> tuple[Tensor, Placement]:
@@ -100,7 +100,7 @@ class WindowInput(ABC):
         """`frames` -> x."""
         height, width = frames.shape[-2:]
         place, channels = self.within(frames.shape[-2:]), frames.shape[1:-2]
-        if self.representation.picture:
+        if self.representation.gray_images:
             height, width = round(height * place.scale_y), round(width * place.scale_x)
             frames, channels = _resize(frames, height, width, place.scale_x < 1), (self.channels,)
         top, left = int(place.top), int(place.left)
@@ -110,11 +110,11 @@ class WindowInput(ABC):
 
     def within(self, cells: tuple[int, ...]) -> Placement:
         """Where frames of `cells` (height, width) lie in x."""
-        return ImageInput(self.size).placement(cells) if self.representation.picture else Placement()
+        return ImageInput(self.size).placement(cells) if self.representation.gray_images else Placement()
 
     def placement(self, sensor: tuple[int, int]) -> Placement:
         """Where a sensor of (height, width) lies in x."""
-        return self.within(sensor) if self.representation.picture else Placement(1 / self.factor, 1 / self.factor)
+        return self.within(sensor) if self.representation.gray_images else Placement(1 / self.factor, 1 / self.factor)
 
     def view(self, x: Tensor) -> Tensor:
         """`x` to look at: see `Representation.view`."""
@@ -130,7 +130,7 @@ class EventInput(WindowInput):
     def frames(self, reader: EventReader, t0_us: int, t1_us: int, change: Change | None = None) -> np.ndarray:
         form, (height, width) = self.representation, reader.sensor_size or self.sensor
         rows, columns = -(-height // self.factor), -(-width // self.factor)
-        if not form.picture and (rows > self.size[0] or columns > self.size[1]):
+        if not form.gray_images and (rows > self.size[0] or columns > self.size[1]):
             raise UserError(
                 f"{reader.path}: its sensor of {height} x {width} is larger than that of the training, "
                 f"{self.sensor[0]} x {self.sensor[1]}: divided by {self.factor} it does not fit {list(self.size)}"
@@ -141,7 +141,7 @@ class EventInput(WindowInput):
         if self.factor > 1:
             events = Events(events.t, events.x // self.factor, events.y // self.factor, events.p)
         frames = form(events, t0_us, t1_us, rows, columns)
-        return frames[:, :1] if form.picture else frames  # all channels are equal
+        return frames[:, :1] if form.gray_images else frames  # all channels are equal
 
 
 class FrameInput(WindowInput):

@@ -98,7 +98,7 @@ class WindowDataset(DetectionDataset):
         boxes, labels = _xyxy(rows) / input.factor, rows["class_id"].astype(np.int64)
         if change is not None:
             frames, boxes, labels = change.frames(frames, boxes, labels, input.representation.empty)
-        if input.representation.picture:
+        if input.representation.gray_images:
             place = input.placement(clip.sensor)
             boxes = boxes * ((place.scale_x, place.scale_y) * 2) + ((place.left, place.top) * 2)
         return Sample(

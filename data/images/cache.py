@@ -1,7 +1,7 @@
-"""Decoded pictures kept in one file that all workers share, in memory or on disk: decoding is most of their work.
+"""Decoded images kept in one file that all workers share, in memory or on disk: decoding is most of their work.
 
-The sizes of all pictures are known from the labels, so each has its place in the file from the start. Whoever decodes
-a picture first writes it there: the pixels, then a mark made of their checksum. A place whose mark does not fit its
+The sizes of all images are known from the labels, so each has its place in the file from the start. Whoever decodes
+an image first writes it there: the pixels, then a mark made of their checksum. A place whose mark does not fit its
 pixels counts as empty, so a file that is cut short, half-written or damaged costs time and never gives wrong pixels.
 """
 
@@ -29,11 +29,11 @@ from ..atomic_file import write_atomically
 
 VERSION = 1  # of what decoding gives: raise it when the same file would become other pixels
 _MARK = 8  # bytes
-_OPEN: weakref.WeakSet[PictureCache] = weakref.WeakSet()  # of this process, which fill up while it runs
+_OPEN: weakref.WeakSet[ImageCache] = weakref.WeakSet()  # of this process, which fill up while it runs
 
 
-class PictureCache:
-    """Pictures uint8 [H, W, 3] of the given `shapes` (height, width), by number.
+class ImageCache:
+    """Images uint8 [H, W, 3] of the given `shapes` (height, width), by number.
 
     path: the file, made where it is absent; None: memory, which is given back when the last process that uses it ends.
           Forked and spawned workers share it; any other pickle of it becomes an empty one.
@@ -74,7 +74,7 @@ class PictureCache:
             data, start = data[written:], start + written
 
     def to_come(self) -> int:
-        """Bytes of pictures that the file has no room taken for yet."""
+        """Bytes of images that the file has no room taken for yet."""
         return max(0, int(self._starts[-1]) - os.fstat(self._file).st_blocks * 512)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,13 +89,13 @@ class PictureCache:
             self._use(_memory() if self._path is None else os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644))
 
 
-def memory_cache(shapes: Sequence[tuple[int, int]]) -> PictureCache:
-    """A cache in memory. ValueError where there is not room for all pictures."""
-    cache = PictureCache(shapes, None)
+def memory_cache(shapes: Sequence[tuple[int, int]]) -> ImageCache:
+    """A cache in memory. ValueError where there is not room for all images."""
+    cache = ImageCache(shapes, None)
     needed, free = cache.to_come(), free_memory() - _promised(cache)
     if needed > free:
         raise UserError(
-            f"data.cache=ram: {len(shapes)} decoded pictures take {_gib(needed)}, {_gib(max(free, 0))} of memory are "
+            f"data.cache=ram: {len(shapes)} decoded images take {_gib(needed)}, {_gib(max(free, 0))} of memory are "
             "free beside the other caches. Set data.cache=disk, or none"
         )
     _OPEN.add(cache)
@@ -104,14 +104,14 @@ def memory_cache(shapes: Sequence[tuple[int, int]]) -> PictureCache:
 
 def disk_cache(
     folder: Path, name: str, shapes: Sequence[tuple[int, int]], sources: Sequence[tuple[Any, ...]]
-) -> PictureCache:
-    """A cache in `folder`, kept for later runs as long as every picture's file, its length and time of change, its
+) -> ImageCache:
+    """A cache in `folder`, kept for later runs as long as every image's file, its length and time of change, its
     shape and what else its source says stay, and so do the libraries that decode. Beside it a json says what it holds.
 
-    sources: per picture its path, and plain values that decide what is made of the file.
+    sources: per image its path, and plain values that decide what is made of the file.
 
     Several processes may open it at once: an empty file is a cache already. ValueError where `folder` cannot be written
-    or has not room for all pictures.
+    or has not room for all images.
     """
     listed = [os.path.relpath(path, folder) for path, *_ in sources]
     content: list[Any] = [VERSION, torchvision.__version__, PIL.__version__]
@@ -123,7 +123,7 @@ def disk_cache(
     file, manifest = folder / f"{stem}-{_digest(content)}.pixels", folder / f"{stem}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        cache = PictureCache(shapes, file)
+        cache = ImageCache(shapes, file)
         _replace_manifest(manifest, {"file": file.name, "pictures": len(shapes), "bytes": _bytes(shapes)})
     except OSError as error:
         raise UserError(
@@ -132,7 +132,7 @@ def disk_cache(
     needed, free = cache.to_come(), shutil.disk_usage(folder).free - _promised(cache)
     if needed > free:
         raise UserError(
-            f"data.cache=disk: {len(shapes)} decoded pictures take another {_gib(needed)}, {folder} has "
+            f"data.cache=disk: {len(shapes)} decoded images take another {_gib(needed)}, {folder} has "
             f"{_gib(max(free, 0))} free beside the other caches. Make room, name a folder on another disk with "
             "data.cache_dir=/path, or set data.cache=none"
         )
@@ -140,7 +140,7 @@ def disk_cache(
     return cache
 
 
-def _promised(cache: PictureCache) -> int:
+def _promised(cache: ImageCache) -> int:
     """Bytes that the other open caches of this process will yet take where `cache` is."""
     place, others = os.fstat(cache._file), {}
     for other in _OPEN:
@@ -181,7 +181,7 @@ def _numbers(text: str) -> dict[str, int]:
 def _memory() -> int:
     """A file without a name, in memory where the system has such files."""
     if hasattr(os, "memfd_create"):  # unlike a file in /dev/shm it is not held by the small limit of containers
-        return os.memfd_create("pictures")
+        return os.memfd_create("images")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -199,7 +199,7 @@ def _length_and_time(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError:
-        return 0, 0  # reading the picture says what is wrong
+        return 0, 0  # reading the image says what is wrong
     return status.st_size, status.st_mtime_ns
 
 

@@ -24,7 +24,7 @@ from .written_numbers import WrittenNumbers
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
 _ENDS = 1 << 14  # bytes
-PICTURES = ("{}", "images/{}", "images", ".")
+IMAGES = ("{}", "images/{}", "images", ".")
 _NO_SIZE = (None, 0, "", "0")
 
 
@@ -33,7 +33,7 @@ class Coco(ImageDataset):
     """Any data set in COCO's detection format. Arguments of `ImageDataset`, and
 
     annotations: {split: json file}, relative to `root`; a split not named there is looked for in `LABELS`
-    images:      {split: folder}, relative to `root`; else that of `PICTURES` that holds most of the listed images
+    images:      {split: folder}, relative to `root`; else that of `IMAGES` that holds most of the listed images
 
     With `splits` each is one path, and the only label file below `root` needs no name.
 
@@ -151,7 +151,7 @@ class Coco(ImageDataset):
             name, raw = entry["file_name"], (entry.get("width"), entry.get("height"))
             size = (0, 0) if all(side in _NO_SIZE for side in raw) else self._numbers.whole(raw, "image size")
             if number is None or number in listed:
-                remedy = "Give each picture its own whole number"
+                remedy = "Give each image its own whole number"
                 self._fatal("bad image id", f"image {_shown(name)}", repr(entry["id"]), remedy)
             elif not is_file_name(name):
                 remedy = "Give it as a string that a file can be named by"
@@ -160,7 +160,7 @@ class Coco(ImageDataset):
                 self._fatal("bad image size", f"image {name}", raw, "Give width and height in whole pixels")
             else:
                 listed[number] = (name, *size)
-        places = [self.root / place for place in self._places("images", named, PICTURES)]
+        places = [self.root / place for place in self._places("images", named, IMAGES)]
         folder, backslashes = choose_folder(places, [name for name, _, _ in listed.values()])
         here: dict[int, str] = {}
         for number, (name, _, _) in listed.items():

@@ -1,4 +1,4 @@
-"""What datasets of pictures share: records of labels, and their validation.
+"""What datasets of images share: records of labels, and their validation.
 
 Whether boxes were drawn on the images as they are stored, or turned as their EXIF orientation says, is decided for a
 whole label file (`orientation.py`). An image of another size than its label says is an error, not a guess.
@@ -23,7 +23,7 @@ from ..dataset import DetectionDataset
 from ..problems import Problem, Problems
 from ..sample import Placement, Sample
 from .augment import image_augment
-from .cache import PictureCache, disk_cache, memory_cache
+from .cache import ImageCache, disk_cache, memory_cache
 from .image_file import UnreadableImage, read_image
 from .input import GRAY, ImageInput, channels_first
 from .label_paths import is_file_name, which_are_files
@@ -35,7 +35,7 @@ from .valid_boxes import valid_boxes
 
 log = logging.getLogger(__name__)
 
-# float64, so that labels leave `ground_truth` as they came; one array per picture keeps 120k pictures small.
+# float64, so that labels leave `ground_truth` as they came; one array per image keeps 120k images small.
 OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
 CACHES = ("none", "ram", "disk")
 _SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
@@ -44,9 +44,9 @@ _LEFT_OUT = "such images are left out, and scores say how many"
 
 @dataclass(slots=True)
 class Record:
-    """One picture: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the picture.
+    """One image: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the image.
 
-    upright: size and boxes are those of the picture turned as its EXIF orientation says
+    upright: size and boxes are those of the image turned as its EXIF orientation says
     """
 
     image_id: int
@@ -63,16 +63,16 @@ class Record:
 
 
 class ImageDataset(DetectionDataset):
-    """Pictures with boxes. A subclass's constructor reads its labels into `records` and names `categories`.
+    """Images with boxes. A subclass's constructor reads its labels into `records` and names `categories`.
 
-    size:          int, or (height, width), of `Sample.x`; the picture is letterboxed into it
+    size:          int, or (height, width), of `Sample.x`; the image is letterboxed into it
     augment:       options of `ImageAugment`, such as {"hflip": 0.5}
     orientation:   "turned" or "stored": what boxes were drawn on, where images have an EXIF orientation; "auto": what
                    the labels of the split show
     allow_missing: leave out images whose file is absent or damaged; they still count in `expected_images`
-    cache:         "ram" or "disk": a loader's workers decode each picture once and share the pixels
+    cache:         "ram" or "disk": a loader's workers decode each image once and share the pixels
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
-    rectangular:   `x` is only as large as the fitted picture, filled up to multiples of 32, so samples differ in shape
+    rectangular:   `x` is only as large as the fitted image, filled up to multiples of 32, so samples differ in shape
     splits:        {train: 0.8, val: 0.1, test: 0.1}: shares of all labelled images below `root`, whatever splits there
                    are; for subclasses that set `own_splits` and list all to `_present`
     split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
@@ -84,7 +84,7 @@ class ImageDataset(DetectionDataset):
     input: ImageInput
     records: list[Record]
     categories: list[dict[str, Any]]  # id and name, label k is categories[k]
-    _cache: PictureCache | None
+    _cache: ImageCache | None
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class ImageDataset(DetectionDataset):
         self.input = ImageInput(size, rectangular)
         self.split, self.root, self.size = split, Path(root), self.input.size
         if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder. `root` is the folder that holds labels and pictures")
+            raise UserError(f"{self.root}: no such folder. `root` is the folder that holds labels and images")
         self.problems = Problems() if problems is None else problems
         self._warned: set[str] = set()  # unreadable images, each said once by each process
         self._allow_missing, self._orientation = allow_missing, orientation
@@ -279,7 +279,7 @@ class ImageDataset(DetectionDataset):
         """Report an image that cannot be used, which `allow_missing` leaves out."""
         remedy = "It is left out" if self._allow_missing else f"Or set data.allow_missing=true: {_LEFT_OUT}"
         what = what.removeprefix(f"{path}: ")
-        self.problems.add(Problem("unreadable picture", path, "", what, remedy, fatal=not self._allow_missing))
+        self.problems.add(Problem("unreadable image", path, "", what, remedy, fatal=not self._allow_missing))
 
     def _present(
         self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
@@ -294,7 +294,7 @@ class ImageDataset(DetectionDataset):
             listed = self._shares.choose_files(self.split, listed, self.root)
         self.expected_images = len(listed)
         if not listed:
-            raise UserError(f"{source}: lists no picture. Name a split that has some")
+            raise UserError(f"{source}: lists no image. Name a split that has some")
         for path in listed:
             if not is_file_name(path):
                 self.problems.add(
@@ -313,7 +313,7 @@ class ImageDataset(DetectionDataset):
     def _report_absent(
         self, absent: list[str], count: int, source: Path, tried: Sequence[str | Path], advice: str
     ) -> None:
-        names = f"{len(absent)} of {count} listed pictures are missing: {', '.join(absent[:3])}"
+        names = f"{len(absent)} of {count} listed images are missing: {', '.join(absent[:3])}"
         names += " ..." if len(absent) > 3 else ""
         remedy = "Copy them there, or set allow_missing=true to leave them out"
         if len(absent) == count:
@@ -324,7 +324,7 @@ class ImageDataset(DetectionDataset):
         elif self._allow_missing:
             remedy = "They are left out, as allow_missing says; scores tell how many"
         fatal = not self._allow_missing
-        self.problems.add(Problem("missing pictures", source, "", names, remedy, fatal))
+        self.problems.add(Problem("missing images", source, "", names, remedy, fatal))
 
 
 def split_names(split: str) -> tuple[str, ...]:
@@ -333,7 +333,7 @@ def split_names(split: str) -> tuple[str, ...]:
 
 
 def read_record(record: Record) -> np.ndarray:
-    """The picture of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the record's size."""
+    """The image of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the record's size."""
     image = read_image(record.path, record.upright)
     found, labelled = image.shape[1::-1], (record.width, record.height)
     if found != labelled:

@@ -82,7 +82,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
     """The file and its header, whose decoded size is within `LIMIT`."""
-    remedy = "Copy or export the picture again"
+    remedy = "Copy or export the image again"
     try:
         with open(path, "rb", opener=regular_only) as file:
             length = os.fstat(file.fileno()).st_size

@@ -60,13 +60,13 @@ def settle_sizes(
     unknown = usable & (labelled == 0).all(1)
     if unknown.any():
         value = f"{int(unknown.sum())} of {len(records)} images"
-        problems.add(Problem("label without picture size", source, "", value, "The image's own is taken"))
+        problems.add(Problem("label without image size", source, "", value, "The image's own is taken"))
     return usable
 
 
 def other_size(found: tuple[int, int], labelled: tuple[int, int]) -> str:
     """What is wrong with an image of size `found`, as it is read, that is labelled with another one, and the remedy."""
-    remedy = "Its boxes would be wrong: put the picture that was labelled there, or correct the label"
+    remedy = "Its boxes would be wrong: put the image that was labelled there, or correct the label"
     if found == labelled[::-1]:
         remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
-    return f"the picture is {found[0]}x{found[1]}, its label says {labelled[0]}x{labelled[1]}. {remedy}"
+    return f"the image is {found[0]}x{found[1]}, its label says {labelled[0]}x{labelled[1]}. {remedy}"

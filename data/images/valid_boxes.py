@@ -9,7 +9,7 @@ import numpy as np
 
 from ..problems import Problem, Problems
 
-_ROUNDING = 1e-2  # pixels outside the picture that are rounding of the label, clipped without a report
+_ROUNDING = 1e-2  # pixels outside the image that are rounding of the label, clipped without a report
 
 
 def valid_boxes(
@@ -18,9 +18,9 @@ def valid_boxes(
     describe: Callable[[int], tuple[str | Path, str, object]],
     problems: Problems,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check boxes [N, 4] xyxy pixels against pictures [N, 2] (width, height): (clipped boxes [N, 4], kept bool [N]).
+    """Check boxes [N, 4] xyxy pixels against images [N, 2] (width, height): (clipped boxes [N, 4], kept bool [N]).
 
-    Boxes that are not finite, without size or wholly outside the picture are not kept, others are clipped to it; each
+    Boxes that are not finite, without size or wholly outside the image are not kept, others are clipped to it; each
     goes to `problems` with the file, record and value that `describe(i)` gives.
     """
 
@@ -35,8 +35,8 @@ def valid_boxes(
     report(empty, "box without size", "The box is dropped")
     clipped = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
     outside: np.ndarray = finite & ~empty & (clipped[:, 2:] <= clipped[:, :2]).any(axis=1)
-    report(outside, "box outside the picture", "The box is dropped")
+    report(outside, "box outside the image", "The box is dropped")
     keep: np.ndarray = finite & ~empty & ~outside
     cut = keep & (np.abs(clipped - np.where(keep[:, None], boxes, clipped)) > _ROUNDING).any(axis=1)
-    report(cut, "box partly outside the picture", "It is clipped to the picture")
+    report(cut, "box partly outside the image", "It is clipped to the image")
     return clipped, keep

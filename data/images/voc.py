@@ -105,7 +105,7 @@ class Voc(ImageDataset):
                 raise UserError(f"its outermost tag is <{root.tag}>, not <annotation>")
             return root
         except (ET.ParseError, OSError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
-            remedy = "Repair or export it again; for a picture without objects write one without <object>"
+            remedy = "Repair or export it again; for an image without objects write one without <object>"
             if file not in self._unreadable:
                 self._fatal("unreadable label file", file, "", error, remedy)
             self._unreadable.add(file)

@@ -131,12 +131,12 @@ def _list_file(folder: Path, name: str) -> Path | None:
 
 def _read_list(folder: Path, file: Path, problems: Problems) -> list[Labelled]:
     """Images that a list names, each line by its path below JPEGImages."""
-    pictures, labels = _by_path(folder / "JPEGImages"), _by_path(folder / "Annotations")
-    named = [_named(line, folder, pictures) for line in text_lines(file)]
+    images, labels = _by_path(folder / "JPEGImages"), _by_path(folder / "Annotations")
+    named = [_named(line, folder, images) for line in text_lines(file)]
     counts, paths = Counter(stem for stem, _ in named), dict(reversed(named))
     for stem, count in counts.items():
         if count > 1:
-            problems.add(Problem("picture listed again", file, stem, f"{count} times", "It is used once"))
+            problems.add(Problem("image listed again", file, stem, f"{count} times", "It is used once"))
     below = dict.fromkeys(name for name in counts if is_file_name(name) and path_below(folder / "JPEGImages", name))
     for name in (name for name in counts if name not in below):
         remedy = f"Write it relative to {folder / 'JPEGImages'}"
@@ -156,14 +156,14 @@ def _by_path(folder: Path) -> dict[str, str]:
     return by_stem | by_path
 
 
-def _named(line: str, folder: Path, pictures: dict[str, str]) -> tuple[str, str]:
-    """(stem, path) of the picture that a line names: by its stem, or with its ending, as some exporters write."""
-    # Lists of one class have a second column (1, -1, 0), which some name of a picture may end like.
-    name = line if line in pictures else _SECOND_COLUMN.sub("", line)
+def _named(line: str, folder: Path, images: dict[str, str]) -> tuple[str, str]:
+    """(stem, path) of the image that a line names: by its stem, or with its ending, as some exporters write."""
+    # Lists of one class have a second column (1, -1, 0), which some name of an image may end like.
+    name = line if line in images else _SECOND_COLUMN.sub("", line)
     stem, ending = os.path.splitext(name)
-    if name not in pictures and ending.lower() in ENDINGS:
+    if name not in images and ending.lower() in ENDINGS:
         return stem, str(folder / "JPEGImages" / name)
-    return name, pictures.get(name, str(folder / "JPEGImages" / f"{name}.jpg"))
+    return name, images.get(name, str(folder / "JPEGImages" / f"{name}.jpg"))
 
 
 def _index(paths: list[str], key: Callable[[str], str]) -> defaultdict[str, list[str]]:

@@ -27,7 +27,7 @@ from .yolo_lines import LINES, Longer, longer_line, what_lines_mean
 
 log = logging.getLogger(__name__)
 
-_LARGEST = 2.0  # a box that ends beyond twice the picture is in pixels, not normalised
+_LARGEST = 2.0  # a box that ends beyond twice the image is in pixels, not normalised
 _ARGUMENT = "data.args.lines=box: the first four numbers are the box; data.args.lines=outline: all are points"
 
 
@@ -78,14 +78,14 @@ class Yolo(ImageDataset):
         counts = Counter(listed)
         for path, count in counts.items():
             if count > 1:
-                self.problems.add(Problem("picture listed again", source, path, f"{count} times", "It is used once"))
+                self.problems.add(Problem("image listed again", source, path, f"{count} times", "It is used once"))
         present = self._present(list(counts), source)
         self._read([(k, path) for k, (path, here) in enumerate(zip(counts, present, strict=True), 1) if here], source)
 
     def _fatal(self, kind: str, file: str | Path, record: str, value: object, remedy: str) -> None:
         self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))
 
-    def _read(self, pictures: list[tuple[int, str]], source: Path) -> None:
+    def _read(self, images: list[tuple[int, str]], source: Path) -> None:
         """Records of (image id, path), in order. Files are read side by side, problems reported in order."""
         self.records = []
         rows: list[tuple[float, ...]] = []  # label, then x1, y1, x2, y2 as shares
@@ -94,8 +94,8 @@ class Yolo(ImageDataset):
         turns: list[int] = []  # of each record: EXIF orientation
         unlabelled = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            files = pool.map(_read_files, (path for _, path in pictures))
-            for (image_id, path), (header, lines) in zip(pictures, files, strict=True):
+            files = pool.map(_read_files, (path for _, path in images))
+            for (image_id, path), (header, lines) in zip(images, files, strict=True):
                 if isinstance(header, ValueError):
                     self.report_unreadable(path, str(header))
                     continue
@@ -111,13 +111,11 @@ class Yolo(ImageDataset):
                 self.records.append(Record(image_id, path, *header[0], np.zeros(0, OBJECT)))
                 turns.append(header[1])
         self._turn(np.array(turns, np.int64), source)
-        if unlabelled and unlabelled == len(pictures):
-            value = f"none of {unlabelled} pictures has one; the first is looked for at {label_file(pictures[0][1])}"
-            self._fatal(
-                "no label files", source, "", value, "Put them there, or empty ones for pictures without objects"
-            )
+        if unlabelled and unlabelled == len(images):
+            value = f"none of {unlabelled} images has one; the first is looked for at {label_file(images[0][1])}"
+            self._fatal("no label files", source, "", value, "Put them there, or empty ones for images without objects")
         elif unlabelled:
-            log.warning("%s: %d of %d pictures have no label file: without objects", source, unlabelled, len(pictures))
+            log.warning("%s: %d of %d images have no label file: without objects", source, unlabelled, len(images))
         owner = np.array([record for record, _ in origin], np.int64)
         table = np.array(rows, np.float64).reshape(-1, 5)
         dropped = self._resolve(longer, table, origin, source)
@@ -160,7 +158,7 @@ class Yolo(ImageDataset):
             remedy = f"Correct it, or name it: classes are 0 to {len(self.class_names) - 1}"
             self._fatal("unknown class", label_file(path), where, shown, remedy)
         elif any(_LARGEST < value < math.inf for value in numbers[:4]):
-            remedy = "Divide by the picture's width and height: 1 is its far edge"
+            remedy = "Divide by the image's width and height: 1 is its far edge"
             self._fatal("coordinates not normalised", label_file(path), where, shown, remedy)
         else:
             return [label, *numbers]
@@ -229,16 +227,16 @@ def _key_point_numbers(folder: YoloFolder) -> int | None:
     return 4 + math.prod(shape)
 
 
-def _read_files(picture: str) -> tuple[tuple[tuple[int, int], int] | ValueError, list[str] | None]:
-    """(`image_header` or what is wrong with the picture, lines of its label or None where there is none)."""
+def _read_files(image: str) -> tuple[tuple[tuple[int, int], int] | ValueError, list[str] | None]:
+    """(`image_header` or what is wrong with the image, lines of its label or None where there is none)."""
     try:
-        header: tuple[tuple[int, int], int] | ValueError = image_header(picture)
+        header: tuple[tuple[int, int], int] | ValueError = image_header(image)
     except ValueError as error:
         header = error
     try:
-        with open(label_file(picture), encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
+        with open(label_file(image), encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
             return header, file.read().splitlines()
     except FileNotFoundError:
         return header, None
     except OSError as error:
-        raise UserError(f"{label_file(picture)}: cannot be read: {error}. Make it a readable text file") from error
+        raise UserError(f"{label_file(image)}: cannot be read: {error}. Make it a readable text file") from error

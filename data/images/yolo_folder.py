@@ -92,7 +92,7 @@ class YoloFolder:
             if entry is None:
                 held = _listing(key for key in self.content)
                 raise MissingSplit(
-                    f"split {split!r}: {self.file} names no pictures for it. It holds {held}. Name them, or {ADVICE}"
+                    f"split {split!r}: {self.file} names no images for it. It holds {held}. Name them, or {ADVICE}"
                 )
             return self._listed(split, entry)
         tried = [self.root / place.format(name) for name in split_names(split) for place in PLACES]
@@ -123,7 +123,7 @@ class YoloFolder:
         for name in entry if isinstance(entry, list) else [entry]:
             place = _resolve(str(name), [base])
             if place is None:
-                remedy = f"Name a folder, or a .txt list of pictures, relative to {base}"
+                remedy = f"Name a folder, or a .txt list of images, relative to {base}"
                 raise MissingSplit(f"{self.file}: split {split!r}: no {base / str(name)}. {remedy}")
             places.append(place)
         paths = [
@@ -135,21 +135,21 @@ class YoloFolder:
         return (places[0] if len(places) == 1 else self.file), paths
 
 
-def label_file(picture: str) -> str:
-    """Where the label of a picture is: the last folder `images` called `labels`, and .txt."""
-    head, images, tail = picture.rpartition(f"{os.sep}images{os.sep}")
-    place = f"{head}{os.sep}labels{os.sep}{tail}" if images else picture
+def label_file(image: str) -> str:
+    """Where the label of an image is: the last folder `images` called `labels`, and .txt."""
+    head, images, tail = image.rpartition(f"{os.sep}images{os.sep}")
+    place = f"{head}{os.sep}labels{os.sep}{tail}" if images else image
     return os.path.splitext(place)[0] + ".txt"
 
 
 def in_folder(folder: Path) -> list[str]:
-    """Pictures in `folder` and below, hidden ones left out, and for labels without a picture the one that lacks."""
-    pictures = [path for path in walk(folder) if path.lower().endswith(ENDINGS)]
-    labelled = {label_file(path) for path in pictures}
+    """Images in `folder` and below, hidden ones left out, and for labels without an image the one that lacks."""
+    images = [path for path in walk(folder) if path.lower().endswith(ENDINGS)]
+    labelled = {label_file(path) for path in images}
     top = os.path.abspath(folder)
     labels = os.path.dirname(label_file(os.path.join(top, "a")))
     lonely = [path for path in walk(Path(labels)) if path not in labelled and _is_label(path)]
-    return sorted(pictures + [os.path.join(top, os.path.relpath(path, labels))[:-4] + ".jpg" for path in lonely])
+    return sorted(images + [os.path.join(top, os.path.relpath(path, labels))[:-4] + ".jpg" for path in lonely])
 
 
 def _is_label(path: str) -> bool:
@@ -183,7 +183,7 @@ def _names_classes(file: Path) -> bool:
 
 
 def _in_list(file: Path, base: Path, root: Path) -> list[str]:
-    """Pictures that a list names, relative to its folder or to `base`, in the spelling by which most of them are
+    """Images that a list names, relative to its folder or to `base`, in the spelling by which most of them are
     there. All lie below one of these, or below `root`."""
     lines = text_lines(file)
     some = lines[:: max(1, len(lines) // 100)]

@@ -12,7 +12,7 @@ import numpy as np
 from ..problems import Problem
 
 # How far a time may lie behind the latest one. Readout and merged streams mix events within some hundred microseconds;
-# this is far less than any frame is long, so moving an event by it changes no picture. More is a damaged record.
+# this is far less than any frame is long, so moving an event by it changes no image. More is a damaged record.
 JITTER_US = 1000
 TOLERATED = 0.01  # share of a file that may be clamped, outside the sensor or without meaning
 WRAP = 1 << 32  # of the clock of a .dat

@@ -20,8 +20,8 @@ class Representation(ABC):
     scale:      the network is given x.float() * scale
     empty:      value where no event came
     history_us: how far before the window its events matter; callers pass those too
-    picture:    x is made of gray pictures, all channels equal: to be scaled like photographs. Else its cells are those
-                of the sensor, and a coarser sensor's are got by dividing coordinates by a whole number
+    gray_images: x holds gray-scale images, all channels equal, which are resized like photographs. Otherwise its cells
+                 are those of the sensor, which is coarsened by dividing coordinates by a whole number
     """
 
     channels: int
@@ -29,7 +29,7 @@ class Representation(ABC):
     scale: float = 1.0
     empty: float = 0
     history_us: int = 0
-    picture: bool = False
+    gray_images: bool = False
 
     def __init__(self, num_steps: int):
         if num_steps < 1:
@@ -45,7 +45,7 @@ class Representation(ABC):
         """
 
     def view(self, x: np.ndarray) -> np.ndarray:
-        """`x` to look at: [T, 2, H, W] of how many events OFF and ON, or how strongly; or pictures [T, 3, H, W]."""
+        """`x` to look at: [T, 2, H, W] of how many events OFF and ON, or how strongly; or images [T, 3, H, W]."""
         return x
 
 

@@ -1,4 +1,4 @@
-"""Last event: pictures of which way each pixel fired last in each time step (EMS-YOLO, SpikeYOLO)."""
+"""Last event: images of which way each pixel fired last in each time step (EMS-YOLO, SpikeYOLO)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LastEvent(Representation):
     channels = 3
     scale = 1 / 255
     empty = GROUND
-    picture = True
+    gray_images = True
 
     def __call__(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> np.ndarray:
         edges = step_edges(events, t0_us, t1_us, self.num_steps, height, width)

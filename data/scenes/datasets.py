@@ -1,4 +1,4 @@
-"""The embedded datasets: synthetic moving scenes, made on first use, as event recordings and as pictures."""
+"""The embedded datasets: synthetic moving scenes, made on first use, as event recordings and as images."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class DvsSimulator:
             self._leak = (hz * 1e-6 * self.threshold).astype(np.float32)
 
     def step(self, intensity: np.ndarray, t_us: int) -> Events:
-        """Events in (time of the last step, t_us], sorted by time, while the picture changes to `intensity`."""
+        """Events in (time of the last step, t_us], sorted by time, while the image changes to `intensity`."""
         start, span = self._now_us, t_us - self._now_us
         if span <= 0:
             raise UserError(f"the clock must advance: {t_us} us follows {start} us")

@@ -1,4 +1,4 @@
-"""Scenes on disk: a folder in the layout of Gen1, and the same scenes as pictures with COCO labels."""
+"""Scenes on disk: a folder in the layout of Gen1, and the same scenes as images with COCO labels."""
 
 from __future__ import annotations
 
@@ -176,12 +176,12 @@ def _write_all(root: Path, settings: Settings, workers: int) -> dict[str, dict[s
     totals = {}
     for split in SPLITS:
         mine = [clip for (s, _), clip in zip(jobs, clips, strict=True) if s == split]
-        pictures = [picture for clip in mine for picture in clip["pictures"]]
+        images = [image for clip in mine for image in clip["images"]]
         if settings.pictures:
             (root / "annotations").mkdir(exist_ok=True)
-            (root / "annotations" / f"{split}.json").write_text(json.dumps(_coco(pictures, settings)))
-        boxes = sum(len(picture["truth"]) for picture in pictures)
-        totals[split] = {"events": sum(clip["events"] for clip in mine), "images": len(pictures), "boxes": boxes}
+            (root / "annotations" / f"{split}.json").write_text(json.dumps(_coco(images, settings)))
+        boxes = sum(len(image["truth"]) for image in images)
+        totals[split] = {"events": sum(clip["events"] for clip in mine), "images": len(images), "boxes": boxes}
     return totals
 
 
@@ -199,7 +199,7 @@ def _reported(clips: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any
 
 
 def _write_clip(root: Path, settings: Settings, job: tuple[str, int]) -> dict[str, Any]:
-    """Simulate one clip and write its files; returns the number of events, and file name and boxes per picture."""
+    """Simulate one clip and write its files; returns the number of events, and file name and boxes per image."""
     split, index = job
     scene, steps = render_clip(settings, split, index)
     stem = _stem(index)
@@ -208,28 +208,28 @@ def _write_clip(root: Path, settings: Settings, job: tuple[str, int]) -> dict[st
             recording.write(events)
 
     rows: list[tuple[Any, ...]] = []
-    pictures: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     for t_us in settings.label_times(split):
         frame = scene.render(t_us * 1e-6)
         truth = scene.truth(frame)
         rows += [(t_us, *box, kind, track, 1.0) for track, kind, box in truth]
         name = f"{stem}_{t_us:09d}.png"
-        pictures.append({"file_name": name, "truth": truth})
+        images.append({"file_name": name, "truth": truth})
         if settings.pictures:
-            picture = torch.from_numpy(scene.picture(frame))
+            image = torch.from_numpy(scene.image(frame))
             # Level 1 is six times as fast as the default here, and 3 % larger.
-            write_png(picture, str(root / "images" / split / name), compression_level=1)
+            write_png(image, str(root / "images" / split / name), compression_level=1)
     write_boxes(root / split / f"{stem}_bbox.npy", np.array(rows, BOX_DTYPE), old=True)
-    return {"events": recording.events, "pictures": pictures}
+    return {"events": recording.events, "images": images}
 
 
-def _coco(pictures: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def _coco(drawn: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image_id, picture in enumerate(pictures, 1):
+    for image_id, image in enumerate(drawn, 1):
         size = {"width": settings.width, "height": settings.height}
-        images.append({"id": image_id, "file_name": picture["file_name"], **size})
-        for track, kind, (x, y, w, h) in picture["truth"]:
+        images.append({"id": image_id, "file_name": image["file_name"], **size})
+        for track, kind, (x, y, w, h) in image["truth"]:
             box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": 0, "track_id": track}
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": kind + 1, **box})
     categories = [{"id": k, "name": name} for k, name in enumerate(settings.classes, 1)]

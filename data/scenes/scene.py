@@ -14,7 +14,7 @@ MIN_SIDE = 10  # pixels: smaller visible boxes carry no label
 MIN_VISIBLE = 0.25  # share of an object that must be in the frame and in front for a label
 DARK, BRIGHT = 0.05, 0.95  # intensities of a scene lie between these
 SOLID = 0.1  # less than the share of its patch that any object fills
-# Per class, in a picture 240 pixels high: size far away, what it gains near, slowest and fastest in pixels/s.
+# Per class, in an image 240 pixels high: size far away, what it gains near, slowest and fastest in pixels/s.
 PACE = ((45, 75, 25, 105), (38, 70, 10, 35), (42, 66, 20, 70), (60, 100, 20, 90))
 
 
@@ -97,10 +97,10 @@ class Scene:
 
     def intensity(self, t: float, out: np.ndarray | None = None) -> np.ndarray:
         """float32 [H, W], `out` where given: what an event camera sees at `t` seconds."""
-        picture = self._view(t, out)
-        for _ in self._paint(picture, t):
+        image = self._view(t, out)
+        for _ in self._paint(image, t):
             pass
-        return picture
+        return image
 
     def render(self, t: float) -> Frame:
         """The scene at `t` seconds."""
@@ -127,14 +127,14 @@ class Scene:
                 found.append((index, self.kinds.index(mover.kind), (x, y, w, h)))
         return found
 
-    def picture(self, frame: Frame) -> np.ndarray:
+    def image(self, frame: Frame) -> np.ndarray:
         """uint8 [3, H, W]: what a colour camera sees."""
         tints = np.stack([m.tint for m in self.movers] + [self._sky_tint]).astype(np.float32)  # owner -1 is the last
         rgb = np.stack([frame.intensity * tint[frame.owner] for tint in tints.T.copy()])
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
-    def _paint(self, picture: np.ndarray, t: float) -> Iterator[tuple[int, tuple[int, int, int, int], np.ndarray]]:
-        """Draw all objects, the farther first; yields (index, its pixels in the picture, coverage) of each seen."""
+    def _paint(self, image: np.ndarray, t: float) -> Iterator[tuple[int, tuple[int, int, int, int], np.ndarray]]:
+        """Draw all objects, the farther first; yields (index, its pixels in the image, coverage) of each seen."""
         for index, mover in enumerate(self.movers):
             pose = mover.pose(t)
             left, top, right, bottom = extent(mover.kind, pose)
@@ -142,12 +142,12 @@ class Scene:
             if left >= right or top >= bottom:
                 continue
             coverage, shade = draw(mover.kind, pose, mover.shades, (left, top, right, bottom))
-            target = picture[top:bottom, left:right]
+            target = image[top:bottom, left:right]
             target += coverage * (shade - target)
             yield index, (left, top, right, bottom), coverage
 
     def _whole_area(self, mover: Mover, t: float, solid: int, drawn: int) -> int:
-        """Pixels that the object fills, in the picture and outside, where `solid` of the `drawn` ones are its own."""
+        """Pixels that the object fills, in the image and outside, where `solid` of the `drawn` ones are its own."""
         pose = mover.pose(t)
         left, top, right, bottom = extent(mover.kind, pose)
         pixels = (right - left) * (bottom - top)
@@ -228,12 +228,12 @@ def _background(rng: np.random.Generator, width: int, height: int, horizon: floa
     texture /= texture.std()
     rows = np.arange(height)[:, None] + 0.5
     street = np.clip(rows - horizon, 0, 1)
-    picture = 0.70 - 0.30 * street + (0.05 + 0.04 * street) * texture
+    image = 0.70 - 0.30 * street + (0.05 + 0.04 * street) * texture
     for _ in range(int(rng.integers(10, 18))):
         left, wide = rng.integers(period), int(rng.uniform(0.01, 0.15) * width) + 1
         top, bottom = horizon - rng.uniform(0.03, 0.28) * height, horizon + rng.uniform(0, 0.06) * height
         cols = np.arange(left, left + wide) % period
         cover = np.clip(rows - top, 0, 1) * np.clip(bottom - rows, 0, 1)
-        picture[:, cols] += cover * (rng.uniform(0.2, 0.8) + 0.05 * texture[:, cols] - picture[:, cols])
-    picture = np.clip(picture, DARK, BRIGHT).astype(np.float32)
-    return np.concatenate([picture, picture[:, : width + 1]], axis=1)
+        image[:, cols] += cover * (rng.uniform(0.2, 0.8) + 0.05 * texture[:, cols] - image[:, cols])
+    image = np.clip(image, DARK, BRIGHT).astype(np.float32)
+    return np.concatenate([image, image[:, : width + 1]], axis=1)

@@ -1,4 +1,4 @@
-"""Tiny data sets on disk: noise pictures with the labels a test asks for."""
+"""Tiny data sets on disk: noise images with the labels a test asks for."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from torchvision.io import write_png
 
 
 @pytest.fixture
-def write_picture():
-    """write_picture(path, width, height, seed): noise, so no two pictures are alike."""
+def write_image():
+    """write_image(path, width, height, seed): noise, so no two images are alike."""
 
     def write(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,10 +23,10 @@ def write_picture():
 
 
 @pytest.fixture
-def coco_folder(tmp_path, write_picture):
+def coco_folder(tmp_path, write_image):
     """coco_folder(split, images={name: [(category id, [x, y, w, h]), ...]}, categories={id: name}) -> root.
 
-    Pictures are 40x30; the json content goes through `change` before it is written.
+    Images are 40x30; the json content goes through `change` before it is written.
     """
 
     def write(split="train", images=None, categories=None, change=lambda content: None, seed=0) -> Path:
@@ -35,7 +35,7 @@ def coco_folder(tmp_path, write_picture):
         for k, name in (categories or {1: "cat", 2: "dog"}).items():
             content["categories"].append({"id": k, "name": name})
         for i, (name, boxes) in enumerate(images.items(), 1):
-            write_picture(tmp_path / split / name, seed=seed + i)
+            write_image(tmp_path / split / name, seed=seed + i)
             content["images"].append({"id": i, "file_name": name, "width": 40, "height": 30})
             for category, box in boxes:
                 annotation = {"id": len(content["annotations"]) + 1, "image_id": i, "category_id": category}
@@ -49,18 +49,18 @@ def coco_folder(tmp_path, write_picture):
 
 
 @pytest.fixture
-def voc_folder(tmp_path, write_picture):
-    """voc_folder({split: {stem: [(class, [xmin, ymin, xmax, ymax], difficult), ...]}}) -> root. Pictures are 40x30."""
+def voc_folder(tmp_path, write_image):
+    """voc_folder({split: {stem: [(class, [xmin, ymin, xmax, ymax], difficult), ...]}}) -> root. Images are 40x30."""
 
     def write(splits, width=40, height=30) -> Path:
         (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
         (tmp_path / "Annotations").mkdir()
         seed = 0
-        for split, pictures in splits.items():
-            (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(pictures) + "\n")
-            for stem, boxes in pictures.items():
+        for split, images in splits.items():
+            (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n")
+            for stem, boxes in images.items():
                 seed += 1
-                write_picture(tmp_path / "JPEGImages" / f"{stem}.png", seed=seed)
+                write_image(tmp_path / "JPEGImages" / f"{stem}.png", seed=seed)
                 objects = "".join(
                     f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1}</xmin>"
                     f"<ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
@@ -75,19 +75,19 @@ def voc_folder(tmp_path, write_picture):
 
 
 @pytest.fixture
-def yolo_folder(tmp_path, write_picture):
+def yolo_folder(tmp_path, write_image):
     """yolo_folder({split: {name: text of the label file, or None for no file}}, yaml=text) -> root.
 
-    Pictures are 40x30, at images/{split}/{name}.png; no text of `yaml`: one that names the splits and two classes.
+    Images are 40x30, at images/{split}/{name}.png; no text of `yaml`: one that names the splits and two classes.
     """
 
     def write(splits, yaml=None) -> Path:
         seed = 0
-        for split, pictures in splits.items():
+        for split, images in splits.items():
             (tmp_path / "labels" / split).mkdir(parents=True, exist_ok=True)
-            for name, text in pictures.items():
+            for name, text in images.items():
                 seed += 1
-                write_picture(tmp_path / "images" / split / f"{name}.png", seed=seed)
+                write_image(tmp_path / "images" / split / f"{name}.png", seed=seed)
                 if text is not None:
                     (tmp_path / "labels" / split / f"{name}.txt").write_text(text)
         if yaml is None:

@@ -24,7 +24,7 @@ def test_what_a_split_holds(coco_folder):
     coco_folder("val", images={"d.png": [(2, [1, 1, 20, 20]), (2, [1, 9, 20, 20])]}, seed=9)
     report = check_dataset("coco", ["train", "val"], root=root, size=80)
     split = report.splits["train"]
-    assert (split.images, split.missing, split.negatives, split.picture_sizes) == (3, 0, 2, {(40, 30): 3})
+    assert (split.images, split.missing, split.negatives, split.image_sizes) == (3, 0, 2, {(40, 30): 3})
     assert split.boxes_per_image.tolist() == [3, 0, 0]
     cat, dog = split.classes["cat"], split.classes["dog"]
     assert (cat.boxes, cat.images, cat.crowd, dog.boxes, dog.images, dog.crowd) == (1, 1, 0, 2, 1, 1)
@@ -36,7 +36,7 @@ def test_what_a_split_holds(coco_folder):
         "  without boxes                       2      0",
         "  listed, not usable                  0      0",
         "boxes in one image, median / max  0 / 3  2 / 2",
-        "picture sizes                     40x30  40x30",
+        "image sizes                       40x30  40x30",
         "",
         "      | train                                      | val",
         "class | boxes     % images crowd min median max <8 | boxes     % images crowd min median max <8",
@@ -74,7 +74,7 @@ def test_eighty_classes_are_a_row_each(coco_folder):
     assert max(map(len, text.splitlines())) < 120
 
 
-def test_everything_wrong_is_found_at_once(coco_folder, write_picture):
+def test_everything_wrong_is_found_at_once(coco_folder, write_image):
     def spoil(content):
         content["annotations"][0]["category_id"] = 9
         content["images"].append({"id": 77, "file_name": "gone.png", "width": 40, "height": 30})
@@ -82,21 +82,21 @@ def test_everything_wrong_is_found_at_once(coco_folder, write_picture):
     images = {f"{k}.png": [(1, [1, 1, 4, 4]), (2, [5, 5, 0, 5]), (2, [7, 7, 3, 3]), (2, [7, 7, 3, 3])] for k in "abcd"}
     root = coco_folder(images=images, change=spoil)
     coco_folder("val", images={"x.png": []}, seed=100)
-    (root / "train" / "b.png").write_bytes(b"no picture")
-    write_picture(root / "train" / "c.png", 41, 30)
+    (root / "train" / "b.png").write_bytes(b"no image")
+    write_image(root / "train" / "c.png", 41, 30)
     (root / "val" / "x.png").write_bytes((root / "train" / "d.png").read_bytes())
 
     report = check_dataset("coco", ["train", "val", "test"], optional=["test"], root=root)
-    fatal = {"unknown category": 1, "missing pictures": 1, "unreadable picture": 2}
+    fatal = {"unknown category": 1, "missing images": 1, "unreadable image": 2}
     assert kinds(report, fatal=True) == fatal and len(report.fatal) == 4
     assert kinds(report, fatal=False) == {"box without size": 4, "same box again": 2, "same file in two splits": 1}
     assert report.absent == ["test"] and report.splits["train"].missing == 3
     text = str(report)
     for line in (
         "annotation 1: unknown category: 9",
-        "1 of 5 listed pictures are missing",
-        "b.png: unreadable picture: cannot be decoded",
-        "c.png: unreadable picture: the picture is 41x30, its label says 40x30",
+        "1 of 5 listed images are missing",
+        "b.png: unreadable image: cannot be decoded",
+        "c.png: unreadable image: the image is 41x30, its label says 40x30",
         "annotation 2 of a.png: box without size: x, y, w, h = [5, 5, 0, 5]",
         f"x.png: split 'val': same file in two splits: same content as {root / 'train' / 'd.png'}",
         "no split 'test'",
@@ -110,9 +110,9 @@ def test_fast_reads_headers_only(coco_folder):
     whole = (root / "train" / "a.png").read_bytes()
     (root / "train" / "a.png").write_bytes(whole.replace(whole[900:920], bytes(20)))  # in the midst of the pixels
     assert check_dataset("coco", ["train", "val"], fast=True, root=root).problems.items == []
-    assert kinds(check_dataset("coco", ["train"], root=root), fatal=True) == {"unreadable picture": 1}
-    (root / "train" / "a.png").write_bytes(b"no picture")
-    assert kinds(check_dataset("coco", ["train"], fast=True, root=root), fatal=True)["unreadable picture"] == 1
+    assert kinds(check_dataset("coco", ["train"], root=root), fatal=True) == {"unreadable image": 1}
+    (root / "train" / "a.png").write_bytes(b"no image")
+    assert kinds(check_dataset("coco", ["train"], fast=True, root=root), fatal=True)["unreadable image"] == 1
 
 
 def test_fast_compares_names_and_lengths(voc_folder):
@@ -225,6 +225,6 @@ def test_command(command, coco_folder, tmp_path):
     assert "nothing wrong was found" in good.stdout and "no split 'test'" in good.stdout
     (root / "val" / "b.png").write_bytes(b"")
     bad = check()
-    assert bad.returncode == 1 and "b.png: unreadable picture" in bad.stdout
+    assert bad.returncode == 1 and "b.png: unreadable image" in bad.stdout
     unknown = check("data.rooot=1", "--fast")
     assert unknown.returncode == 1 and "data.root" in unknown.stderr and "Traceback" not in unknown.stderr

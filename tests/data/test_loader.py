@@ -16,11 +16,11 @@ def dataset(coco_folder):
 
 
 @pytest.fixture
-def one_picture(coco_folder, write_picture):
-    """The same picture eight times: what differs is the augmentation."""
+def one_image(coco_folder, write_image):
+    """The same image eight times: what differs is the augmentation."""
     root = coco_folder(images={f"{k}.png": [(1, [12, 10, 12, 10])] for k in range(8)})
     for k in range(8):
-        write_picture(root / "train" / f"{k}.png", seed=1)
+        write_image(root / "train" / f"{k}.png", seed=1)
     return create_dataset("coco", "train", root=root, size=32, augment=AUGMENT)
 
 
@@ -54,10 +54,10 @@ def test_order_and_augmentation_change_with_the_epoch(dataset):
     assert not any(torch.equal(by_id[0][i], by_id[1][i]) for i in by_id[0])
 
 
-def test_workers_are_no_copies_of_each_other(one_picture):
-    loader = train_loader(one_picture, 1, seed=0, workers=2)
-    pictures = [x.numpy().tobytes() for number in (0, 1) for x, _, _ in epoch(loader, number)]
-    assert len(set(pictures)) == 16
+def test_workers_are_no_copies_of_each_other(one_image):
+    loader = train_loader(one_image, 1, seed=0, workers=2)
+    images = [x.numpy().tobytes() for number in (0, 1) for x, _, _ in epoch(loader, number)]
+    assert len(set(images)) == 16
 
 
 @pytest.mark.parametrize(("length", "world_size"), [(9, 2), (8, 2), (9, 4)])

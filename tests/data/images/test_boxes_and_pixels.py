@@ -1,6 +1,6 @@
-"""Every augmentation of pictures, alone and all together: a box lies where its pixels went, told by colour.
+"""Every augmentation of images, alone and all together: a box lies where its pixels went, told by colour.
 
-Each box is painted in a colour of its own on a dark picture; after the augmentation the pixels of that colour are
+Each box is painted in a colour of its own on a dark image; after the augmentation the pixels of that colour are
 looked for, without any geometry, and compared with the box that came out.
 """
 
@@ -32,7 +32,7 @@ OPTIONS = {
 
 
 def painted(seed, label):
-    """A picture of any shape with one rectangle in the colour `label`, its box and label."""
+    """An image of any shape with one rectangle in the colour `label`, its box and label."""
     rng = RNG([seed, label])
     height, width = rng.integers(64, 240, 2)
     sides = np.array([width, height])
@@ -56,7 +56,7 @@ def test_boxes_are_where_the_pixels_are(name):
     compared = 0
     for seed in range(100):
         rng = RNG([seed, 7])
-        # Six pictures in six colours; a mosaic that draws one twice has two boxes of that colour: left out.
+        # Six images in six colours; a mosaic that draws one twice has two boxes of that colour: left out.
         image, boxes, labels, _ = sampled(augment, lambda k, seed=seed: painted(seed, k), seed % 6, 6, rng)
         assert image.shape == (*SIZE, 3) and boxes.min(initial=0) >= 0
         assert (boxes <= np.tile(SIZE[::-1], 2)).all()

@@ -72,10 +72,10 @@ def test_annotation_ids_are_renumbered_from_one(coco_folder):
         ([1, 2, float("inf"), 4], "box not finite", None),
         ([1, 2, 0, 4], "box without size", None),
         ([1, 2, 5, -4], "box without size", None),
-        ([40, 2, 5, 4], "box outside the picture", None),
-        ([-9, 2, 5, 4], "box outside the picture", None),
-        ([-2, -3, 10, 10], "box partly outside the picture", [0, 0, 8, 7]),
-        ([35, 25, 10, 10], "box partly outside the picture", [35, 25, 5, 5]),
+        ([40, 2, 5, 4], "box outside the image", None),
+        ([-9, 2, 5, 4], "box outside the image", None),
+        ([-2, -3, 10, 10], "box partly outside the image", [0, 0, 8, 7]),
+        ([35, 25, 10, 10], "box partly outside the image", [35, 25, 5, 5]),
         ([0, 0, 40.001, 30], None, [0, 0, 40, 30]),
     ],
 )
@@ -114,7 +114,7 @@ def test_areas_may_be_left_out(coco_folder, area):
     assert [a["area"] for a in dataset.ground_truth()["annotations"]] == [area or 120] and not problems.items
 
 
-def test_objects_go_to_their_pictures_in_any_order(coco_folder):
+def test_objects_go_to_their_images_in_any_order(coco_folder):
     images = {"a.png": [(1, [1, 1, 4, 4]), (2, [2, 2, 4, 4])], "b.png": [], "c.png": [(1, [3, 3, 4, 4])]}
 
     ids = {1: 7, 2: 0, 3: 3}
@@ -159,7 +159,7 @@ def test_strict_refuses_what_would_be_dropped(coco_folder):
         (lambda c: c["images"].append(dict(c["images"][0])), "image a.png: bad image id: 1"),
         (lambda c: c["images"][0].update(file_name=5), "image 1: bad file name: 5. Give it as a string"),
         (lambda c: c["images"][0].update(file_name=""), "image 1: bad file name: ''"),
-        (lambda c: c["images"][0].update(file_name="."), "listed pictures are missing"),
+        (lambda c: c["images"][0].update(file_name="."), "listed images are missing"),
         (lambda c: c["images"][0].update(id="1.5"), "image a.png: bad image id: '1.5'"),
         (lambda c: c["images"][0].update(id="a"), "image a.png: bad image id: 'a'"),
         (lambda c: c["images"][0].update(id=None), "image a.png: bad image id: None"),
@@ -175,7 +175,7 @@ def test_strict_refuses_what_would_be_dropped(coco_folder):
         (lambda c: c["categories"][0].update(name=None), "category 1: bad category name: None"),
         (lambda c: c.pop("annotations"), "has no list 'annotations'"),
         (lambda c: c["categories"].clear(), "names no category"),
-        (lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no picture"),
+        (lambda c: (c["images"].clear(), c["annotations"].clear()), "lists no image"),
     ],
 )
 def test_bad_labels_are_fatal(coco_folder, change, message):
@@ -201,7 +201,7 @@ def test_not_json(coco_folder):
         coco(root)
 
 
-def test_missing_pictures(coco_folder):
+def test_missing_images(coco_folder):
     root = coco_folder(images={f"{k}.png": [(1, [1, 1, 4, 4])] for k in "abcdef"})
     for k in "abcd":
         (root / "train" / f"{k}.png").unlink()
@@ -250,7 +250,7 @@ def test_what_is_no_file_is_missing(coco_folder):
         (root / "train" / name).unlink()
     (root / "train" / "a.png").symlink_to("nowhere")
     (root / "train" / "b.png").mkdir()
-    with pytest.raises(ValueError, match=r"2 of 3 listed pictures are missing: .*a\.png"):
+    with pytest.raises(ValueError, match=r"2 of 3 listed images are missing: .*a\.png"):
         coco(root)
 
 
@@ -261,10 +261,10 @@ def test_root_is_the_working_folder(coco_folder, monkeypatch):
     assert coco(".")[0].x.any()
 
 
-def test_picture_of_another_size(coco_folder, write_picture):
+def test_image_of_another_size(coco_folder, write_image):
     root = coco_folder()
-    write_picture(root / "train" / "a.png", 30, 40)
-    with pytest.raises(ValueError, match=r"a\.png: unreadable picture: the picture is 30x40, its label says 40x30"):
+    write_image(root / "train" / "a.png", 30, 40)
+    with pytest.raises(ValueError, match=r"a\.png: unreadable image: the image is 30x40, its label says 40x30"):
         coco(root)
 
 
@@ -296,7 +296,7 @@ def test_valid_boxes_of_nothing():
     assert boxes.shape == (0, 4) and keep.shape == (0,)
 
 
-def test_one_json_is_split(coco_folder, write_picture):
+def test_one_json_is_split(coco_folder, write_image):
     images = {f"{k}.png": [(1, [2, 3, 10, 12])] for k in range(10)}
     root = coco_folder("default", images=images)
     (root / "default").rename(root / "images")

@@ -58,7 +58,7 @@ def test_images_without_width_and_height(coco_folder):
         assert dataset[0].original_size == (30, 40) and dataset.ground_truth()["images"][0]["width"] == 40
         assert [a["bbox"] for a in dataset.ground_truth()["annotations"]] == [[2, 3, 10, 12]]
         (problem,) = problems.items
-        assert "label without picture size: 1 of 1 images" in str(problem)
+        assert "label without image size: 1 of 1 images" in str(problem)
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "1,5", "1_0", "0x10", "1 2", "\u0661", "--1", "1e", "9" * 400, "."])

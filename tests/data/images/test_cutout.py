@@ -14,7 +14,7 @@ BRIGHT = 200
 
 
 def scattered(seed, count=30, height=96, width=128):
-    """A bright picture and boxes of any fractional place and size in it."""
+    """A bright image and boxes of any fractional place and size in it."""
     rng = RNG(seed)
     corners = rng.uniform(0, 1, (count, 2, 2))
     boxes = np.concatenate([corners.min(1), corners.max(1)], 1) * np.tile([width, height], 2)
@@ -61,7 +61,7 @@ def test_boxes_are_dropped_by_what_the_holes_cover():
 
 @pytest.mark.parametrize(("max_hidden", "left"), [(1.0, 30), (0.0, 0)])
 def test_the_limits(max_hidden, left):
-    """Holes as large as the picture: all of it is hidden, unless nothing counts as hidden."""
+    """Holes as large as the image: all of it is hidden, unless nothing counts as hidden."""
     for seed in range(5):
         out, boxes, labels = cutout(scattered(seed), draw_holes(60, 1.0, RNG(seed)), max_hidden, GRAY)
         assert (out == GRAY).mean() > 0.99 and len(boxes) == len(labels) == left
@@ -81,10 +81,10 @@ def test_holes_are_as_large_as_asked_and_anywhere():
 
 
 def sampled(options, seed, index=0):
-    pictures = [scattered(k) for k in range(4)]
+    images = [scattered(k) for k in range(4)]
     augment = ImageAugment(ImageInput((96, 128)), **options)
     change = augment.draw(index, 4, RNG(seed))
-    return augment(change, [pictures[k] for k in change.indices])
+    return augment(change, [images[k] for k in change.indices])
 
 
 def test_probability():

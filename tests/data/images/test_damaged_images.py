@@ -39,17 +39,15 @@ def yolo(root, **options):
 
 def test_a_file_cut_short_is_refused_or_left_out_at_the_start(root):
     cut(root, "b")
-    with pytest.raises(
-        ValueError, match=r"b\.png: unreadable picture: .*data\.allow_missing=true: such images are left"
-    ):
+    with pytest.raises(ValueError, match=r"b\.png: unreadable image: .*data\.allow_missing=true: such images are left"):
         yolo(root)
     problems = Problems()
     dataset = yolo(root, allow_missing=True, problems=problems)
     assert (len(dataset), dataset.expected_images) == (5, 6)
-    assert problems.counts() == {"unreadable picture": 1}
+    assert problems.counts() == {"unreadable image": 1}
     assert [p.fatal for p in check_dataset("yolo", ["train"], root=root).problems.items if "unread" in p.kind] == [True]
     report = check_dataset("yolo", ["train"], root=root, allow_missing=True)
-    assert not report.fatal and report.problems.counts()["unreadable picture"] == 1
+    assert not report.fatal and report.problems.counts()["unreadable image"] == 1
 
 
 def test_damage_inside_is_named_when_it_is_met(root):
@@ -59,7 +57,7 @@ def test_damage_inside_is_named_when_it_is_met(root):
         for _ in train_loader(dataset, 2, seed=0, workers=1, epochs=1):
             pass
     assert "DataLoader worker" in str(error.value)  # what the scripts print is its last line
-    assert [p.kind for p in check_dataset("yolo", ["train"], root=root).fatal] == ["unreadable picture"]
+    assert [p.kind for p in check_dataset("yolo", ["train"], root=root).fatal] == ["unreadable image"]
     report = check_dataset("yolo", ["train"], root=root, allow_missing=True)
     assert not report.fatal and "It is left out" in str(report)
 
@@ -114,9 +112,9 @@ def test_nothing_readable(root):
 def test_other_formats_look_at_their_files_alike(name, coco_folder, voc_folder):
     box = [("cat", [3, 4, 20, 25], 0)]
     root = coco_folder() if name == "coco" else voc_folder({"train": {"a": box, "b": box}})
-    (picture,) = [path for path in root.rglob("a.png")]
-    picture.write_bytes(picture.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r"a\.png: unreadable picture: cannot be decoded.*data\.allow_missing=true"):
+    (image,) = [path for path in root.rglob("a.png")]
+    image.write_bytes(image.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"a\.png: unreadable image: cannot be decoded.*data\.allow_missing=true"):
         create_dataset(name, "train", root=root)
     dataset = create_dataset(name, "train", root=root, allow_missing=True)
     assert dataset.expected_images - len(dataset) == 1

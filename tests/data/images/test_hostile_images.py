@@ -44,8 +44,8 @@ def test_every_ending_that_is_looked_for_can_be_read(tmp_path, ending):
     if ending == ".avif" and not features.check("avif"):
         pytest.skip("need a Pillow that reads AVIF")
     path = tmp_path / f"a{ending}"
-    picture = Image.new("L" if ending == ".pgm" else "RGB", (32, 24), "white")
-    picture.save(path, "JPEG" if ending == ".jfif" else None)
+    image = Image.new("L" if ending == ".pgm" else "RGB", (32, 24), "white")
+    image.save(path, "JPEG" if ending == ".jfif" else None)
     assert read_image(path).shape == (24, 32, 3) and image_header(path) == ((32, 24), 1)
 
 

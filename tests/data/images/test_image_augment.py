@@ -1,4 +1,4 @@
-"""Pictures and boxes change together, by the generator handed in alone, and the letterbox can be undone."""
+"""Images and boxes change together, by the generator handed in alone, and the letterbox can be undone."""
 
 import pickle
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng
 LABEL = np.zeros(1, np.int64)
 
 
-def picture(box, width, height):
+def image_with(box, width, height):
     """White within `box`, black around it."""
     image = np.zeros((height, width, 3), np.uint8)
     x1, y1, x2, y2 = box
@@ -34,7 +34,7 @@ def white(image):
 @settings(deadline=None, max_examples=60)
 @given(width=st.integers(1, 900), height=st.integers(1, 900), to=st.sampled_from([(64, 64), (96, 160), (65, 33)]))
 def test_letterbox_can_be_undone(width, height, to):
-    """Boxes, shape and border agree with the placement for every shape of picture."""
+    """Boxes, shape and border agree with the placement for every shape of image."""
     box = np.array([[0.2 * width, 0.3 * height, 0.9 * width, height]], np.float32)
     image = np.full((height, width, 3), 9, np.uint8)
     out, boxes, _, place = applied(ImageAugment(ImageInput(to)), image, box, LABEL, RNG(0))
@@ -49,7 +49,7 @@ def test_letterbox_can_be_undone(width, height, to):
         assert np.abs(undone - box).max() < 1e-3 * max(1, 1 / min(place.scale_x, place.scale_y))
 
 
-def test_placement_of_a_wide_picture():
+def test_placement_of_a_wide_image():
     place = ImageInput(320).placement((480, 640))
     assert (place.scale_x, place.scale_y, place.left, place.top) == (0.5, 0.5, 0, 40)
 
@@ -62,7 +62,7 @@ def test_boxes_follow_the_pixels(options):
         size = RNG(k).integers(60, 400, 2)
         x1, y1 = (size * (0.15, 0.1)).astype(int)
         x2, y2 = (size * (0.6, 0.5)).astype(int)
-        image = picture((x1, y1, x2, y2), *size)
+        image = image_with((x1, y1, x2, y2), *size)
         out, boxes, labels, place = applied(augment, image, np.array([[x1, y1, x2, y2]], np.float32), LABEL, RNG(k))
         assert boxes.shape == (1, 4) and labels.tolist() == [0]
         assert np.abs(white(out) - boxes[0]).max() < 1  # half a pixel for each time it is resampled
@@ -110,14 +110,14 @@ def test_what_leaves_the_canvas_is_clipped_or_dropped():
 
 @pytest.mark.parametrize("options", [{}, {"hflip": 1.0, "vflip": 1.0}, {"scale": 0.3}, {"mosaic": 1.0}])
 def test_whole_boxes_stay_whatever_has_to_be_visible(options):
-    """At 1 only what is cut goes; a box that ends where the picture does is whole."""
+    """At 1 only what is cut goes; a box that ends where the image does is whole."""
     one, most = (ImageAugment(ImageInput((97, 128)), min_visibility=share, **options) for share in (1, 0.99))
     kept = 0
     for k in range(30):
         width, height = RNG(k).integers(30, 400, 2)
         boxes = np.array([[0, 0, width, height], [0, 0, width / 3, height / 3], [width / 3, height / 3, width, height]])
-        picture = np.zeros((height, width, 3), np.uint8), boxes, np.arange(3)
-        found, expected = (sampled(augment, lambda _, p=picture: p, 0, 1, RNG(k))[1:3] for augment in (one, most))
+        image = np.zeros((height, width, 3), np.uint8), boxes, np.arange(3)
+        found, expected = (sampled(augment, lambda _, p=image: p, 0, 1, RNG(k))[1:3] for augment in (one, most))
         assert found[1].tolist() == expected[1].tolist() and (found[0] == expected[0]).all()
         kept += len(found[1])
     assert kept == 90 or (options.keys() & {"scale", "mosaic"} and kept > 20)

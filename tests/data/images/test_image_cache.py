@@ -1,4 +1,4 @@
-"""A cache of decoded pictures changes nothing but the time: same samples, and never wrong pixels."""
+"""A cache of decoded images changes nothing but the time: same samples, and never wrong pixels."""
 
 import gc
 import json
@@ -21,7 +21,7 @@ FOLDER = ".spikesight_cache"
 
 @pytest.fixture
 def make(coco_folder):
-    """make(cache, **kwargs): the same six pictures each time."""
+    """make(cache, **kwargs): the same six images each time."""
     root = coco_folder(images={f"{k}.png": [(1, [2, 3, 10, 12])] for k in range(6)})
 
     def dataset(cache="none", **kwargs):
@@ -67,7 +67,7 @@ def test_training_samples_are_bit_equal(make, kind, workers):
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_each_picture_is_decoded_once(make, decoded, kind):
+def test_each_image_is_decoded_once(make, decoded, kind):
     dataset = make(kind)
     first = samples(dataset)
     assert len(decoded) == 6
@@ -76,7 +76,7 @@ def test_each_picture_is_decoded_once(make, decoded, kind):
 
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_what_workers_decode_is_there_for_all(make, decoded, how):
-    """After a worker has read all pictures, this process has nothing left to decode."""
+    """After a worker has read all images, this process has nothing left to decode."""
     plain = samples(make())
     decoded.clear()
     caches = [make("ram"), make("disk")]
@@ -115,17 +115,17 @@ def test_the_disk_cache_serves_the_next_run(make, decoded):
     assert (make.root / FOLDER / content["file"]).stat().st_size == content["bytes"]
 
 
-def test_a_changed_picture_makes_a_new_cache(make, decoded, write_picture):
+def test_a_changed_image_makes_a_new_cache(make, decoded, write_image):
     samples(make("disk"))
-    picture, old = make.root / "train" / "2.png", list((make.root / FOLDER).glob("*.pixels"))
-    written = picture.stat()
-    write_picture(picture, seed=99)
-    os.utime(picture, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
+    image, old = make.root / "train" / "2.png", list((make.root / FOLDER).glob("*.pixels"))
+    written = image.stat()
+    write_image(image, seed=99)
+    os.utime(image, ns=(written.st_atime_ns, written.st_mtime_ns + 1))
     decoded.clear()
     assert equal(samples(make()), samples(make("disk"))) and len(decoded) == 12
     new = list((make.root / FOLDER).glob("*.pixels"))
     assert len(new) == 1 and new != old  # the old pixels are gone
-    os.utime(picture, ns=(0, 0))
+    os.utime(image, ns=(0, 0))
     decoded.clear()
     samples(make("disk"))
     assert len(decoded) == 6
@@ -145,7 +145,7 @@ def test_another_length_or_labelled_size_or_list_makes_a_new_cache(tmp_path):
     assert file([(4, 6), (6, 5)]).isdisjoint(one)
     assert file(sources=((str(path), True), ("b", False))).isdisjoint(one)  # turned by its EXIF orientation
     assert file() == one
-    assert len(file(sources=(("b", False), (str(path), False)))) == 2  # another list of pictures has its own
+    assert len(file(sources=(("b", False), (str(path), False)))) == 2  # another list of images has its own
     assert len(file(name="val")) == 3
     path.write_bytes(b"12345")
     os.utime(path, ns=(7, 7))
@@ -186,8 +186,8 @@ def test_two_processes_at_once(make, decoded):
     assert equal(plain, samples(one)) and len(decoded) == 6
 
 
-def test_pictures_may_be_changed_by_the_caller():
-    cache = image_cache.PictureCache([(2, 3)], None)
+def test_images_may_be_changed_by_the_caller():
+    cache = image_cache.ImageCache([(2, 3)], None)
     assert cache.read(0) is None
     cache.write(0, np.full((2, 3, 3), 7, np.uint8))
     for _ in range(2):
@@ -199,10 +199,10 @@ def test_pictures_may_be_changed_by_the_caller():
 def test_too_little_memory_or_disk_is_said_before_the_start(make, monkeypatch, tmp_path):
     dataset = make("ram")
     monkeypatch.setattr(image_cache, "free_memory", lambda: 100)
-    with pytest.raises(ValueError, match=r"cache=ram: 6 decoded pictures take 0.00 GiB, 0.00 GiB .* Set data.cache="):
+    with pytest.raises(ValueError, match=r"cache=ram: 6 decoded images take 0.00 GiB, 0.00 GiB .* Set data.cache="):
         train_loader(dataset, 2, seed=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
-    with pytest.raises(ValueError, match="cache=disk: 6 decoded pictures take another .* data.cache_dir="):
+    with pytest.raises(ValueError, match="cache=disk: 6 decoded images take another .* data.cache_dir="):
         eval_loader(make("disk"), 2)
 
 
@@ -264,10 +264,10 @@ def test_wrong_options_are_named(make, tmp_path):
         make(cahce="ram")
 
 
-def test_a_picture_of_another_size_than_its_label_is_refused_and_not_kept(make, write_picture):
+def test_an_image_of_another_size_than_its_label_is_refused_and_not_kept(make, write_image):
     dataset = make("ram")
     dataset.open_cache()
-    write_picture(make.root / "train" / "0.png", width=9, height=8)
+    write_image(make.root / "train" / "0.png", width=9, height=8)
     for _ in range(2):
-        with pytest.raises(ValueError, match="0.png: the picture is 9x8, its label says 40x30"):
+        with pytest.raises(ValueError, match="0.png: the image is 9x8, its label says 40x30"):
             dataset[0]

@@ -1,4 +1,4 @@
-"""What becomes of every kind of picture file, against expectations computed without the reader."""
+"""What becomes of every kind of image file, against expectations computed without the reader."""
 
 import struct
 import warnings
@@ -13,7 +13,7 @@ from data.images.image_file import image_header, read_image
 
 Y, X = np.mgrid[:20, :30]
 RGB = np.stack([X * 8, Y * 12, (X + Y) * 5], -1).astype(np.uint8)  # smooth: JPEG keeps it within a few levels
-PICTURE = Image.fromarray(RGB)
+IMAGE = Image.fromarray(RGB)
 GRAY = RGB[..., 0]
 ALPHA = np.full((20, 30), 7, np.uint8)
 DEEP = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
@@ -34,7 +34,7 @@ def no_warnings():
 )
 def test_lossless(tmp_path, name, format):
     """Found by what the file begins with, not by its ending."""
-    PICTURE.save(tmp_path / name, format, **({"lossless": True} if format == "WEBP" else {}))
+    IMAGE.save(tmp_path / name, format, **({"lossless": True} if format == "WEBP" else {}))
     assert (read_image(tmp_path / name) == RGB).all()
     assert image_header(tmp_path / name) == ((30, 20), 1)
 
@@ -61,10 +61,10 @@ def test_gray_is_repeated_and_one_bit_is_black_and_white(tmp_path, name):
 )
 def test_palette(tmp_path, name, transparency):
     """A transparent entry has the colour that is stored for it."""
-    picture = PICTURE.quantize(16)
-    palette = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
-    picture.save(tmp_path / name, **({} if transparency is None else {"transparency": transparency}))
-    assert (read_image(tmp_path / name) == palette[np.asarray(picture)]).all()
+    image = IMAGE.quantize(16)
+    palette = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+    image.save(tmp_path / name, **({} if transparency is None else {"transparency": transparency}))
+    assert (read_image(tmp_path / name) == palette[np.asarray(image)]).all()
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -88,7 +88,7 @@ def test_float_tiff_is_refused(tmp_path):
 
 def test_cmyk(tmp_path):
     for name in ("a.jpg", "a.tif"):
-        PICTURE.convert("CMYK").save(tmp_path / name, **({"quality": 100} if name == "a.jpg" else {}))
+        IMAGE.convert("CMYK").save(tmp_path / name, **({"quality": 100} if name == "a.jpg" else {}))
         assert np.abs(read_image(tmp_path / name).astype(int) - RGB).max() <= 3
 
 
@@ -109,23 +109,23 @@ def test_adobe_ycck_jpeg(tmp_path):
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.tif", "a.png"])
 def test_first_frame_of_an_animation(tmp_path, name):
     extra = {"a.webp": {"lossless": True}}.get(name, {})
-    PICTURE.save(tmp_path / name, save_all=True, append_images=[OTHER], **extra)
+    IMAGE.save(tmp_path / name, save_all=True, append_images=[OTHER], **extra)
     assert np.abs(read_image(tmp_path / name).astype(int) - RGB).max() <= (16 if name == "a.gif" else 0)
 
 
-def test_phone_jpeg_of_two_pictures(tmp_path):
-    PICTURE.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[OTHER], quality=95)
+def test_phone_jpeg_of_two_images(tmp_path):
+    IMAGE.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[OTHER], quality=95)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - RGB).max() <= 6
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp", "a.tif", "a.gif", "a.webp"])
-def test_broken_pictures(tmp_path, name):
+def test_broken_images(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
     for content in (whole[: len(whole) // 2], whole[:-40], b"", b"hello"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}: cannot be decoded.*Copy or export the picture again"):
+        with pytest.raises(ValueError, match=rf"{name}: cannot be decoded.*Copy or export the image again"):
             read_image(tmp_path / name)
     with pytest.raises(ValueError, match="absent.png: cannot be decoded: .*No such file"):
         read_image(tmp_path / "absent.png")
@@ -163,8 +163,8 @@ def test_header_that_claims_too_much(tmp_path):
 @pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9])
 def test_orientation(tmp_path, name, orientation):
     write_turned(tmp_path / name, orientation)
-    with Image.open(tmp_path / name) as picture:
-        stored, expected = np.array(picture.convert("RGB")), np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    with Image.open(tmp_path / name) as image:
+        stored, expected = np.array(image.convert("RGB")), np.array(ImageOps.exif_transpose(image).convert("RGB"))
     assert (expected.shape == (30, 20, 3)) == (orientation in (5, 6, 7, 8))
     assert (read_image(tmp_path / name) == stored).all()
     assert (read_image(tmp_path / name, upright=True) == expected).all()
@@ -187,7 +187,7 @@ def test_orientation_behind_the_pixels_of_a_png(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
 def test_damaged_exif_data_count_as_none(tmp_path, name):
-    PICTURE.save(tmp_path / name, exif=b"Exif\0\0" + bytes(range(40, 80)))
+    IMAGE.save(tmp_path / name, exif=b"Exif\0\0" + bytes(range(40, 80)))
     for upright in (False, True):
         assert np.abs(read_image(tmp_path / name, upright).astype(int) - RGB).max() < 99
     assert image_header(tmp_path / name) == ((30, 20), 1)

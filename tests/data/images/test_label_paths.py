@@ -37,10 +37,10 @@ def test_names_lead_to_the_folder_or_below(name, path):
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "{outside}/secret.png", "../secret.png", "x/../../../secret.png"])
-def test_names_that_lead_out_are_refused(coco_folder, tmp_path_factory, write_picture, name):
+def test_names_that_lead_out_are_refused(coco_folder, tmp_path_factory, write_image, name):
     root = coco_folder(change=lambda c: c["images"][0].update(file_name=name.format(outside=root_outside)))
-    write_picture(root.parent / "secret.png")
-    write_picture(root / "secret.png")
+    write_image(root.parent / "secret.png")
+    write_image(root / "secret.png")
     with pytest.raises(ValueError, match=r"instances_train\.json: image 1: image outside the image folder: .*secret"):
         coco(root)
     assert check_dataset("coco", ["train"], root=root).problems.counts()["image outside the image folder"] == 1
@@ -104,7 +104,7 @@ def test_the_folder_that_holds_most_images_is_chosen(coco_folder):
     shutil.copy(root / "images" / "a.png", root / "train" / "a.png")
     assert [i["file_name"] for i in coco(root).ground_truth()["images"]] == [f"images/{k}.png" for k in "abc"]
     (root / "images" / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of 3 listed pictures are missing: \S*images/a\.png"):
+    with pytest.raises(ValueError, match=r"1 of 3 listed images are missing: \S*images/a\.png"):
         coco(root)
 
 
@@ -123,7 +123,7 @@ def test_all_images_missing_names_the_folders_and_the_keys(coco_folder, voc_fold
     for arguments in ({}, {"allow_missing": True}):
         with pytest.raises(ValueError) as caught:
             coco(root, **arguments)
-        assert "2 of 2 listed pictures are missing" in str(caught.value)
+        assert "2 of 2 listed images are missing" in str(caught.value)
         assert f"They were looked for in {tried}, {root / 'images'}, {root}." in str(caught.value)
         assert "data.root, or data.args.images={train: folder}" in str(caught.value)
     root = voc_folder({"train": {"a": []}})
@@ -138,7 +138,7 @@ def test_the_check_says_one_thing_of_missing_images(coco_folder, caplog, allow):
     root = coco_folder(images={"a.png": [(1, [1, 1, 5, 5])], "b.png": []})
     (root / "train" / "b.png").unlink()
     report = check_dataset("coco", ["train"], root=root, allow_missing=allow)
-    (problem,) = [p for p in report.problems.items if p.kind == "missing pictures"]
+    (problem,) = [p for p in report.problems.items if p.kind == "missing images"]
     assert problem.fatal == (not allow)
     said = str(report) + caplog.text
     assert ("left out" in said.replace("to leave them out", "")) == allow
@@ -146,9 +146,9 @@ def test_the_check_says_one_thing_of_missing_images(coco_folder, caplog, allow):
 
 
 @pytest.mark.parametrize("line", ["../../secret.png", "/etc/secret.png", "images/../../secret.png", "a\0.png"])
-def test_lists_of_yolo_that_lead_out(yolo_folder, write_picture, line):
+def test_lists_of_yolo_that_lead_out(yolo_folder, write_image, line):
     root = yolo_folder({"train": {"a": ""}}, "train: list.txt\nnames: [cat]")
-    write_picture(root.parent / "secret.png")
+    write_image(root.parent / "secret.png")
     (root / "list.txt").write_text(f"images/train/a.png\n{line}\n")
     with pytest.raises(ValueError, match=r"list\.txt: '.*' leads out of .*`path` in the yaml file"):
         create_dataset("yolo", "train", root=root)

@@ -16,7 +16,7 @@ COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)], np.ui
 
 
 def coloured(label, width, height, rng):
-    """A dark picture with one rectangle of the colour that belongs to `label`, and its box."""
+    """A dark image with one rectangle of the colour that belongs to `label`, and its box."""
     corners = (rng.uniform([0, 0, 0.5, 0.5], [0.4, 0.4, 1, 1]) * np.tile([width, height], 2)).astype(int)
     image = np.full((height, width, 3), 20, np.uint8)
     image[corners[1] : corners[3], corners[0] : corners[2]] = COLOURS[label]
@@ -53,8 +53,8 @@ def test_boxes_lie_where_the_pixels_are(scale, translate):
     assert seen == {0, 1, 2, 3}
 
 
-def test_pictures_meet_at_the_point_and_keep_their_shape():
-    """Uniform pictures of the sample's own size: the sample is four rectangles around one point, nothing bare."""
+def test_images_meet_at_the_point_and_keep_their_shape():
+    """Uniform images of the sample's own size: the sample is four rectangles around one point, nothing bare."""
     flat = [(np.full((60, 80, 3), 40 * k + 10, np.uint8), np.array([[0, 0, 80, 60]]), np.array([k])) for k in range(4)]
     points = []
     for seed in range(200):
@@ -95,26 +95,26 @@ def test_cut_boxes_are_clipped_and_dropped_below_min_visibility():
     assert 160 > counts[0] > counts[1] > counts[2] > 0
 
 
-def test_pictures_without_boxes():
+def test_images_without_boxes():
     bare = np.full((30, 40, 3), 9, np.uint8), np.zeros((0, 4)), np.zeros(0, int)
-    for pictures in ([bare] * 4, [bare, bare, bare, coloured(1, 50, 50, RNG(0))]):
+    for images in ([bare] * 4, [bare, bare, bare, coloured(1, 50, 50, RNG(0))]):
         for seed in range(10):
-            _, boxes, labels = mosaic(pictures, (64, 64), draw_layout(0.5, 0.1, RNG(seed)), 0.1, GRAY)
+            _, boxes, labels = mosaic(images, (64, 64), draw_layout(0.5, 0.1, RNG(seed)), 0.1, GRAY)
             assert boxes.shape == (len(labels), 4) and labels.shape[0] <= 1
             assert boxes.dtype == np.float32 and labels.dtype == np.int64
 
 
-def test_a_picture_of_one_pixel_and_a_stripe():
+def test_an_image_of_one_pixel_and_a_stripe():
     thin = [(np.zeros((h, w, 3), np.uint8), np.array([[0, 0, w, h]]), np.zeros(1, int)) for h, w in ((1, 1), (1, 900))]
     for seed in range(10):
         mosaic([*thin, *thin], (64, 64), draw_layout(0.9, 0.5, RNG(seed)), 0.1, GRAY)
 
 
-def sampled(options, seed, pictures=None, epochs_left=None):
-    pictures = pictures or four(1)
+def sampled(options, seed, images=None, epochs_left=None):
+    images = images or four(1)
     augment = ImageAugment(ImageInput((96, 128)), **options)
-    change = augment.draw(0, len(pictures), RNG(seed), epochs_left)
-    return augment(change, [pictures[k] for k in change.indices])
+    change = augment.draw(0, len(images), RNG(seed), epochs_left)
+    return augment(change, [images[k] for k in change.indices])
 
 
 def test_mirrors_of_a_mosaic_move_pixels_and_boxes_alike():
@@ -131,9 +131,9 @@ def test_mirrors_of_a_mosaic_move_pixels_and_boxes_alike():
     assert 10 <= sum(turned) < 20
 
 
-def test_a_mosaic_holds_the_asked_picture_and_any_three():
-    pictures = [(np.zeros((96, 128, 3), np.uint8), np.array([[0, 0, 128, 96]]), np.array([k])) for k in range(50)]
-    drawn = [sampled({"mosaic": 1.0, "min_visibility": 0.0}, seed, pictures)[2].tolist() for seed in range(100)]
+def test_a_mosaic_holds_the_asked_image_and_any_three():
+    images = [(np.zeros((96, 128, 3), np.uint8), np.array([[0, 0, 128, 96]]), np.array([k])) for k in range(50)]
+    drawn = [sampled({"mosaic": 1.0, "min_visibility": 0.0}, seed, images)[2].tolist() for seed in range(100)]
     # A point in the outermost half pixel leaves two of them.
     assert all(labels[0] == 0 or len(labels) < 4 for labels in drawn) and sum(len(labels) == 4 for labels in drawn) > 90
     assert len(set().union(*drawn)) == 50
@@ -184,16 +184,14 @@ MIXED = {"mosaic": 0.8, "mixup": 0.5, "hflip": 0.5, "scale": 0.5, "translate": 0
 
 @pytest.fixture(params=["coco", "voc", "scene_images"])
 def dataset(request, tmp_path):
-    """Each kind of picture data set, with negative samples among them."""
+    """Each kind of image data set, with negative samples among them."""
     options = {"size": 64, "augment": {**MIXED, "plain_epochs": 1}}
     if request.param == "coco":
         images = {f"{k}.png": [(1, [12, 10, 12, 10])] * (k % 2) for k in range(6)}
         return create_dataset("coco", "train", root=request.getfixturevalue("coco_folder")(images=images), **options)
     if request.param == "voc":
-        pictures = {f"p{k}": [("cat", [3, 4, 20, 25], 0)] * (k % 2) for k in range(6)}
-        return create_dataset(
-            "voc", "train", root=request.getfixturevalue("voc_folder")({"train": pictures}), **options
-        )
+        images = {f"p{k}": [("cat", [3, 4, 20, 25], 0)] * (k % 2) for k in range(6)}
+        return create_dataset("voc", "train", root=request.getfixturevalue("voc_folder")({"train": images}), **options)
     made = {"train": 2, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 128, "workers": 1}
     root = generate_scenes(tmp_path / "scenes", **made)
     return create_dataset("scene_images", "train", root=root, scenes=made, **options)
@@ -213,7 +211,7 @@ def test_same_samples_whatever_the_workers(dataset):
     again = list(epochs_of(dataset, 0, (2,)))  # a restart at the last epoch
     assert torch.equal(alone[2][0][0], again[0][0][0])
     assert not torch.equal(alone[0][0][0], alone[1][0][0])
-    boxes = torch.cat([box for epoch in alone for *_, per_picture in epoch for box in per_picture])
+    boxes = torch.cat([box for epoch in alone for *_, per_image in epoch for box in per_image])
     assert len(boxes) and (boxes[:, 2:] > boxes[:, :2]).all() and boxes.min() >= 0 and boxes.max() <= 64
 
 
@@ -225,8 +223,8 @@ def test_the_loader_knows_the_last_epochs(coco_folder):
     assert [torch.equal(a[0][0], s[0][0]) for a, s in zip(alone, several, strict=True)] == [False, False, True]
 
 
-def test_the_other_pictures_are_read_as_single_ones_are(coco_folder):
-    """An EXIF orientation is ignored, and a picture that is not the labelled one is refused."""
+def test_the_other_images_are_read_as_single_ones_are(coco_folder):
+    """An EXIF orientation is ignored, and an image that is not the labelled one is refused."""
     root = coco_folder(images={f"{k}.jpg": [(1, [10, 0, 20, 10])] for k in range(2)})
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
@@ -240,6 +238,6 @@ def test_the_other_pictures_are_read_as_single_ones_are(coco_folder):
         for box in sample.boxes.round().int().tolist():
             assert sample.x[:, box[1] + 2 : box[3] - 2, box[0] + 2 : box[2] - 2].float().mean() > 240
     Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(root / "train" / "1.jpg")
-    with pytest.raises(ValueError, match="1.jpg: the picture is 9x8, its label says 40x30"):
+    with pytest.raises(ValueError, match="1.jpg: the image is 9x8, its label says 40x30"):
         for epoch in range(20):
             dataset[0, epoch, 0, None]

@@ -28,10 +28,10 @@ UNDO = {
 def write_scene(path, orientation, scene=SCENE):
     """A file whose pixels are `scene` once they are turned as its EXIF orientation says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(scene)
+    image = Image.fromarray(scene)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    (picture.transpose(UNDO[orientation]) if orientation in UNDO else picture).save(path, exif=exif)
+    (image.transpose(UNDO[orientation]) if orientation in UNDO else image).save(path, exif=exif)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_labels_without_sizes_are_decided_by_boxes(labelled, orientation):
     scene[4:20, 70:90] = 255
     far = [70, 4, 20, 16]
     kinds, right = read(labelled([(8, None, far), (orientation, None, BOX)], scene))
-    assert all(right) and set(kinds) == {"EXIF orientation", "label without picture size"}
+    assert all(right) and set(kinds) == {"EXIF orientation", "label without image size"}
 
 
 def test_without_evidence_images_are_as_stored_and_it_is_said(labelled):
@@ -136,9 +136,9 @@ def test_the_check_says_what_the_training_says(labelled):
 
 def test_size_that_fits_neither_way(labelled):
     for orientation in (1, 3):
-        with pytest.raises(ValueError, match="the picture is 96x48, its label says 48x96. It was labelled turned by"):
+        with pytest.raises(ValueError, match="the image is 96x48, its label says 48x96. It was labelled turned by"):
             read(labelled([(orientation, (48, 96), BOX)]))
-    with pytest.raises(ValueError, match=r"1\.png: unreadable picture: .* is 48x96, its label says 95x48"):
+    with pytest.raises(ValueError, match=r"1\.png: unreadable image: .* is 48x96, its label says 95x48"):
         read(labelled([(6, (95, 48), BOX)]))
 
 

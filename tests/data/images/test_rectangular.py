@@ -1,4 +1,4 @@
-"""Rectangular evaluation: each picture in the smallest multiple of 32 around it, whatever the batch it comes in."""
+"""Rectangular evaluation: each image in the smallest multiple of 32 around it, whatever the batch it comes in."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SIZES = [(40, 30), (30, 40), (200, 50), (40, 30), (100, 100), (30, 40), (60, 45)
 
 @pytest.fixture
 def root(coco_folder):
-    """Pictures of many shapes, dark with one white object each."""
+    """Images of many shapes, dark with one white object each."""
     boxes = [[round(0.2 * w), round(0.3 * h), round(0.5 * w), round(0.4 * h)] for w, h in SIZES]
 
     def resize(content):
@@ -43,7 +43,7 @@ def dataset(root):
 
 @settings(deadline=None, max_examples=60)
 @given(width=st.integers(1, 900), height=st.integers(1, 900), to=st.sampled_from([(64, 64), (96, 160), (65, 33)]))
-def test_a_sample_is_its_fitted_picture_and_less_than_32_pixels_of_gray(width, height, to):
+def test_a_sample_is_its_fitted_image_and_less_than_32_pixels_of_gray(width, height, to):
     box = np.array([[0.2 * width, 0.3 * height, 0.9 * width, height]], np.float32)
     image = np.full((height, width, 3), 9, np.uint8)
     out, boxes, _, place = applied(
@@ -82,7 +82,7 @@ def test_batches_hold_one_shape_and_every_sample_comes_once(dataset):
         batches = list(eval_loader(dataset, batch_size))
         assert sorted(i for b in batches for i in b.image_ids) == list(range(1, len(SIZES) + 1))
         assert all(len(b.image_ids) <= batch_size for b in batches)
-    # pictures 1, 4 and 7 have one shape, 2 and 6 another
+    # images 1, 4 and 7 have one shape, 2 and 6 another
     assert [b.image_ids for b in eval_loader(dataset, 2)] == [[1, 4], [7], [2, 6], [3], [5]]
     assert len(eval_loader(dataset, 2)) == 5
     parallel = [b.image_ids for b in eval_loader(dataset, 2, workers=2)]
@@ -92,10 +92,10 @@ def test_batches_hold_one_shape_and_every_sample_comes_once(dataset):
 def found(x):
     """A detector whose answer depends on all of a sample: the white object, scored by the sample's mean."""
     outputs = []
-    for picture in x:
-        white_y, white_x = (picture[0] > 0.5).nonzero().T
+    for image in x:
+        white_y, white_x = (image[0] > 0.5).nonzero().T
         box = torch.stack([white_x.min(), white_y.min(), white_x.max() + 1, white_y.max() + 1]).float()
-        score = picture.mean()
+        score = image.mean()
         outputs.append({"boxes": box[None], "scores": score[None], "labels": torch.zeros(1, dtype=torch.int64)})
     return outputs
 
@@ -123,8 +123,8 @@ def test_samples_are_drawn_in_their_own_shapes(dataset):
     evaluator = Evaluator(dataset.ground_truth())
     for batch in eval_loader(dataset, 2):
         evaluator.add(found(batch.to("cpu")[0]), batch)
-    pictures = draw_samples(evaluator, dataset, count=7)
-    assert len(pictures) == 7 and len({picture.shape for picture in pictures.values()}) == 4
+    images = draw_samples(evaluator, dataset, count=7)
+    assert len(images) == 7 and len({image.shape for image in images.values()}) == 4
 
 
 def test_the_check_counts_the_same(root):
@@ -155,7 +155,7 @@ def test_the_config_has_it_for_evaluation_alone(root):
     ("override", "argument"),
     [("eval.rectangular=true", "rectangular"), ("data.cache=ram", "cache"), ("data.cache_dir=x", "cache_dir")],
 )
-def test_events_have_no_options_of_pictures(override, argument, tmp_path):
+def test_events_have_no_options_of_images(override, argument, tmp_path):
     name, kwargs = dataset_kwargs(load_config("configs/demo.yaml", [f"data.root={tmp_path}", override]))
     with pytest.raises(ValueError, match=f"dataset 'scenes' has no argument '{argument}'"):
         create_dataset(name, "val", **kwargs)

@@ -30,8 +30,8 @@ def test_flaws_are_counted_and_named(voc_folder, caplog):
     dataset = voc(voc_folder({"train": {"a": [("cell", box, 0) for box in boxes]}}), problems=problems)
     assert problems.counts() == {
         "box without size": 2,
-        "box outside the picture": 1,
-        "box partly outside the picture": 1,
+        "box outside the image": 1,
+        "box partly outside the image": 1,
         "box not finite": 1,
     }
     assert str(problems.items[1]).endswith(
@@ -116,17 +116,17 @@ def test_labels_of_another_kind(voc_folder, text, message):
     assert problems.counts() == {"unreadable label file": 1}  # once, although classes and boxes are read from it
 
 
-def test_label_without_size_takes_the_pictures(voc_folder):
+def test_label_without_size_takes_the_images(voc_folder):
     problems = Problems()
     root = voc_folder({"train": {"a": [("cat", (1, 1, 9, 9), 0)]}}, width=0, height=0)
     assert voc(root, problems=problems)[0].original_size == (30, 40)
-    assert problems.counts() == {"label without picture size": 1}
+    assert problems.counts() == {"label without image size": 1}
 
 
-def test_missing_pictures(voc_folder):
+def test_missing_images(voc_folder):
     root = voc_folder({"train": {"a": [], "b": []}})
     (root / "JPEGImages" / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"train\.txt: missing pictures: 1 of 2 .*JPEGImages/a\.jpg"):
+    with pytest.raises(ValueError, match=r"train\.txt: missing images: 1 of 2 .*JPEGImages/a\.jpg"):
         voc(root)
     dataset = voc(root, allow_missing=True)
     assert (len(dataset), dataset.expected_images, dataset[0].image_id) == (1, 2, 2)
@@ -138,11 +138,11 @@ def test_lists(voc_folder):
     (main / "again.txt").write_text("a  1\nb -1\n\na  1\n")
     problems = Problems()
     assert len(voc(root, "again", problems=problems)) == 2
-    assert problems.counts() == {"picture listed again": 1}
+    assert problems.counts() == {"image listed again": 1}
     with pytest.raises(MissingSplit, match="split 'test'.*There are again, train, val"):
         voc(root, "test")
     (main / "none.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"none\.txt: lists no picture"):
+    with pytest.raises(ValueError, match=r"none\.txt: lists no image"):
         voc(root, "none")
 
 
@@ -167,16 +167,16 @@ def test_lists_with_endings(voc_folder):
         file.write_text(text)
         dataset = voc(root, problems=problems)
         assert [Path(record.path).name for record in dataset.records] == ["a.png", "b.jpg.png", "photo 1.png"]
-    assert [f"{p.kind}: {p.record}" for p in problems.items] == ["picture listed again: a"]
+    assert [f"{p.kind}: {p.record}" for p in problems.items] == ["image listed again: a"]
     file.write_text("c.jpg\nb.jpg.JPG\n")
-    with pytest.raises(ValueError, match=r"2 of 2 listed pictures are missing: \S*/c\.jpg, \S*/b\.jpg\.JPG\."):
+    with pytest.raises(ValueError, match=r"2 of 2 listed images are missing: \S*/c\.jpg, \S*/b\.jpg\.JPG\."):
         voc(root)
 
 
-def test_notes_beside_pictures(voc_folder):
+def test_notes_beside_images(voc_folder):
     root = voc_folder({"train": {"a": []}})
     for ending in ("json", "a", "zip"):
-        (root / "JPEGImages" / f"a.{ending}").write_text("no picture")
+        (root / "JPEGImages" / f"a.{ending}").write_text("no image")
     assert voc(root)[0].x.any()
 
 

@@ -66,7 +66,7 @@ def test_sizes_that_are_none_are_the_images(voc_folder, width, height):
     root = voc_folder({"train": {"a": [("cell", (1, 1, 9, 9), 0)], "b": []}}, width=width, height=height)
     assert voc(root, problems=problems)[0].original_size == (30, 40)
     (problem,) = problems.items
-    assert "label without picture size: 2 of 2 images" in str(problem)
+    assert "label without image size: 2 of 2 images" in str(problem)
 
 
 def test_orientations_are_decided_by_the_whole_set(voc_folder):
@@ -89,9 +89,9 @@ def test_orientations_are_decided_by_the_whole_set(voc_folder):
 
 
 @pytest.mark.parametrize("line", ["../../secret", "/etc/secret", "../secret", "x/../../secret.png"])
-def test_lists_that_lead_out_of_the_folder(voc_folder, write_picture, line):
+def test_lists_that_lead_out_of_the_folder(voc_folder, write_image, line):
     root = voc_folder({"train": {"a": []}})
-    write_picture(root / "secret.png")
+    write_image(root / "secret.png")
     (root / "ImageSets" / "Main" / "train.txt").write_text(f"a\n{line}\n")
     with pytest.raises(ValueError, match=r"train\.txt: '.*secret(.png)?': image outside the image folder"):
         voc(root)

@@ -10,12 +10,12 @@ SPLITS = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 
 @pytest.fixture
-def write(tmp_path, write_picture):
+def write(tmp_path, write_image):
     """write(image path, xml path, class): an image of 40x30 and a label of one box; an empty path: no such file."""
 
     def pair(image, label, name="cell", filename="other.jpg"):
         if image:
-            write_picture(tmp_path / image, seed=len(list(tmp_path.rglob("*"))))
+            write_image(tmp_path / image, seed=len(list(tmp_path.rglob("*"))))
         if label:
             (tmp_path / label).parent.mkdir(parents=True, exist_ok=True)
             box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>10</xmax><ymax>12</ymax></bndbox>"
@@ -110,7 +110,7 @@ def test_what_else_lies_there(tmp_path, write):
     (tmp_path / ".hidden.xml").write_text("")
     problems = Problems()
     whole = {"splits": {"train": 1.0}}
-    with pytest.raises(ValueError, match=r"1 of 2 listed pictures are missing: \S*/gone.jpg"):
+    with pytest.raises(ValueError, match=r"1 of 2 listed images are missing: \S*/gone.jpg"):
         voc(tmp_path, **whole)
     assert len(voc(tmp_path, problems=problems, allow_missing=True, **whole)) == 1
     assert problems.counts()["images without label file"] == 1
@@ -121,4 +121,4 @@ def test_what_else_lies_there(tmp_path, write):
     write("", "b.xml")
     write("", "labels/b.xml")
     report = check_dataset("voc", ["train"], root=tmp_path, **whole)
-    assert [p.kind for p in report.fatal] == ["image with two label files", "missing pictures"]
+    assert [p.kind for p in report.fatal] == ["image with two label files", "missing images"]

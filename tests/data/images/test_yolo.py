@@ -1,4 +1,4 @@
-"""YOLO folders: where pictures, labels and names are looked for, what a line means, and what is refused."""
+"""YOLO folders: where images, labels and names are looked for, what a line means, and what is refused."""
 
 import numpy as np
 import pytest
@@ -54,9 +54,9 @@ def test_outline_gives_its_bounding_box(yolo_folder):
         ("1 0.1 0.1 nan 0.2 0.3 0.3", "box not finite", None),
         ("1 0.5 0.5 0 0.1", "box without size", None),
         ("1 0.5 0.5 -0.1 0.1", "box without size", None),
-        ("1 1.5 0.5 0.5 0.1", "box outside the picture", None),
-        ("1 -0.5 0.5 0.5 0.1", "box outside the picture", None),
-        ("1 0 0.5 0.5 0.2", "box partly outside the picture", [0, 12, 10, 6]),
+        ("1 1.5 0.5 0.5 0.1", "box outside the image", None),
+        ("1 -0.5 0.5 0.5 0.1", "box outside the image", None),
+        ("1 0 0.5 0.5 0.2", "box partly outside the image", [0, 12, 10, 6]),
         ("1.0 1e-1 .5 +0.1 0.2", None, [2, 12, 4, 6]),
         ("1 0.041667 0.5 0.083335 1.000001", None, [0, 0, 3.33338, 30]),  # rounding of the sixth digit
     ],
@@ -83,7 +83,7 @@ def test_bad_boxes_are_counted_and_named(yolo_folder, line, kind, kept):
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "malformed line"),
         ("0,0.5,0.5,0.1,0.1", "malformed line"),
         ("0", "malformed line"),
-        ("0 20 15 10 10", "coordinates not normalised: 0 20 15 10 10. Divide by the picture's width"),
+        ("0 20 15 10 10", "coordinates not normalised: 0 20 15 10 10. Divide by the image's width"),
     ],
 )
 def test_bad_lines_are_fatal(yolo_folder, line, message):
@@ -100,8 +100,8 @@ def test_labels_lie_where_the_last_images_folder_is_called_labels():
     assert label_file("/images/a.jpeg") == "/labels/a.txt"
 
 
-def test_labels_beside_the_pictures(tmp_path, write_picture):
-    write_picture(tmp_path / "photos" / "a.png")
+def test_labels_beside_the_images(tmp_path, write_image):
+    write_image(tmp_path / "photos" / "a.png")
     (tmp_path / "photos" / "a.txt").write_text(BOX)
     (tmp_path / "photos" / "classes.txt").write_text("cat\n")
     (tmp_path / "mine.yml").write_text("train: photos\nnames: [cat]\n")
@@ -136,7 +136,7 @@ def test_entries_of_the_yaml(yolo_folder, yaml, expected):
     assert len(boxes(dataset)) == len(set(expected) & set("ac"))
 
 
-def test_list_beside_its_pictures(yolo_folder):
+def test_list_beside_its_images(yolo_folder):
     """`./` begins at the list's own folder."""
     root = yolo_folder({"train": {"a": BOX}}, "path: .\ntrain: images/train/list.txt\nnames: [cat]\n")
     (root / "images" / "train" / "list.txt").write_text("./a.png\n")
@@ -155,9 +155,9 @@ def test_root_may_be_the_yaml(yolo_folder):
 
 
 @pytest.mark.parametrize("place", ["images/{}", "{}/images"])
-def test_folders_without_a_yaml(tmp_path, write_picture, place):
+def test_folders_without_a_yaml(tmp_path, write_image, place):
     for split in ("train", "valid"):
-        picture = write_picture(tmp_path / place.format(split) / "a.png")
+        image = write_image(tmp_path / place.format(split) / "a.png")
         label = tmp_path / place.replace("images", "labels").format(split) / "a.txt"
         label.parent.mkdir(parents=True)
         label.write_text(BOX)
@@ -167,7 +167,7 @@ def test_folders_without_a_yaml(tmp_path, write_picture, place):
     (tmp_path / "classes.txt").write_text("cow\nhen\n")
     dataset = yolo(tmp_path, "val")
     assert dataset.class_names == ["cow", "hen"] and boxes(dataset) == [[10, 9, 20, 12]]
-    assert dataset.records[0].path == str(picture)
+    assert dataset.records[0].path == str(image)
     with pytest.raises(MissingSplit, match=f"split 'test': .* holds no yaml file, and no {tmp_path}/images/test"):
         yolo(tmp_path, "test")
 
@@ -178,7 +178,7 @@ def test_folders_without_a_yaml(tmp_path, write_picture, place):
         (
             "val: images/val\ntest:\nNAMES",
             MissingSplit,
-            "split 'train': .*data.yaml names no pictures for it. It holds val",
+            "split 'train': .*data.yaml names no images for it. It holds val",
         ),
         (
             "train: images/gone\nNAMES",
@@ -253,54 +253,54 @@ def test_label_that_cannot_be_read(yolo_folder):
 
 def test_no_label_file_at_all(yolo_folder, caplog):
     root = yolo_folder({"train": {"a": None, "b": None}})
-    with pytest.raises(ValueError, match="no label files: none of 2 pictures has one; the first .*labels/train/a.txt"):
+    with pytest.raises(ValueError, match="no label files: none of 2 images has one; the first .*labels/train/a.txt"):
         yolo(root)
     (root / "labels" / "train" / "a.txt").write_text("")
-    assert len(yolo(root)) == 2 and "1 of 2 pictures have no label file" in caplog.text
+    assert len(yolo(root)) == 2 and "1 of 2 images have no label file" in caplog.text
 
 
-def test_pictures_that_are_not_there(yolo_folder):
+def test_images_that_are_not_there(yolo_folder):
     root = yolo_folder({"train": {"a": BOX, "b": BOX}})
     (root / "images" / "train" / "a.png").unlink()
     (root / "labels" / "train" / "classes.txt").write_text("cat\ndog\n")
-    with pytest.raises(ValueError, match=r"missing pictures: 1 of 2 .*images/train/a\.jpg.*allow_missing"):
+    with pytest.raises(ValueError, match=r"missing images: 1 of 2 .*images/train/a\.jpg.*allow_missing"):
         yolo(root)
     dataset = yolo(root, allow_missing=True)
     assert (len(dataset), dataset.expected_images, dataset[0].image_id, len(boxes(dataset))) == (1, 2, 2, 1)
     (root / "list.txt").write_text("images/train/b.png\nimages/train/gone.png\nimages/train/b.png\n")
     (root / "data.yaml").write_text("train: list.txt\nnames: [cat, dog]\n")
     problems = Problems()
-    with pytest.raises(ValueError, match=r"list\.txt: missing pictures: 1 of 2 .*gone\.png"):
+    with pytest.raises(ValueError, match=r"list\.txt: missing images: 1 of 2 .*gone\.png"):
         yolo(root, problems=problems)
-    assert problems.counts() == {"picture listed again": 1}
+    assert problems.counts() == {"image listed again": 1}
     (root / "list.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"list\.txt: lists no picture"):
+    with pytest.raises(ValueError, match=r"list\.txt: lists no image"):
         yolo(root)
 
 
-def test_pictures_without_a_readable_header(yolo_folder):
+def test_images_without_a_readable_header(yolo_folder):
     root = yolo_folder({"train": {"a": BOX, "b": BOX}})
     for name, left in (("a", 1), ("b", 0)):
         (root / "images" / "train" / f"{name}.png").write_bytes(b"")
-        with pytest.raises(ValueError, match=r"images/train/a\.png: unreadable picture: cannot be decoded"):
+        with pytest.raises(ValueError, match=r"images/train/a\.png: unreadable image: cannot be decoded"):
             yolo(root)
         assert len(yolo(root, problems=Problems(collect=True))) == left
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(yolo_folder, orientation):
-    """As labelling tools show them: the box lies on the bright patch of the turned picture."""
+def test_images_are_turned_upright(yolo_folder, orientation):
+    """As labelling tools show them: the box lies on the bright patch of the turned image."""
     root = yolo_folder({"train": {"a": ""}})
     upright = np.zeros((30, 40, 3), np.uint8)
     upright[6:12, 4:20] = 255
     undo = {2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}.get(orientation)
     methods = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270"}
     methods |= {7: "TRANSVERSE", 8: "ROTATE_90"}
-    picture = Image.fromarray(upright)
-    picture = picture.transpose(Image.Transpose[methods[undo]]) if undo else picture
+    image = Image.fromarray(upright)
+    image = image.transpose(Image.Transpose[methods[undo]]) if undo else image
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture.save(root / "images" / "train" / "a.png", exif=exif)
+    image.save(root / "images" / "train" / "a.png", exif=exif)
     (root / "labels" / "train" / "a.txt").write_text("0 0.3 0.3 0.4 0.2\n")
     dataset = create_dataset("yolo", "train", root=root, size=(30, 40))
     sample = dataset[0]

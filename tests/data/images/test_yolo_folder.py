@@ -20,16 +20,16 @@ def names(root, split="train", **options):
 
 
 @pytest.fixture
-def photos(tmp_path, write_picture):
+def photos(tmp_path, write_image):
     """photos(folder, stems): images, each with a label of one box beside it, or in `labels` where it is `images`."""
 
     def write(folder, stems, ending="png"):
         for stem in stems:
-            picture = write_picture(tmp_path / folder / f"{stem}.{ending}", seed=len(list(tmp_path.rglob("*"))))
+            image = write_image(tmp_path / folder / f"{stem}.{ending}", seed=len(list(tmp_path.rglob("*"))))
             label = tmp_path / f"{folder}/{stem}.txt".replace("images/", "labels/")
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text(BOX)
-        return picture
+        return image
 
     return write
 
@@ -47,7 +47,7 @@ def test_cvat_yolo_1_1(tmp_path, photos):
     assert names(tmp_path) == names(tmp_path / "obj.data") == ["obj_train_data/a.png", "obj_train_data/b.png"]
     assert names(tmp_path, "val") == ["obj_valid_data/sub/c.png"]
     assert create_dataset("yolo", "train", root=tmp_path).class_names == ["cat", "dog"]
-    with pytest.raises(MissingSplit, match="obj.data names no pictures for it.*data.splits="):
+    with pytest.raises(MissingSplit, match="obj.data names no images for it.*data.splits="):
         names(tmp_path, "test")
     (tmp_path / "obj.names").unlink()
     with pytest.raises(ValueError, match=r"obj.data: names = data/obj.names: no such file below"):
@@ -58,7 +58,7 @@ def test_cvat_ultralytics(tmp_path, photos):
     photos("images/train", "ab")
     (tmp_path / "data.yaml").write_text("path: .\ntrain: train.txt\nnames:\n  0: cat\n")
     (tmp_path / "train.txt").write_text("data/images/train/gone.png\ndata/images/train/a.png\n")
-    with pytest.raises(ValueError, match="1 of 2 listed pictures are missing: .*/images/train/gone.png"):
+    with pytest.raises(ValueError, match="1 of 2 listed images are missing: .*/images/train/gone.png"):
         names(tmp_path)
     assert names(tmp_path, allow_missing=True) == ["images/train/a.png"]
 

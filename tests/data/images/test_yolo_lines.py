@@ -74,7 +74,7 @@ def test_outlines_beyond_the_image(yolo_folder):
     (root / "labels" / "train" / "a.txt").write_text(OUTLINES + beyond)
     boxes, problems = read(root)
     np.testing.assert_allclose(boxes[2], [0.5, 0.5, 0.5, 0.4], atol=1e-9)
-    assert problems.counts() == {"box partly outside the picture": 1}
+    assert problems.counts() == {"box partly outside the image": 1}
     (root / "labels" / "train" / "a.txt").write_text(OUTLINES + "0 .5 .5 .9 .5 20 .7 .9 .9\n")
     with pytest.raises(ValueError, match="a.txt: line 3: coordinates not normalised"):
         read(root)

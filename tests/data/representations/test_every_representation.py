@@ -93,17 +93,17 @@ class TestEveryRepresentation:
             return
         swapped = form.view(call(form, Events(events.t, events.x, events.y, events.p ^ 1)))
         shown = form.view(x)
-        if form.picture:
+        if form.gray_images:
             np.testing.assert_array_equal(swapped, np.where(shown == form.empty, shown, 255 - shown))
         else:
             np.testing.assert_allclose(swapped, shown[:, ::-1], rtol=1e-6)
 
     def test_view_can_be_drawn(self, form):
         shown = form.view(call(form, events_of(some_rows())))
-        assert shown.shape == (T, 3 if form.picture else 2, HEIGHT, WIDTH) and (shown >= 0).all()
-        if not form.picture:
-            picture = event_image(torch.from_numpy(shown))
-            assert picture.float().std() > 0
+        assert shown.shape == (T, 3 if form.gray_images else 2, HEIGHT, WIDTH) and (shown >= 0).all()
+        if not form.gray_images:
+            image = event_image(torch.from_numpy(shown))
+            assert image.float().std() > 0
 
     def test_bad_calls_and_arguments_are_named(self, form, options):
         one = events_of([(T0 + 5, 3, 2, 1)])
@@ -131,7 +131,7 @@ class TestEveryRepresentation:
         assert torch.equal(of_batch[1], sample.x)
         read = data._clips[0].reader.read(150_000 - form.history_us, 250_000)
         wanted = torch.from_numpy(form(read, 150_000, 250_000, 64, 96))
-        if not form.picture:
+        if not form.gray_images:
             assert torch.equal(sample.x, wanted)
         evaluator = Evaluator(data.ground_truth())
         evaluator.add_results([])

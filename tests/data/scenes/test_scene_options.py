@@ -43,11 +43,11 @@ def test_hot_pixels_fire_at_their_rate_at_fixed_places():
 
 def test_hot_pixels_leave_the_others_as_they_were():
     rng = np.random.default_rng(3)
-    pictures = rng.uniform(0.05, 0.95, (20, 40, 50))
+    images = rng.uniform(0.05, 0.95, (20, 40, 50))
     found = []
     for share in (0.0, 0.01):
-        dvs = DvsSimulator(pictures[0], np.random.default_rng(0), noise_hz=0.0, hot_pixels=share)
-        steps = [dvs.step(picture, 8000 * k) for k, picture in enumerate(pictures[1:], 1)]
+        dvs = DvsSimulator(images[0], np.random.default_rng(0), noise_hz=0.0, hot_pixels=share)
+        steps = [dvs.step(image, 8000 * k) for k, image in enumerate(images[1:], 1)]
         found.append([np.concatenate(c) for c in zip(*((e.t, e.y.astype(int) * 50 + e.x) for e in steps), strict=True)])
     hot = np.flatnonzero(dvs._leak)
     assert len(hot) == 20
@@ -82,9 +82,9 @@ def test_fewer_events_of_a_higher_threshold():
 
 
 def test_sigma_is_the_mismatch_of_the_thresholds():
-    picture = np.full((100, 100), 0.5)
+    image = np.full((100, 100), 0.5)
     for sigma in (0.0, 0.04):
-        assert DvsSimulator(picture, np.random.default_rng(0), sigma=sigma).threshold.std() == pytest.approx(
+        assert DvsSimulator(image, np.random.default_rng(0), sigma=sigma).threshold.std() == pytest.approx(
             sigma, rel=0.05, abs=1e-6
         )
     assert len(events_of(sigma=0.0)["t"]) != len(events_of()["t"])
@@ -108,7 +108,7 @@ def test_arrivals_fill_a_long_clip():
     assert len(scene.movers) == pytest.approx(30, abs=15)
     counts = [len(scene.truth(scene.render(float(t)))) for t in range(0, 61, 3)]
     assert np.mean(counts) > 1.5 and np.mean(counts[:5]) > 0.5 < np.mean(counts[-5:])
-    for mover in scene.movers:  # while it crosses it does not outgrow the picture
+    for mover in scene.movers:  # while it crosses it does not outgrow the image
         assert abs(mover.growth) * 304 / abs(mover.speed) <= 0.31
 
 
@@ -214,7 +214,7 @@ def test_any_sensor_has_objects_in_proportion(tmp_path, width, height):
     assert 0.05 < np.concatenate(tall).mean() < 0.6
 
 
-def test_pictures_can_be_left_out(tmp_path):
+def test_images_can_be_left_out(tmp_path):
     root = generate_scenes(tmp_path / "with", **TINY)
     bare = generate_scenes(tmp_path / "bare", **TINY, pictures=False)
     assert not (bare / "images").exists() and not (bare / "annotations").exists()

@@ -59,13 +59,13 @@ def test_crossings_within_one_large_step_are_spread_over_it():
     assert counts.min() > 0.7 * counts.mean()
 
 
-def test_a_still_picture_gives_noise_alone():
-    picture = np.random.default_rng(1).uniform(0.05, 0.95, (120, 160))
-    still = camera(picture)
-    assert sum(len(still.step(picture, t)) for t in range(8000, 800_001, 8000)) == 0
-    noisy = camera(picture, noise_hz=0.5)
-    count = sum(len(noisy.step(picture, t)) for t in range(8000, 2_000_001, 8000))
-    assert count == pytest.approx(0.5 * picture.size * 2, rel=0.05)
+def test_a_still_image_gives_noise_alone():
+    image = np.random.default_rng(1).uniform(0.05, 0.95, (120, 160))
+    still = camera(image)
+    assert sum(len(still.step(image, t)) for t in range(8000, 800_001, 8000)) == 0
+    noisy = camera(image, noise_hz=0.5)
+    count = sum(len(noisy.step(image, t)) for t in range(8000, 2_000_001, 8000))
+    assert count == pytest.approx(0.5 * image.size * 2, rel=0.05)
 
 
 def test_no_pixel_fires_in_its_dead_time():
@@ -180,8 +180,8 @@ def test_files(scenes):
                 rows += 1
         assert rows == len(coco["annotations"]) > 0
         for name in by_name:
-            picture = read_image(str(scenes / "images" / split / name))
-            assert picture.shape == (3, 120, 152) and picture.float().std() > 10
+            image = read_image(str(scenes / "images" / split / name))
+            assert image.shape == (3, 120, 152) and image.float().std() > 10
 
 
 def test_label_times_are_those_of_gen1(scenes):
