@@ -18,11 +18,11 @@ from ..detector import Detector
 from ..layers.spike_conv import RateConv, SpikeConv
 from ..layers.time import mean_over_time
 from ..layers.watch import watch
-from .fuse import merge
+from .fuse import fuse
 
 
 class BinarySpikeConv(nn.Module):
-    """A merged SpikeConv, x [T, B, c1, H, W] -> [T, B, c2, H', W'], through T * D convolutions of 0 and 1.
+    """A fused SpikeConv, x [T, B, c1, H, W] -> [T, B, c2, H', W'], through T * D convolutions of 0 and 1.
 
     In place of a RateConv, which ends a head, it gives the mean of its output over T.
 
@@ -55,7 +55,7 @@ def to_binary(model: Detector) -> Detector:
 
     Raises ValueError for a layer whose neuron emits anything but 0..D: graded neurons, ternary ones, ANN twins.
     """
-    binary = merge(model)
+    binary = fuse(model)
     for name, layer in list(binary.named_modules()):
         if not isinstance(layer, SpikeConv) or isinstance(layer.neuron, nn.Identity):
             continue
@@ -78,7 +78,7 @@ def binary_check(model: Detector, x: Tensor) -> dict[str, float]:
     In float32 sums come in another order, and a potential within rounding of a half may go to the other integer; in
     float64 nothing is that close, and what is left is the mapping itself. `share of ones` is what it ran on.
     """
-    integer, binary = merge(model), to_binary(model)
+    integer, binary = fuse(model), to_binary(model)
     slots = [layer.conv for layer in binary.modules() if isinstance(layer, BinarySpikeConv)]
     ones, size = torch.zeros((), dtype=torch.int64, device=x.device), 0
 

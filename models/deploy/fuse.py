@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from registry import UserError
 
 from ..detector import Detector
-from ..layers.spike_conv import SpikeConv, fold
+from ..layers.spike_conv import SpikeConv, fuse_conv_bn
 from ..layers.watch import watch
 
 FORMS = ("dense", "separable", "fastest")
 
 
-def merge(model: Detector, form: str = "dense", example: Tensor | None = None, repeats: int = 5) -> Detector:
-    """A copy of `model` for evaluation, with BatchNorm and re-parameterised convolutions merged.
+def fuse(model: Detector, form: str = "dense", example: Tensor | None = None, repeats: int = 5) -> Detector:
+    """A copy of `model` for evaluation, with BatchNorm and re-parameterised convolutions fused.
 
     Args:
         form: `dense`: one convolution per SpikeConv, as spike-driven hardware runs it, and `binary` needs it;
@@ -32,26 +32,26 @@ def merge(model: Detector, form: str = "dense", example: Tensor | None = None, r
         raise UserError(f"unknown form {form!r}. Known: {list(FORMS)}")
     if (form == "fastest") != (example is not None):
         raise UserError("form='fastest' needs an example input, and no other form does")
-    merged = copy.deepcopy(model).eval().requires_grad_(False)
-    inputs = _inputs(merged, example) if example is not None else {}
-    for layer in merged.modules():
+    fused = copy.deepcopy(model).eval().requires_grad_(False)
+    inputs = _inputs(fused, example) if example is not None else {}
+    for layer in fused.modules():
         if not isinstance(layer, SpikeConv):
             continue
         forms = [form] if form != "fastest" else ["dense", "separable"]
-        found = [_folded(layer, f) for f in forms]
+        found = [_fused(layer, f) for f in forms]
         x = inputs.get(layer.conv)
         layer.conv = found[0] if x is None else min(found, key=partial(_seconds, x=x, repeats=repeats))
         layer.bn = nn.Identity()
-    return merged
+    return fused
 
 
-def _folded(layer: SpikeConv, form: str) -> nn.Module:
+def _fused(layer: SpikeConv, form: str) -> nn.Module:
     if isinstance(layer.conv, nn.Conv2d):
-        return fold(layer.conv, layer.bn)
+        return fuse_conv_bn(layer.conv, layer.bn)
     if form == "dense":
-        return fold(layer.conv.dense(), layer.bn)  # type: ignore[operator]
+        return fuse_conv_bn(layer.conv.dense(), layer.bn)  # type: ignore[operator]
     *convs, last = layer.conv.separable()  # type: ignore[operator]
-    return nn.Sequential(*convs, fold(last, layer.bn))
+    return nn.Sequential(*convs, fuse_conv_bn(last, layer.bn))
 
 
 def _inputs(model: Detector, example: Tensor) -> dict[nn.Module, Tensor]:

@@ -22,7 +22,7 @@ from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
 from ..layers.resample import upsample_to
-from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fold, scale_and_shift, standard
+from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fuse_conv_bn, scale_and_shift, standard
 from ..layers.time import over_time
 from ..published import names_of_rows
 from ..registry import register_model
@@ -81,7 +81,7 @@ class SepRepConv(nn.Module):
     def separable(self) -> nn.Sequential:
         # Padded by 1 with zeros, the 1 x 1 convolution gives its bias there: the border BNAndPad makes.
         pointwise = conv2d(*self.pad.before(self.pointwise.weight), nn.Conv2d(1, 1, 1, padding=1))
-        return nn.Sequential(pointwise, fold(self.depthwise, nn.Identity()))
+        return nn.Sequential(pointwise, fuse_conv_bn(self.depthwise, nn.Identity()))
 
 
 class RepConv(nn.Module):
@@ -103,7 +103,7 @@ class RepConv(nn.Module):
         return self.bn(self.pointwise(self.depthwise(self.pad(self.first(x)))))
 
     def dense(self) -> nn.Conv2d:
-        last = fold(self.pointwise, self.bn)
+        last = fuse_conv_bn(self.pointwise, self.bn)
         out, taps = last.weight[:, :, 0, 0], self.depthwise.weight[:, 0]  # [o, m], [m, 3, 3]
         scale, shift = scale_and_shift(self.pad.bn)
         first = self.first.weight[:, :, 0, 0] * scale[:, None]  # [m, i]
@@ -114,7 +114,7 @@ class RepConv(nn.Module):
     def separable(self) -> nn.Sequential:
         scale, shift = scale_and_shift(self.pad.bn)
         first = conv2d(self.first.weight * scale.view(-1, 1, 1, 1), shift, nn.Conv2d(1, 1, 1, padding=1))
-        return nn.Sequential(first, fold(self.depthwise, nn.Identity()), fold(self.pointwise, self.bn))
+        return nn.Sequential(first, fuse_conv_bn(self.depthwise, nn.Identity()), fuse_conv_bn(self.pointwise, self.bn))
 
 
 class SepConv(nn.Module):

@@ -80,7 +80,7 @@ def conv2d(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:
     return conv.requires_grad_(False).eval()
 
 
-def fold(conv: nn.Conv2d, bn: nn.Module) -> nn.Conv2d:
+def fuse_conv_bn(conv: nn.Conv2d, bn: nn.Module) -> nn.Conv2d:
     """bn(conv(x)) as one convolution."""
     bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
     if not isinstance(bn, nn.BatchNorm2d):

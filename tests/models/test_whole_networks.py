@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from models import create_model, list_models, to_published_state_dict
 from models.published import published_names
 
-# (GMAC per step at 320 x 320 of all convolutions, re-parameterised ones not merged; convolutions; BatchNorms), of the
+# (GMAC per step at 320 x 320 of all convolutions, re-parameterised ones not fused; convolutions; BatchNorms), of the
 # published networks at 80 classes, and at 2 those of the Gen1 code.
 PUBLISHED = {
     "ems_resnet10": (3.644, 27, 25),

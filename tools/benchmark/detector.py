@@ -27,7 +27,7 @@ from engine.build import build_dataset, build_model
 from engine.config import load_config
 from engine.runs.open import open_run
 from models import Detector, create_model
-from models.deploy.fuse import merge
+from models.deploy.fuse import fuse
 from models.layers.spike_conv import SpikeConv
 from models.layers.watch import watch
 from registry import UserError
@@ -147,6 +147,6 @@ def main(arguments: list[str]) -> None:
         if not any(isinstance(m, SpikeConv) for m in model.modules()):
             return
         for form in ("dense", "separable", "fastest"):
-            merged = merge(model, form, x if form == "fastest" else None)
-            seconds = cpu_seconds(lambda merged=merged: merged.raw(x), args.repeats)  # type: ignore[misc]
-            print(f"inference, {form:<12} {seconds:8.3f}   {seconds / forward:5.2f} x the unmerged convolutions")
+            fused = fuse(model, form, x if form == "fastest" else None)
+            seconds = cpu_seconds(lambda fused=fused: fused.raw(x), args.repeats)  # type: ignore[misc]
+            print(f"inference, {form:<12} {seconds:8.3f}   {seconds / forward:5.2f} x the unfused convolutions")

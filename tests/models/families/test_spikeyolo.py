@@ -7,7 +7,7 @@ import torch
 
 from models import create_model, load_published_weights, to_published_state_dict
 from models.deploy.binary import BinarySpikeConv, binary_check, largest_difference, to_binary
-from models.deploy.fuse import merge
+from models.deploy.fuse import fuse
 from models.families.spikeyolo import (
     ROWS,
     BNAndPad,
@@ -189,13 +189,13 @@ def lively(name="spikeyolo_n", **arguments):
 
 @pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("form", ["dense", "separable", "fastest"])
-def test_merged_network_gives_the_logits_of_the_network(form, T):
+def test_fused_network_gives_the_logits_of_the_network(form, T):
     model, x = lively(T=T), torch.rand(2, 3, 96, 64)
-    merged = merge(model, form, x if form == "fastest" else None)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in merged.modules())
+    fused = fuse(model, form, x if form == "fastest" else None)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fused.modules())
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())  # a copy
     with torch.no_grad():
-        for a, b in zip(model.raw(x), merged.raw(x), strict=True):
+        for a, b in zip(model.raw(x), fused.raw(x), strict=True):
             flips = ((a - b).abs() > 1e-3 + 1e-3 * a.abs()).float().mean()
             assert flips < 0.02, flips  # a potential within 1e-6 of a step may round to the other integer
 
@@ -209,15 +209,15 @@ def test_binary_network_equals_the_integer_network(T, D):
         assert not isinstance(m, SpikeConv) or isinstance(m.neuron, torch.nn.Identity)
         if isinstance(m, BinarySpikeConv):
             m.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    merged = merge(model)
-    assert largest_difference(merged, binary, x) <= 1e-3
+    fused = fuse(model)
+    assert largest_difference(fused, binary, x) <= 1e-3
     assert len(seen) == sum(isinstance(m, DynamicNeuron) for m in model.modules())
     assert all(set(s.unique().tolist()) <= {0.0, 1.0} and s.shape[0] == T * D * 2 for s in seen)
     assert sum(bool(s.any()) for s in seen) > 0.8 * len(seen)
     found = binary_check(model, x)
     assert found["largest logit difference"] <= 1e-3 and found["largest logit difference in float64"] <= 1e-9
     assert 0 < found["share of ones"] < 0.9
-    ours, theirs = merged(x), binary(x)
+    ours, theirs = fused(x), binary(x)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-3, atol=1e-2)
         assert torch.equal(a["labels"], b["labels"])
@@ -230,12 +230,12 @@ def test_binary_networks_need_integers():
         to_binary(create_model("ems_resnet10_ee", width=0.125))
 
 
-def test_merge_says_what_it_needs():
+def test_fuse_says_what_it_needs():
     model = create_model("spikeyolo_n", width=0.125)
     with pytest.raises(ValueError, match="unknown form 'quick'"):
-        merge(model, "quick")
+        fuse(model, "quick")
     with pytest.raises(ValueError, match="needs an example"):
-        merge(model, "fastest")
+        fuse(model, "fastest")
 
 
 def test_binary_network_exports():
