@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import base
@@ -15,10 +15,7 @@ from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
 from .multistep.formulas import compute_dtype
 from .multistep.ops import steps
-from .state import State, map_state, tensors_of
-
-if TYPE_CHECKING:
-    from .stream import Stream
+from .state import Carrier, State, map_state, tensors_of
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
@@ -62,7 +59,7 @@ class StatefulNeuron(MultiStepNeuron):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stream: Stream | None = None  # the Stream this neuron is in, which sets it
+        self.stream: Carrier | None = None  # the Stream this neuron is in, which sets it
         self.carried: State | None = None  # the state after the last call, within a Stream
         self._like: Tensor | None = None  # one step of that call's input: shape, dtype and device, without memory
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
 State: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+class Carrier(Protocol):
+    """What a neuron needs of the `Stream` that carries its state: see `neurons.stream`."""
+
+    detached: bool  # the gradient stops between calls
+    changed: bool  # set by the neuron whose state has changed
+
+    def check_thread(self) -> None: ...
 
 
 def tensors_of(state: State) -> list[Tensor]:
