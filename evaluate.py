@@ -1,4 +1,4 @@
-"""Score a checkpoint on a split, or detections in a file: AP with its protocol, detections, pictures.
+"""Score a checkpoint on a split, or detections in a file: AP with its protocol, detections, drawn images.
 
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
@@ -6,7 +6,7 @@
     torchrun --nproc-per-node=8 evaluate.py CHECKPOINT                           on eight GPUs, the same numbers
     python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
-    python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no pictures
+    python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no drawings
     python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
     python evaluate.py CHECKPOINT --detections FILE --protocol raw                      truth: that of its run
 
@@ -38,10 +38,10 @@ from engine import distributed
 from engine.build import build_dataset
 from engine.command import run_command
 from engine.config import config_changes, config_from_plain, evaluation_options, load_config
+from engine.drawn_samples import draw_samples
 from engine.evaluation import evaluate, predictor, write_detections
 from engine.evaluation_options import set_evaluation_options
 from engine.metrics_table import table
-from engine.pictures import draw_samples
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option
 from engine.runs.fingerprint import check_same_data, describe, weights_digest
@@ -189,8 +189,8 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         write_detections(folder / "detections.json", evaluator)
         _write_json(folder / "annotations.json", {"info": metrics["data"], **truth})
         (folder / "pictures").mkdir()
-        for image_id, picture in draw_samples(evaluator, dataset, args.pictures).items():
-            write_png(picture, str(folder / "pictures" / f"image_{image_id}.png"))
+        for image_id, image in draw_samples(evaluator, dataset, args.pictures).items():
+            write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
         if args.plots:
             where = f"{checkpoint.resolve().parent.name} ({checkpoint.name})"
             plot(evaluator, metrics, ", ".join([where, *differs]), folder)

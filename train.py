@@ -32,13 +32,13 @@ from engine import distributed
 from engine.build import build_dataset, build_model, check_samples
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
+from engine.drawn_samples import draw_samples
 from engine.ema import build_ema
 from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
 from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
-from engine.pictures import draw_samples
 from engine.runs.checkpoint import init_from
 from engine.runs.facts import model_text, steps_text
 from engine.runs.folder import discarded_without_checkpoint, new_run_folder

@@ -36,7 +36,7 @@ class Step:
     """What one optimizer step reports."""
 
     step: int
-    losses: dict[str, float]  # per picture
+    losses: dict[str, float]  # per image
     lr: float
     grad_norm: float
     step_time: float  # seconds, data included
@@ -68,7 +68,7 @@ def train_epoch(
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
 ) -> dict[str, float]:
-    """Train `model` on all `batches`; returns the mean of each loss per picture.
+    """Train `model` on all `batches`; returns the mean of each loss per image.
 
     stream: of `model`, for samples that come in sequence: each row of a batch goes on from the membranes of that row of
     the batch before, but where `batch.starts`. Its gradients end at the batch: truncated BPTT.
@@ -85,7 +85,7 @@ def train_epoch(
     buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
     before = [torch.empty_like(b) for b in buffers.values()]
     sums: dict[str, float] = {}
-    pictures, step = 0, first_step
+    images, step = 0, first_step
     started = time.perf_counter()
     for group, data_time in _groups(batches, update.accumulate):
         lr = update.schedule.apply(update.optimizer, step)
@@ -125,12 +125,12 @@ def train_epoch(
         update.ema.update_parameters(getattr(model, "module", model))
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + value
-        pictures += count
+        images += count
         now = time.perf_counter()
         on_step(Step(step, {k: v / count for k, v in losses.items()}, lr, grad_norm, now - started, data_time))
         started = now
         step += 1
-    return {key: value / pictures for key, value in sums.items()}
+    return {key: value / images for key, value in sums.items()}
 
 
 def stream_of(model: nn.Module, batches: DataLoader) -> AbstractContextManager[Stream | None]:

@@ -156,7 +156,7 @@ class Trainer:
         firing.merge(distributed.gather(firing.sums()))
         scores = evaluator.score(validation.protocol)
         log.firing_rates(firing.rates(), step)
-        log.attempt("drawing validation images", lambda: log.pictures(validation.draw(evaluator), step))
+        log.attempt("drawing validation images", lambda: log.images(validation.draw(evaluator), step))
         return {"val/protocol": validation.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }

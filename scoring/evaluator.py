@@ -1,4 +1,4 @@
-"""Collects what a model detects, picture by picture, in original pixels and dataset ids, and scores it."""
+"""Collects what a model detects, image by image, in original pixels and dataset ids, and scores it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Evaluator:
     """One pass of a model over one split.
 
     ground_truth:    `DetectionDataset.ground_truth()`
-    expected_images: how many pictures the labels list (`DetectionDataset.expected_images`), which is more than
+    expected_images: how many images the labels list (`DetectionDataset.expected_images`), which is more than
                      `ground_truth` holds where files were missing; default: as many as `ground_truth` holds
-    allow_missing:   score the pictures that were seen instead of raising when some were not
+    allow_missing:   score the images that were seen instead of raising when some were not
 
     With several processes each adds its own batches, then one evaluator takes them all:
     `evaluator.merge(states)` with `states` gathered from every rank's `evaluator.state()`.
@@ -53,15 +53,15 @@ class Evaluator:
         return len(self._found)
 
     def add(self, outputs: list[dict[str, Tensor]], batch: Scored) -> None:
-        """Take `Detector` outputs: per picture boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
+        """Take `Detector` outputs: per image boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
 
-        Boxes are mapped back to the original picture and clipped to it. One that lies wholly outside becomes empty and
-        stays, as a false positive. A picture seen before (samplers pad the last batch) is ignored the second time, and
+        Boxes are mapped back to the original image and clipped to it. One that lies wholly outside becomes empty and
+        stays, as a false positive. An image seen before (samplers pad the last batch) is ignored the second time, and
         so is an event window without a label.
-        ValueError for an output that is not finite, a label without category, or a picture the truth does not list.
+        ValueError for an output that is not finite, a label without category, or an image the truth does not list.
         """
         if len(outputs) != len(batch.image_ids):
-            raise UserError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} pictures")
+            raise UserError(f"{len(outputs)} outputs for a batch of {len(batch.image_ids)} images")
         for output, target, image_id, size, placement in zip(
             outputs, batch.targets, batch.image_ids, batch.original_sizes, batch.placements, strict=True
         ):
@@ -74,7 +74,7 @@ class Evaluator:
                 self._found[image_id] = self._rows(image_id, size, boxes, output["scores"], output["labels"])
 
     def add_results(self, detections: list[dict[str, Any]]) -> None:
-        """Take COCO results of all pictures, as `write_detections` writes them. A picture without any was seen too.
+        """Take COCO results of all images, as `write_detections` writes them. An image without any was seen too.
 
         Boxes count as they stand, neither mapped nor clipped. ValueError as `coco_ap.check_boxes` says.
         """
@@ -107,7 +107,7 @@ class Evaluator:
         return torch.cat([boxes[:, :2], sizes, scores[:, None], categories[:, None]], 1).numpy()
 
     def found(self, image_id: int) -> dict[str, Tensor] | None:
-        """Of one picture boxes [N, 4] xyxy in original pixels, scores [N], labels [N]; None if it was not seen."""
+        """Of one image boxes [N, 4] xyxy in original pixels, scores [N], labels [N]; None if it was not seen."""
         if image_id not in self._found:
             return None
         rows = torch.from_numpy(self._found[image_id])
@@ -121,13 +121,13 @@ class Evaluator:
         return list(self._found.items())
 
     def merge(self, states: Iterable[list[tuple[int, np.ndarray]]]) -> None:
-        """Take in the states of all ranks; a picture two ranks saw counts once, as the first has it."""
+        """Take in the states of all ranks; an image two ranks saw counts once, as the first has it."""
         for state in states:
             for image_id, rows in state:
                 self._found.setdefault(image_id, rows)
 
     def detections(self) -> list[dict[str, Any]]:
-        """COCO results, pictures in the order of the ground truth, so that ranks and batches leave no trace."""
+        """COCO results, images in the order of the ground truth, so that ranks and batches leave no trace."""
         return [
             {"image_id": image_id, "category_id": int(category), "bbox": [x, y, w, h], "score": score}
             for image_id in self.images
@@ -135,7 +135,7 @@ class Evaluator:
         ]
 
     def truth_and_detections(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The ground truth of the pictures seen, and what was found on them."""
+        """The ground truth of the images seen, and what was found on them."""
         truth = self.ground_truth
         if self.seen_images < len(self.images):
             truth = {
@@ -149,7 +149,7 @@ class Evaluator:
         """`Protocol.score` of everything seen, with `protocol`, `rule` and three counts beside it: `images` seen,
         `expected_images` that the labels list, and the `evaluated_images` that the protocol scored.
 
-        AP and AR are None where the protocol leaves no box to be found. ValueError when a picture was never seen,
+        AP and AR are None where the protocol leaves no box to be found. ValueError when an image was never seen,
         unless `allow_missing`: then the truth is that of the seen ones.
         """
         rules = get_protocol(protocol)

@@ -238,7 +238,7 @@ class Prophesee(Protocol):
             if "t_us" not in image or "clip" not in image:
                 raise UserError(
                     f"image {image['id']} has no clip and t_us: the {self.name} protocol is for event recordings. "
-                    "Use --protocol coco for pictures"
+                    "Use --protocol coco for images"
                 )
         first: dict[str, int] = {}
         for image in images:

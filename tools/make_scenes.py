@@ -1,6 +1,6 @@
 """Make synthetic street scenes for an event camera: `python -m tools.make_scenes scenes --workers 2`.
 
-The folder can be trained on as `gen1` (events) and as COCO pictures (images/, annotations/). A clip of 2 s takes about
+The folder can be trained on as `gen1` (events) and as COCO images (images/, annotations/). A clip of 2 s takes about
 half a second of one core. Run again with the same settings, it leaves the folder as it is. docs/scenes.md says more.
 """
 
@@ -31,7 +31,7 @@ HELP = {
     "speed": "factor on the speeds of the objects",
     "max_pan": "largest speed of the background, pixels/s",
     "min_side": "of a box that is a label, pixels",
-    "dt_ms": "time between two drawn pictures",
+    "dt_ms": "time between two drawn images",
     "threshold": "contrast that makes a pixel fire, in log intensity",
     "sigma": "deviation of the threshold from pixel to pixel",
     "refractory_us": "a pixel is silent for so long after an event",
@@ -39,7 +39,7 @@ HELP = {
     "leak_hz": "ON events per pixel and second without any change",
     "hot_pixels": "share of the pixels that are hot",
     "hot_pixel_hz": "ON events of a hot pixel per second",
-    "pictures": "write the pictures and their COCO labels",
+    "pictures": "write the images and their COCO labels",
     "workers": "processes",
 }
 

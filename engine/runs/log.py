@@ -111,10 +111,10 @@ class RunLog:
         for layer, rate in rates.items():
             self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
 
-    def pictures(self, pictures: list[Tensor], step: int) -> None:
+    def images(self, images: list[Tensor], step: int) -> None:
         """uint8 [3, H, W] each; always the same samples."""
-        for i, picture in enumerate(pictures):
-            self._write("add_image", f"val_pictures/{i}", picture, step)
+        for i, image in enumerate(images):
+            self._write("add_image", f"val_pictures/{i}", image, step)
 
     def close(self) -> None:
         self._on_board(Board.close)
@@ -141,7 +141,7 @@ class SilentLog:
     def firing_rates(self, rates: dict[str, float], step: int) -> None:
         pass
 
-    def pictures(self, pictures: list[Tensor], step: int) -> None:
+    def images(self, images: list[Tensor], step: int) -> None:
         pass
 
     def close(self) -> None:

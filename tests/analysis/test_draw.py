@@ -28,8 +28,8 @@ def grey(height=60, width=80):
     return torch.full((3, height, width), 128, dtype=torch.uint8)
 
 
-def pixel(picture, x, y):
-    return tuple(picture[:, y, x].tolist())
+def pixel(image, x, y):
+    return tuple(image[:, y, x].tolist())
 
 
 def boxes(*rows):
@@ -37,40 +37,40 @@ def boxes(*rows):
 
 
 def test_a_box_is_drawn_on_its_border_in_the_colour_of_its_class():
-    picture = draw_boxes(grey(400, 500), boxes([100, 100, 300, 200]), torch.tensor([1]), NAMES, zoom=1)
-    assert picture.dtype == torch.uint8 and picture.shape == (3, 400, 500)
+    image = draw_boxes(grey(400, 500), boxes([100, 100, 300, 200]), torch.tensor([1]), NAMES, zoom=1)
+    assert image.dtype == torch.uint8 and image.shape == (3, 400, 500)
     colour = class_colours(3)[1]
     for x, y in [(100, 150), (299, 150), (250, 100), (250, 199)]:  # the end is exclusive: 299 and 199 are the last
-        assert pixel(picture, x, y) == colour
+        assert pixel(image, x, y) == colour
     for x, y in [(98, 150), (300, 150), (250, 200), (250, 150)]:
-        assert pixel(picture, x, y) == (128, 128, 128)
-    assert (picture[:, 100 - 12 : 100, 102:150] != 128).any()  # the name stands above the box
+        assert pixel(image, x, y) == (128, 128, 128)
+    assert (image[:, 100 - 12 : 100, 102:150] != 128).any()  # the name stands above the box
 
 
-def test_small_pictures_are_enlarged_and_boxes_with_them():
+def test_small_images_are_enlarged_and_boxes_with_them():
     assert [zoom_of(240, 304), zoom_of(480, 640), zoom_of(1080, 1920), zoom_of(20, 30)] == [2, 1, 1, 4]
-    picture = draw_boxes(grey(240, 304), boxes([50, 100, 150, 200]), torch.tensor([0]), NAMES)
-    assert picture.shape == (3, 480, 608)
-    assert pixel(picture, 100, 300) == pixel(picture, 299, 300) == class_colours(3)[0]
+    image = draw_boxes(grey(240, 304), boxes([50, 100, 150, 200]), torch.tensor([0]), NAMES)
+    assert image.shape == (3, 480, 608)
+    assert pixel(image, 100, 300) == pixel(image, 299, 300) == class_colours(3)[0]
 
 
 def test_the_higher_score_lies_on_top():
     same = boxes([10, 20, 60, 50], [10, 20, 60, 50])
     labels, scores = torch.tensor([0, 1]), torch.tensor([0.9, 0.4])
-    picture = draw_boxes(grey(), same, labels, NAMES, scores)
+    image = draw_boxes(grey(), same, labels, NAMES, scores)
     zoom = zoom_of(60, 80)
-    assert pixel(picture, 40 * zoom, 50 * zoom - 1) == class_colours(3)[0]
+    assert pixel(image, 40 * zoom, 50 * zoom - 1) == class_colours(3)[0]
 
 
 @pytest.mark.parametrize(
     "corner", [[0, 0, 20, 10], [70, 0, 80, 5], [60, 55, 80, 60], [-30, -30, 200, 200], [5, 5, 5, 5]]
 )
 def test_boxes_at_and_past_the_edges_are_drawn(corner):
-    picture = draw_boxes(grey(), boxes(corner), torch.tensor([2]), NAMES, torch.tensor([0.5]))
-    assert (picture != 128).any() and picture.shape == (3, 240, 320)
+    image = draw_boxes(grey(), boxes(corner), torch.tensor([2]), NAMES, torch.tensor([0.5]))
+    assert (image != 128).any() and image.shape == (3, 240, 320)
 
 
-def test_no_boxes_leave_the_picture_alone_and_the_input_is_never_changed():
+def test_no_boxes_leave_the_image_alone_and_the_input_is_never_changed():
     image = grey()
     none = draw_boxes(image, boxes(), torch.empty(0, dtype=torch.int64), NAMES, torch.empty(0), zoom=1)
     assert torch.equal(none, grey())
@@ -79,8 +79,8 @@ def test_no_boxes_leave_the_picture_alone_and_the_input_is_never_changed():
 
 
 def test_a_label_without_a_name_is_drawn_too():
-    picture = draw_boxes(grey(), boxes([10, 20, 60, 50]), torch.tensor([7]), NAMES)
-    assert pixel(picture, 160, 199) == class_colours(8)[7]
+    image = draw_boxes(grey(), boxes([10, 20, 60, 50]), torch.tensor([7]), NAMES)
+    assert pixel(image, 160, 199) == class_colours(8)[7]
 
 
 def test_bad_input_raises():
@@ -109,12 +109,12 @@ def test_events_have_two_colours_and_the_newest_are_strongest():
     frames[0, 1, 2, 2] = 255
     frames[3, 1, 3, 3] = 1
     frames[3, :, 4, 4] = torch.tensor([3, 1])
-    picture = event_image(frames)
-    assert picture.dtype == torch.uint8 and picture.shape == (3, 8, 8)
-    assert pixel(picture, 0, 0) == ON and pixel(picture, 1, 1) == OFF and pixel(picture, 7, 7) == BACKGROUND
-    newest, oldest, single = (sum(pixel(picture, k, k)) for k in (0, 2, 3))
+    image = event_image(frames)
+    assert image.dtype == torch.uint8 and image.shape == (3, 8, 8)
+    assert pixel(image, 0, 0) == ON and pixel(image, 1, 1) == OFF and pixel(image, 7, 7) == BACKGROUND
+    newest, oldest, single = (sum(pixel(image, k, k)) for k in (0, 2, 3))
     assert sum(BACKGROUND) < oldest < single < newest
-    red, green, blue = pixel(picture, 4, 4)
+    red, green, blue = pixel(image, 4, 4)
     assert blue > green > red  # more OFF than ON
     assert pixel(event_image(frames[:1]), 2, 2) == ON  # one step alone is the newest
 
@@ -124,14 +124,14 @@ def test_truth_is_left_and_prediction_right(x):
     truth = {"boxes": boxes([50, 60, 150, 160]), "labels": torch.tensor([0])}
     found = boxes([20, 100, 70, 200], [200, 60, 280, 160])
     prediction = {"boxes": found, "labels": torch.tensor([1, 1]), "scores": torch.tensor([0.3, 0.29])}
-    picture = side_by_side(x, truth, prediction, NAMES)
-    caption = picture.shape[1] - 480
-    assert 10 < caption < 60 and picture.shape[2] > 2 * 608
-    right = picture.shape[2] - 608
-    assert pixel(picture, 2 * 50, caption + 2 * 120) == class_colours(3)[0]
-    assert pixel(picture, right + 2 * 20, caption + 2 * 150) == class_colours(3)[1]  # a score at the threshold is shown
-    assert pixel(picture, right + 2 * 200, caption + 2 * 120) != class_colours(3)[1]
-    assert pixel(picture, right + 2 * 50, caption + 2 * 120) != class_colours(3)[0]
+    image = side_by_side(x, truth, prediction, NAMES)
+    caption = image.shape[1] - 480
+    assert 10 < caption < 60 and image.shape[2] > 2 * 608
+    right = image.shape[2] - 608
+    assert pixel(image, 2 * 50, caption + 2 * 120) == class_colours(3)[0]
+    assert pixel(image, right + 2 * 20, caption + 2 * 150) == class_colours(3)[1]  # a score at the threshold is shown
+    assert pixel(image, right + 2 * 200, caption + 2 * 120) != class_colours(3)[1]
+    assert pixel(image, right + 2 * 50, caption + 2 * 120) != class_colours(3)[0]
 
 
 @pytest.mark.parametrize("num_steps", [1, 5, 16])
@@ -140,9 +140,9 @@ def test_the_strip_shows_each_step_in_order(num_steps):
     frames[-1, 1] = 255
     nothing = {"boxes": boxes(), "labels": torch.empty(0, dtype=torch.int64), "scores": torch.empty(0)}
     without = side_by_side(frames, nothing, nothing, NAMES)
-    picture = side_by_side(frames, nothing, nothing, NAMES, steps=True)
-    strip = picture[:, without.shape[1] :]
-    assert strip.shape[1] > 30 and picture.shape[2] == without.shape[2]
+    image = side_by_side(frames, nothing, nothing, NAMES, steps=True)
+    strip = image[:, without.shape[1] :]
+    assert strip.shape[1] > 30 and image.shape[2] == without.shape[2]
     last = strip.shape[2] * (num_steps - 1) // num_steps + strip.shape[2] // (2 * num_steps)
     assert pixel(strip, last, strip.shape[1] - 5) == ON
     if num_steps > 1:
@@ -178,8 +178,8 @@ def test_plots_are_written_as_png(tmp_path, empty):
     plot_precision_recall(precision_recall(truth, detections), tmp_path / "plots" / "pr.png", "run", {"car": 0.5})
     plot_confusion(truth, detections, tmp_path / "plots" / "confusion.png", "run")
     for name in ("pr", "confusion"):
-        with Image.open(tmp_path / "plots" / f"{name}.png") as picture:
-            assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 5
+        with Image.open(tmp_path / "plots" / f"{name}.png") as image:
+            assert image.format == "PNG" and np.asarray(image.convert("L")).std() > 5
 
 
 def figures_of(truth, detections, monkeypatch, title="run", ap=None):
@@ -224,8 +224,8 @@ def test_any_class_name_can_be_drawn(name, tmp_path):
     plot_precision_recall(curves, tmp_path / "pr.png", f"run {name}", {name: 0.5, "tram": 0.2})
     plot_confusion(truth, detections, tmp_path / "confusion.png", f"run {name}")
     for file in ("pr.png", "confusion.png"):
-        with Image.open(tmp_path / file) as picture:
-            assert max(picture.size) < 2000
+        with Image.open(tmp_path / file) as image:
+            assert max(image.size) < 2000
     drawn = draw_boxes(grey(), boxes([10, 20, 60, 50]), torch.tensor([0]), [name], torch.tensor([0.5]))
     assert (drawn != 128).any()
 
@@ -246,11 +246,11 @@ def test_plots_open_no_pyplot_figures(tmp_path):
 def test_overlay_shows_truth_white_and_predictions_in_their_colour_on_one_small_image():
     truth = {"boxes": boxes([10, 10, 30, 40]), "labels": torch.tensor([0])}
     found = {"boxes": boxes([50, 20, 70, 50], [0, 0, 9, 9]), "labels": torch.tensor([1, 0])}
-    picture = overlay(grey(), truth, found | {"scores": torch.tensor([0.9, 0.1])}, NAMES)
-    caption = picture.shape[1] - 4 * 60
-    assert picture.dtype == torch.uint8 and picture.shape[2] == 4 * 80 and 0 < caption < 40
-    assert pixel(picture, 40, caption + 100) == (255, 255, 255)
-    assert pixel(picture, 200, caption + 150) == class_colours(2)[1]
-    assert pixel(picture, 2, caption + 20) == (128, 128, 128)  # a score below the threshold
+    image = overlay(grey(), truth, found | {"scores": torch.tensor([0.9, 0.1])}, NAMES)
+    caption = image.shape[1] - 4 * 60
+    assert image.dtype == torch.uint8 and image.shape[2] == 4 * 80 and 0 < caption < 40
+    assert pixel(image, 40, caption + 100) == (255, 255, 255)
+    assert pixel(image, 200, caption + 150) == class_colours(2)[1]
+    assert pixel(image, 2, caption + 20) == (128, 128, 128)  # a score below the threshold
     wide = overlay(torch.zeros(2, 2, 240, 304), truth, found | {"scores": torch.zeros(2)}, NAMES)
     assert wide.shape[2] == 304  # a thumbnail of TensorBoard shows it at about its own size

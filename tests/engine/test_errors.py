@@ -26,10 +26,10 @@ def test_the_way_through_a_loader_process_is_left_out():
     assert reason(crossed) == "a.jpg: broken" and reason(ValueError("plain")) == "plain"
 
 
-def test_a_damaged_picture_ends_a_training_in_one_line(command, tmp_path):
+def test_a_damaged_image_ends_a_training_in_one_line(command, tmp_path):
     root = generate_scenes(tmp_path / "s", train=2, val=1, test=1, seconds=0.5, width=96, height=64)
-    for picture in (root / "images" / "train").glob("*.png"):
-        picture.write_bytes(picture.read_bytes()[:200])
+    for image in (root / "images" / "train").glob("*.png"):
+        image.write_bytes(image.read_bytes()[:200])
     done = command(
         "train.py", "configs/demo_images.yaml", "data.name=coco", f"data.root={root}", "data.args={}",
         "train.batch_size=2", "train.epochs=1", "device=cpu", f"out={tmp_path / 'runs'}",

@@ -126,8 +126,8 @@ def test_two_processes_write_what_one_writes(untrained):
     for a, b in zip(*found, strict=True):  # batches of other samples round otherwise
         assert a["image_id"] == b["image_id"] and a["bbox"] == pytest.approx(b["bbox"], abs=1e-3)
         assert a["score"] == pytest.approx(b["score"], abs=1e-5)
-    pictures = [{p.name for p in (run / name / "pictures").iterdir()} for name in ("one", "two")]
-    assert pictures[0] == pictures[1] and len(pictures[0]) == 2
+    images = [{p.name for p in (run / name / "pictures").iterdir()} for name in ("one", "two")]
+    assert images[0] == images[1] and len(images[0]) == 2
 
 
 def test_what_differs_has_a_folder_of_its_own_and_the_same_replaces(untrained, capsys):
@@ -285,9 +285,9 @@ def test_a_sequential_detector_is_drawn_as_it_was_scored(untrained, monkeypatch)
             drawn.append(prediction)
             return torch.zeros(3, 8, 8, dtype=torch.uint8)
 
-        pictures = draw(evaluator, dataset, count, side)
-        drawn.append((list(pictures), dataset))
-        return pictures
+        images = draw(evaluator, dataset, count, side)
+        drawn.append((list(images), dataset))
+        return images
 
     monkeypatch.setattr(evaluate, "draw_samples", spy)
     score(run, pictures=3)
@@ -310,13 +310,13 @@ def test_a_sequential_detector_is_drawn_as_it_was_scored(untrained, monkeypatch)
     assert len(rest) != len(carried) or not torch.allclose(rest.double(), carried)
 
 
-def test_pictures_are_named_by_image_id(images):
+def test_images_are_named_by_image_id(images):
     score(images, pictures=2)
     folder = images / "eval" / "test_coco_best"
     ids = [image["id"] for image in json.loads((folder / "annotations.json").read_text())["images"]]
     assert {p.name for p in (folder / "pictures").iterdir()} == {f"image_{ids[0]}.png", f"image_{ids[-1]}.png"}
-    with Image.open(folder / "pictures" / f"image_{ids[0]}.png") as picture:
-        assert picture.width > 2 * 96
+    with Image.open(folder / "pictures" / f"image_{ids[0]}.png") as image:
+        assert image.width > 2 * 96
 
 
 def test_an_interrupt_is_one_line(monkeypatch):

@@ -17,7 +17,7 @@ from models.detector import NonFiniteLogitsError
 
 
 class Toy(nn.Module):
-    """Loss = sum over pictures of (w x - 1)^2."""
+    """Loss = sum over images of (w x - 1)^2."""
 
     def __init__(self):
         super().__init__()

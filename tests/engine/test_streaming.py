@@ -64,7 +64,7 @@ def test_evaluation_carries_each_recording_whatever_the_batch_size(model, datase
     assert carried["scores"].shape != fresh["scores"].shape or not torch.equal(carried["scores"], fresh["scores"])
 
 
-def test_pictures_without_target_take_no_part_in_the_losses(model):
+def test_images_without_target_take_no_part_in_the_losses(model):
     x = torch.rand(2, 3, 2, 64, 96)
     known = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([1])}
     other = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}

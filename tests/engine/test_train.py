@@ -57,7 +57,7 @@ def test_micro_bins_are_refused_before_a_run_begins(tiny, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_event_frames_that_are_pictures(tiny, monkeypatch):
+def test_event_frames_that_are_images(tiny, monkeypatch):
     """Trained on and drawn; and the loader knows how many epochs there are, for augmentation that ends early."""
     loaders = []
     make = train.train_loader
@@ -216,7 +216,7 @@ def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys
     assert "AP50" in printed and str(out) in printed and written["rule"] in printed
 
 
-def test_pictures_of_a_split_in_a_folder_below(tiny, scenes, tmp_path):
+def test_images_of_a_split_in_a_folder_below(tiny, scenes, tmp_path):
     """As VOC2007/test is one."""
     shutil.copytree(scenes, tmp_path / "data" / "year")
     splits = [f"data.{name}_split=year/{name}" for name in ("train", "val", "test")]
@@ -291,7 +291,7 @@ def test_evaluate_refuses_when_recordings_are_missing(command, run, scenes, tmp_
     assert 0 < written["images"] < written["expected_images"] and written["request"]["allow_missing"]
 
 
-def test_pictures_without_boxes_train(tiny, scenes, tmp_path, capsys):
+def test_images_without_boxes_train(tiny, scenes, tmp_path, capsys):
     root = tmp_path / "empty"
     for split in ("train", "val"):
         (root / split).mkdir(parents=True)

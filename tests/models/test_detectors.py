@@ -36,7 +36,7 @@ class TestEveryModel:
         for key, p in model.named_parameters():
             assert not p.requires_grad or (p.grad is not None and p.grad.isfinite().all()), key
 
-    def test_trains_on_pictures_without_boxes(self, name):
+    def test_trains_on_images_without_boxes(self, name):
         model = build(name).train()
         empty = [targets()[1]] * 2
         losses = model(torch.rand(2, 3, 64, 64), empty)

@@ -133,7 +133,7 @@ def test_a_box_listed_twice_is_to_be_found_twice(capsys):
 
 def test_truth_beyond_the_frame_counts(capsys):
     truth, detections = perfect()
-    truth["annotations"][0]["bbox"] = [150.0, 10.0, 20.0, 20.0]  # beside the picture, which is 100 wide
+    truth["annotations"][0]["bbox"] = [150.0, 10.0, 20.0, 20.0]  # beside the image, which is 100 wide
     truth["annotations"][1]["bbox"][2] = 120.0  # and across its border
     detections[1]["bbox"][2] = 95.0
     scores = coco_ap(truth, detections)
@@ -214,7 +214,7 @@ def test_bad_truth_raises():
 
 
 def perfect():
-    """Two pictures with a car each, both found exactly."""
+    """Two images with a car each, both found exactly."""
     boxes = {1: [10.0, 10.0, 20.0, 20.0], 2: [5.0, 5.0, 50.0, 50.0]}
     truth = {
         "images": [{"id": i, "width": 100, "height": 100} for i in boxes],

@@ -10,11 +10,11 @@ from engine.evaluation import write_detections
 from scoring.coco_ap import coco_ap
 from scoring.evaluator import Evaluator
 
-SIZE = (200, 100)  # height, width of the pictures
+SIZE = (200, 100)  # height, width of the images
 
 
 def ground_truth(images=3):
-    """One tram (label 1, category 20) per picture."""
+    """One tram (label 1, category 20) per image."""
     return {
         "images": [{"id": 10 * i, "width": 100, "height": 200, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
         "annotations": [
@@ -70,21 +70,21 @@ def test_boxes_are_mapped_back_clipped_and_labels_become_category_ids():
     ]
 
 
-def test_a_box_beside_the_picture_stays_as_a_false_positive():
+def test_a_box_beside_the_image_stays_as_a_false_positive():
     evaluator = Evaluator(ground_truth(1))
     evaluator.add([output([120, 20, 140, 60], TRAM, scores=[0.9, 0.8])], batch(10))
     assert evaluator.detections()[0]["bbox"] == [100.0, 20.0, 0.0, 40.0]
     assert evaluator.score("coco")["AP"] == pytest.approx(0.5)
 
 
-def test_pictures_without_detections_are_seen():
+def test_images_without_detections_are_seen():
     evaluator = Evaluator(ground_truth(2))
     evaluator.add([output(), output()], batch(10, 20))
     assert evaluator.seen_images == 2 and evaluator.detections() == []
     assert evaluator.score("coco")["AP"] == 0
 
 
-def test_a_picture_seen_twice_counts_once():
+def test_an_image_seen_twice_counts_once():
     evaluator = Evaluator(ground_truth(1))
     evaluator.add([output(TRAM), output(TRAM, TRAM)], batch(10, 10))
     evaluator.add([output()], batch(10))
@@ -108,7 +108,7 @@ def test_ranks_give_what_one_process_gives():
     assert merged.score("coco") == whole.score("coco")
 
 
-def test_of_two_ranks_that_saw_a_picture_the_first_counts():
+def test_of_two_ranks_that_saw_an_image_the_first_counts():
     first, second, merged = (Evaluator(ground_truth(1)) for _ in range(3))
     first.add([output(TRAM)], batch(10))
     second.add([output()], batch(10))
@@ -116,7 +116,7 @@ def test_of_two_ranks_that_saw_a_picture_the_first_counts():
     assert merged.detections() == first.detections() != []
 
 
-def test_missing_pictures_raise_and_are_named():
+def test_missing_images_raise_and_are_named():
     evaluator = Evaluator(ground_truth(6))
     evaluator.add([output(TRAM)], batch(20))
     with pytest.raises(ValueError, match=r"seen 1 of 6 images.*1\.jpg, 3\.jpg, 4\.jpg \.\.\.\. .*--allow-missing"):
@@ -132,7 +132,7 @@ def test_allow_missing_scores_what_was_seen_and_says_so():
 
 
 def test_files_that_the_labels_list_are_expected_too():
-    """The truth holds the pictures present; the labels listed one more."""
+    """The truth holds the images present; the labels listed one more."""
     evaluator = Evaluator(ground_truth(1), expected_images=2)
     evaluator.add([output(TRAM)], batch(10))
     with pytest.raises(ValueError, match="seen 1 of 2 images"):
@@ -153,7 +153,7 @@ def test_files_that_the_labels_list_are_expected_too():
         (output(TRAM, labels=[-1]), "num_classes=2"),
     ],
 )
-def test_bad_outputs_raise_and_name_the_picture(bad, says):
+def test_bad_outputs_raise_and_name_the_image(bad, says):
     with pytest.raises(ValueError, match=says):
         Evaluator(ground_truth()).add([bad], batch(20))
 

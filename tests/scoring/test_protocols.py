@@ -223,7 +223,7 @@ def test_every_rule_says_its_numbers():
         assert all(word in PROTOCOLS[name].rule for word in words), PROTOCOLS[name].rule
 
 
-def test_pictures_have_no_prophesee_protocol():
+def test_images_have_no_prophesee_protocol():
     truth, detections = problem([(1, CAR)], [(1, CAR)])
     del truth["images"][0]["t_us"]
     with pytest.raises(ValueError, match="image 1 has no clip and t_us.*--protocol coco"):

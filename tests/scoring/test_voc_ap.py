@@ -123,7 +123,7 @@ def test_bad_detections_raise():
     ],
 )
 def test_equals_the_published_worked_example(threshold, eleven, area):
-    """7 pictures, 15 boxes, 24 detections. The example's corners are inclusive, so its widths gain 1.
+    """7 images, 15 boxes, 24 detections. The example's corners are inclusive, so its widths gain 1.
 
     At IoU 0.1 recall ends at 9/15. The published 0.3333 compares that with 6 * 0.1 = 0.6000000000000001 and so misses
     the point r = 0.6, where precision is 9/23.

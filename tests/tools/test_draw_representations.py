@@ -1,4 +1,4 @@
-"""The picture of the docs holds every registered representation."""
+"""The figure of the docs holds every registered representation."""
 
 import itertools
 import re

@@ -105,7 +105,7 @@ def tables(c: Contestants) -> dict[str, dict[str, Callable[[int], torch.Tensor]]
     """Title of a table -> its contestants, the baseline first."""
     fine = {"name": "stacked_histogram", "bins": 10}
     return {
-        "250 ms, T = 5, pictures of the last event": {
+        "250 ms, T = 5, images of the last event": {
             "EMS-YOLO, SpikeYOLO": c.published_last_event(5, 250_000),
             "last_event": c.ours("last_event", 5, 250_000),
             "counts": c.ours({"name": "counts", "clip": 10}, 5, 250_000),

@@ -13,7 +13,7 @@ from data.check import check_dataset
 from data.images.augment import ImageAugment
 from data.images.input import GRAY, ImageInput
 from engine.config import dataset_kwargs, load_config
-from engine.pictures import draw_samples
+from engine.drawn_samples import draw_samples
 from scoring.evaluator import Evaluator
 
 SIZES = [(40, 30), (30, 40), (200, 50), (40, 30), (100, 100), (30, 40), (60, 45)]  # width, height

@@ -12,7 +12,7 @@ from data import create_dataset, eval_loader
 from data.recordings import Events, write_boxes, write_dat
 from data.recordings.boxes import BOX_DTYPE
 from data.representations import build_representation, list_representations
-from engine.pictures import draw_samples
+from engine.drawn_samples import draw_samples
 from scoring.evaluator import Evaluator
 
 T, HEIGHT, WIDTH, T0, T1 = 3, 6, 8, 1000, 1600

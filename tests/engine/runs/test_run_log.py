@@ -18,7 +18,7 @@ def test_the_first_steps_are_all_points_and_then_every_so_many(tmp_path):
     for step in range(13):
         log.step(Step(step=step, losses={"box": 1.0}, lr=0.1, grad_norm=1.0, step_time=0.1, data_time=0.1))
     log.firing_rates({f"layer{i}": 0.1 for i in range(16)}, 12)
-    log.pictures([torch.zeros(3, 8, 8, dtype=torch.uint8)], 12)
+    log.images([torch.zeros(3, 8, 8, dtype=torch.uint8)], 12)
     log.epoch({"epoch": 0, "step": 12, "val/AP": 0.5})
     log.close()
     board = EventAccumulator(str(tmp_path)).Reload()

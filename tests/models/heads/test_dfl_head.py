@@ -41,7 +41,7 @@ def test_parameters_are_as_many_as_published():
     assert not any("neuron" in name for name in h.published_names())
 
 
-def test_biases_expect_five_objects_in_a_picture():
+def test_biases_expect_five_objects_in_an_image():
     raw = head(80).eval()([torch.zeros(1, 1, 8, 2, 2), torch.zeros(1, 1, 16, 1, 1)])
     for logits, expected in zip(raw, (-11.54, -10.15), strict=True):
         # Nothing fires, so the bias is all there is.
@@ -103,7 +103,7 @@ def test_logits_are_float32_under_autocast():
 
 
 def perfect(boxes, labels, K=3, size=64):
-    """Logits that say the one box of each picture at every point inside it that reaches its sides."""
+    """Logits that say the one box of each image at every point inside it that reaches its sides."""
     raw = [torch.full((len(boxes), 4 * BINS + K, size // s, size // s), -20.0) for s in STRIDES]
     for b, (box, label) in enumerate(zip(boxes, labels, strict=True)):
         for logits, stride in zip(raw, STRIDES, strict=True):

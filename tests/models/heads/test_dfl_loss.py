@@ -91,8 +91,8 @@ def slow_loss(raw, targets, K):
 
 CASES = {
     "random": [random_target(1, 4), random_target(2, 2)],
-    "one picture empty": [target(), random_target(3, 3)],
-    "all pictures empty": [target(), target()],
+    "one image empty": [target(), random_target(3, 3)],
+    "all images empty": [target(), target()],
     "overlapping": [random_target(4, 8, low=30), random_target(5, 1, low=40)],
     "at and beyond the border": [
         target([[0, 0, 64, 64], [40, 40, 90, 80], [-20, -10, 12, 12]], [0, 1, 2]),

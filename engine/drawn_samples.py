@@ -21,7 +21,7 @@ def draw_samples(
     What is drawn is what `evaluator` holds, so of a sequential detector what it found with its membranes carried on.
     Of samples that come in sequence the labelled ones are shown.
     """
-    pictures = {}
+    images = {}
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
         sample = dataset[index]
         while not sample.labelled:  # every recording ends at a label; a damaged image has none
@@ -30,8 +30,8 @@ def draw_samples(
             continue
         prediction = {**found, "boxes": sample.placement.to_sample(found["boxes"])}
         shown = dataset.view(sample.x)
-        if shown.dim() == 4 and shown.shape[1] == 3:  # pictures over time: the last one
+        if shown.dim() == 4 and shown.shape[1] == 3:  # images over time: the last one
             shown = shown[-1]
         truth = {"boxes": sample.boxes, "labels": sample.labels}
-        pictures[sample.image_id] = draw(shown, truth, prediction, dataset.class_names)
-    return pictures
+        images[sample.image_id] = draw(shown, truth, prediction, dataset.class_names)
+    return images
