@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
-from .events.windowed import WindowDataset
+from .events.window_dataset import WindowDataset
 from .images.dataset import ImageDataset, Record, read_record
 from .problems import Problem, Problems
 from .recordings import Tally

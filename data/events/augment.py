@@ -10,7 +10,7 @@ import numpy as np
 from registry import UserError
 
 from ..recordings import Events
-from ..written import is_number
+from ..type_checks import is_number
 
 
 class EventAugment:

@@ -17,8 +17,8 @@ from ..recordings.unpacking import MAX_UNPACKED_MB
 from ..representations.base import check_numbers
 from .clip import Clip
 from .input import EventInput, WindowInput
-from .label_clock import clock_problem, report_clock
-from .windowed import WindowDataset
+from .label_times import label_time_problem, report_label_times
+from .window_dataset import WindowDataset
 from .windows import cut_windows, label_windows, sequential_windows, windows_of
 
 SAMPLINGS = ("random", "sequential")
@@ -70,7 +70,7 @@ class EventDataset(WindowDataset):
 
         windows = cut_windows(split, clips, cut, num_steps)
         for number, clip in enumerate(clips):
-            report_clock(clip, windows_of(windows, number), problems)
+            report_label_times(clip, windows_of(windows, number), problems)
         if not input.representation.gray_images:
             _report_sensors(split, clips, input.factor, problems)
         common: dict[str, Any] = {"sequential": sequential, "augment": augment, "problems": problems}
@@ -96,7 +96,7 @@ class EventDataset(WindowDataset):
             shift = tally.first_us - known.first_us if known else 0  # of the clip's clock against that of the file
             recorded = Span(tally.first_us - shift, tally.last_us - shift)
             silences = [(begin - shift, end - shift) for begin, end in tally.silences]
-            if problem := clock_problem(recording, windows, recorded, silences):
+            if problem := label_time_problem(recording, windows, recorded, silences):
                 problems.replace(problem)
         return tally
 

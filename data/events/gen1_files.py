@@ -14,10 +14,10 @@ from registry import UserError, none_of
 
 from ..problems import Problem, Problems
 from ..recordings import EventReader, LazyReader, ShiftedReader, Span, open_dat, open_events, read_boxes
+from ..recordings.invalid_events import MAX_SIDE
 from ..recordings.unpacking import MAX_UNPACKED_MB
-from ..recordings.unusable import MAX_SIDE
 from ..representations.base import check_numbers
-from ..written import class_list, flag, is_whole
+from ..type_checks import class_list, flag, is_whole
 from .clip import Clip
 from .label_rules import LabelRules
 from .split_folders import missing_folder

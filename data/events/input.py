@@ -17,7 +17,7 @@ from ..recordings import EventReader, Events
 from ..representations import build_representation, complete_spec
 from ..representations.base import check_numbers
 from ..sample import Placement
-from ..written import flag, height_width, is_number, is_whole
+from ..type_checks import flag, height_width, is_number, is_whole
 
 if TYPE_CHECKING:
     from .augment import Change

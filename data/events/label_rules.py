@@ -13,7 +13,7 @@ import numpy as np
 from registry import UserError, none_of, reject_unknown
 
 from ..recordings.boxes import NO_TRACK
-from ..written import is_number
+from ..type_checks import is_number
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import numpy as np
 from registry import UserError, none_of
 
 from ..dataset import MissingSplit
-from ..images.split_shares import split_shares
 from ..problems import Problem, Problems
 from ..recordings import LazyReader, Tally, audit_events
 from ..recordings.boxes import BOX_DTYPE
 from ..registry import register_dataset
 from ..representations.base import check_numbers
-from ..written import class_list
+from ..split_shares import split_shares
+from ..type_checks import class_list
 from .clip import Clip, FromFirst
 from .dataset import EventDataset
 

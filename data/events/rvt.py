@@ -25,13 +25,13 @@ from ..recordings import Tally
 from ..recordings.unpacking import MAX_UNPACKED_MB
 from ..registry import register_dataset
 from ..representations.base import check_numbers
-from ..written import class_list, height_width
+from ..type_checks import class_list, height_width
 from .clip import Clip
 from .dataset import is_sequential
 from .input import FrameInput, up_to_stride
 from .rvt_files import FRAMES, LABELS, RvtFiles
 from .split_folders import missing_folder
-from .windowed import WindowDataset
+from .window_dataset import WindowDataset
 from .windows import WINDOW, cut_windows
 
 # What the frames are, by the name of their folder: our representation of that form.

@@ -16,7 +16,7 @@ import numpy as np
 from registry import UserError, reject_unknown
 
 from ..sample import Placement
-from ..written import is_number, is_whole
+from ..type_checks import is_number, is_whole
 from .cutout import Holes, cutout, draw_holes
 from .input import GRAY, ImageInput
 from .mosaic import Labelled, Layout, draw_layout, mirror, mixup, mosaic

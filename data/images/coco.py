@@ -16,11 +16,11 @@ from ..dataset import MissingSplit
 from ..files import regular_only, walk
 from ..problems import Problem
 from ..registry import register_dataset
-from ..written import flag, is_side, is_text
+from ..split_shares import ADVICE
+from ..type_checks import flag, is_side, is_text
 from .dataset import OBJECT, ImageDataset, Record, split_names
+from .label_numbers import LabelNumbers
 from .label_paths import as_path, choose_folder, is_file_name, path_below
-from .split_shares import ADVICE
-from .written_numbers import WrittenNumbers
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
 _ENDS = 1 << 14  # bytes
@@ -53,7 +53,7 @@ class Coco(ImageDataset):
         **common: Any,
     ):
         super().__init__(split, **common)
-        self._numbers = WrittenNumbers()
+        self._numbers = LabelNumbers()
         self.file = self._find_labels(annotations or {})
         content = self._read()
         self.categories = self._read_categories(content["categories"])

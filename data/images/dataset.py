@@ -22,6 +22,7 @@ from registry import UserError, none_of
 from ..dataset import DetectionDataset
 from ..problems import Problem, Problems
 from ..sample import Placement, Sample
+from ..split_shares import split_shares
 from .augment import image_augment
 from .cache import ImageCache, disk_cache, memory_cache
 from .image_file import UnreadableImage, read_image
@@ -30,7 +31,6 @@ from .label_paths import is_file_name, which_are_files
 from .mosaic import Labelled
 from .orientation import CHOICES
 from .sizes import other_size, settle_sizes
-from .split_shares import split_shares
 from .valid_boxes import valid_boxes
 
 log = logging.getLogger(__name__)

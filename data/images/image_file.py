@@ -17,7 +17,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from registry import UserError
 
 from ..files import regular_only
-from .cut_short import ends_whole
+from .truncation import is_complete
 
 _ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
@@ -47,7 +47,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
     short; it is decoded only where its end leaves that open."""
     with _opened(path) as (file, image):
         size, turn = image.size, _turn(file, image)
-        if not ends_whole(file, os.fstat(file.fileno()).st_size, image):
+        if not is_complete(file, os.fstat(file.fileno()).st_size, image):
             _decode(file, image)
         return size, turn
 

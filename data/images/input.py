@@ -11,7 +11,7 @@ from torch import Tensor
 from registry import UserError
 
 from ..sample import Placement
-from ..written import height_width
+from ..type_checks import height_width
 
 GRAY = 114  # of the border, as in YOLO
 STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular inputs are

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeGuard
 
-from ..written import is_text
+from ..type_checks import is_text
 
 _SAMPLE = 1000  # names that a folder is chosen by
 

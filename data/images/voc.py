@@ -17,11 +17,11 @@ from registry import UserError, none_of
 from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
-from ..written import class_list, flag, is_side
+from ..type_checks import class_list, flag, is_side
 from .dataset import OBJECT, ImageDataset, Record
+from .label_numbers import LabelNumbers
 from .voc_coordinates import CHOICES, from_zero
 from .voc_folder import all_labelled, label_files, labelled_images
-from .written_numbers import WrittenNumbers
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class Voc(ImageDataset):
 
 def _size(root: ET.Element) -> tuple[int, int]:
     """(width, height) as labelled, 0 where they are not."""
-    sides = WrittenNumbers().whole([_text(root, f"size/{side}") for side in ("width", "height")], "size")
+    sides = LabelNumbers().whole([_text(root, f"size/{side}") for side in ("width", "height")], "size")
     width, height = sides
     return (width, height) if is_side(width) and is_side(height) else (0, 0)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from ..dataset import MissingSplit
 from ..files import regular_only, text_lines, walk
 from ..problems import Problem, Problems
+from ..split_shares import ADVICE
 from .dataset import split_names
 from .image_file import ENDINGS
 from .label_paths import is_file_name, path_below
-from .split_shares import ADVICE
 
 LISTS = ("ImageSets/Main/{}.txt", "ImageSets/{}.txt")
 _SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")

@@ -18,7 +18,7 @@ from registry import UserError, none_of
 from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
-from ..written import class_list, is_whole
+from ..type_checks import class_list, is_whole
 from .dataset import OBJECT, ImageDataset, Record
 from .image_file import image_header, upright_size
 from .orientation import decide

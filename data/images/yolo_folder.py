@@ -11,11 +11,11 @@ from registry import UserError
 
 from ..dataset import MissingSplit
 from ..files import read_yaml, regular_only, text_lines, walk
-from ..written import class_list
+from ..split_shares import ADVICE
+from ..type_checks import class_list
 from .dataset import split_names
 from .image_file import ENDINGS
 from .label_paths import is_file_name, path_below
-from .split_shares import ADVICE
 
 YAML = (".yaml", ".yml")
 PLACES = ("images/{}", "{}/images", "{}", "{}.txt")  # of the images of a split, where no file says it

@@ -18,8 +18,8 @@ from registry import UserError
 from ..problems import Problem, Problems
 from .clock import backwards, clamp, jitter, truncated, without_events
 from .interface import EventReader, Events
+from .invalid_events import InvalidEvents, inside, whole_below
 from .span import Span
-from .unusable import Unusable, inside, whole_below
 
 
 class Block(NamedTuple):
@@ -151,7 +151,7 @@ class BlockReader(EventReader):
         first, last = [], []
         latest: int | None = None
         lost, kinds = 0, np.zeros(16, np.int64)
-        unusable = Unusable(self._sensor_size)
+        invalid = InvalidEvents(self._sensor_size)
         early = ""  # the first event clamped
         for start in range(0, units, self.BLOCK):
             self._states.append(state)
@@ -168,7 +168,7 @@ class BlockReader(EventReader):
             if moved is not None:
                 early = early or f"event {self._count + int(moved.argmax())}"
                 self.clamped += int(moved.sum())
-            unusable.add(self._count, events)
+            invalid.add(self._count, events)
             if len(t):
                 self._t_first = int(t[0]) if latest is None else self._t_first
                 latest = int(t[-1])
@@ -178,9 +178,9 @@ class BlockReader(EventReader):
         # Blocks before the first event hold nothing: any time up to the first event's keeps the lists sorted.
         self._first = np.array([self._t_first if t is None else t for t in first], np.int64)
         self._last = np.array([self._t_first if t is None else t for t in last], np.int64)
-        self.dropped += lost + unusable.outside + unusable.polarity
-        self.on = unusable.on
-        found = [*self._odd_words(lost, kinds), *unusable.problems(self.path, self._count)]
+        self.dropped += lost + invalid.outside + invalid.polarity
+        self.on = invalid.on
+        found = [*self._odd_words(lost, kinds), *invalid.problems(self.path, self._count)]
         if self.clamped:
             found.append(jitter(self.path, early, self.clamped, self._count))
         if not self._count:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..problems import Problem, Problems
 from .clock import truncated, without_events
+from .invalid_events import MAX_SIDE
 from .text_header import read_text_header
-from .unusable import MAX_SIDE
 
 RECORD = 8  # bytes per event
 EVENT_TYPES = (0x00, 0x0C)

@@ -12,7 +12,7 @@ from registry import UserError
 from .clock import WRAP, backwards
 from .dat_header import EVENT_TYPES, RECORD
 from .interface import Events
-from .unusable import check_sensor
+from .invalid_events import check_sensor
 
 
 class DatWriter:

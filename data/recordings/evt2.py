@@ -14,8 +14,8 @@ from ..problems import Problem, Problems
 from .blocks import Block, BlockReader
 from .clock import JITTER_US, too_many, unwrap_clock
 from .interface import Events, LoggedProblems
+from .invalid_events import check_sensor
 from .raw_header import RawHeader
-from .unusable import check_sensor
 
 OFF, ON, TIME_HIGH = 0x0, 0x1, 0x8
 KNOWN = (OFF, ON, TIME_HIGH, 0xA, 0xE, 0xF)  # the last three: triggers and vendors' data, which hold no pixels

@@ -21,8 +21,8 @@ from .blocks import Block
 from .columns import ColumnReader, find_columns
 from .hdf5_file import DAMAGE, attribute, check_filters, find, is_dataset, is_group, open_file, readable, scalar
 from .interface import LoggedProblems
+from .invalid_events import check_sensor
 from .unpacking import MAX_UNPACKED_MB
-from .unusable import check_sensor
 
 # Events per byte of a file: no packing of real ones comes near it (deflate packs at most 1032 bytes into one).
 _MOST_PER_BYTE = 512

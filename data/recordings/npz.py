@@ -22,8 +22,8 @@ from registry import UserError
 from ..problems import Problems
 from .columns import NAMES, ColumnReader, find_columns
 from .interface import LoggedProblems
+from .invalid_events import check_sensor
 from .unpacking import MAX_UNPACKED_MB, check_unpacked
-from .unusable import check_sensor
 
 _LOCAL = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
 # Everything that zipfile and numpy raise on a damaged archive.

@@ -17,10 +17,10 @@ from .evt2 import Evt2Reader
 from .evt3 import Evt3Reader
 from .evt21 import Evt21Reader
 from .interface import EventReader
+from .invalid_events import check_sensor
 from .npz import NpzReader
 from .raw_header import read_raw_header
 from .unpacking import MAX_UNPACKED_MB
-from .unusable import check_sensor
 
 RAW_READERS: dict[str, Callable[..., EventReader]] = {"EVT2": Evt2Reader, "EVT2.1": Evt21Reader, "EVT3": Evt3Reader}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry import UserError, none_of
 
-from ..recordings.unusable import MAX_SIDE
+from ..recordings.invalid_events import MAX_SIDE
 from .scene import MIN_SIDE
 from .shapes import CLASSES
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from data import list_datasets
-from data.written import height_width
+from data.type_checks import height_width
 from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from models import create_model, list_models, model_defaults
 from models.registry import MODELS

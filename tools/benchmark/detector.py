@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data.written import height_width
+from data.type_checks import height_width
 from engine.build import build_dataset, build_model
 from engine.config import load_config
 from engine.runs.open import open_run

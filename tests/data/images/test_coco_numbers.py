@@ -3,7 +3,7 @@
 import pytest
 
 from data import Problems, create_dataset
-from data.images.written_numbers import WrittenNumbers
+from data.images.label_numbers import LabelNumbers
 
 
 def coco(root, **kwargs):
@@ -63,11 +63,11 @@ def test_images_without_width_and_height(coco_folder):
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "1,5", "1_0", "0x10", "1 2", "\u0661", "--1", "1e", "9" * 400, "."])
 def test_text_that_is_no_number(text):
-    numbers = WrittenNumbers()
+    numbers = LabelNumbers()
     assert numbers.real(text, "a") is None and numbers.whole([text], "a") == [None] and not numbers.odd
 
 
 def test_large_ids_keep_every_digit():
-    numbers = WrittenNumbers()
+    numbers = LabelNumbers()
     assert numbers.whole([str(2**60 + 1), 2**60 + 1, True, None], "id") == [2**60 + 1, 2**60 + 1, None, None]
     assert numbers.odd == {"id": 1}

@@ -12,8 +12,8 @@ from typing import Any
 
 from registry import UserError, none_of
 
-from ..dataset import MissingSplit
-from ..written import is_number
+from .dataset import MissingSplit
+from .type_checks import is_number
 
 ADVICE = "data.splits={train: 0.8, val: 0.1, test: 0.1} makes splits of one folder"
 

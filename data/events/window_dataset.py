@@ -18,7 +18,7 @@ from ..problems import Problems
 from ..recordings import Tally
 from ..recordings.boxes import NO_TRACK
 from ..sample import Sample
-from ..written import class_list
+from ..type_checks import class_list
 from .augment import EventAugment
 from .clip import Clip, OpenFiles
 from .input import WindowInput

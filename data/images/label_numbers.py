@@ -13,7 +13,7 @@ import numpy as np
 _NUMBER = re.compile(r"\s*[+-]?(\d{1,300}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 
 
-class WrittenNumbers:
+class LabelNumbers:
     """Reads columns of values and counts in `odd`, by the name of the column, those written in another form.
 
     What is no number at all, as True, None and "abc", is None or NaN in what is returned.

@@ -5,7 +5,7 @@ import pytest
 from data import create_dataset
 from data.dataset import MissingSplit
 from data.images.dataset import ImageDataset
-from data.images.split_shares import split_shares
+from data.split_shares import split_shares
 from engine.config import dataset_kwargs, load_config
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}

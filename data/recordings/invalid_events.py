@@ -46,7 +46,7 @@ def inside(events: Events, sensor: tuple[int, int] | None) -> np.ndarray:
     return whole_below(events.x, width) & whole_below(events.y, height)
 
 
-class Unusable:
+class InvalidEvents:
     """Counts of a recording, piece by piece: events `outside` the sensor, of an unknown `polarity`, and those `on`."""
 
     def __init__(self, sensor: tuple[int, int] | None):

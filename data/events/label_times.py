@@ -16,7 +16,7 @@ _FACTORS = (1_000, 1_000_000)
 _REACH = 0.01  # labels that reach over less of a recording may be in another unit
 
 
-def report_clock(clip: Clip, windows: np.ndarray, problems: Problems) -> None:
+def report_label_times(clip: Clip, windows: np.ndarray, problems: Problems) -> None:
     """Add what is wrong with the label times of a clip of events, as far as it is known without a pass over them."""
     recorded = clip.recorded
     if recorded is None or not len(windows):
@@ -25,11 +25,11 @@ def report_clock(clip: Clip, windows: np.ndarray, problems: Problems) -> None:
         with suppress(ValueError):  # of a damaged recording, which says so when it is read
             recorded = clip.reader.span(exact=True)
         clip.reader.close()
-    if recorded and (problem := clock_problem(clip.reader.path, windows, recorded)):
+    if recorded and (problem := label_time_problem(clip.reader.path, windows, recorded)):
         problems.add(problem)
 
 
-def clock_problem(
+def label_time_problem(
     file: str | Path, windows: np.ndarray, recorded: Span, silences: Sequence[tuple[int, int]] = ()
 ) -> Problem | None:
     """One line on a recording whose labels do not fit its events, None where they do.

@@ -14,7 +14,7 @@ _BOXES = ("AVIF", "JPEG2000")
 _RAW = ("BMP", "TIFF", "PPM")  # where zeros may be black pixels
 
 
-def ends_whole(file: BinaryIO, length: int, image: Image.Image) -> bool:
+def is_complete(file: BinaryIO, length: int, image: Image.Image) -> bool:
     """True where the end of `file`, of `length` bytes and with the header `image`, is there. False where it is not
     found, so only decoding tells. ValueError where the end holds zeros only."""
     if image.format in _RAW:
