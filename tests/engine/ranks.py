@@ -12,8 +12,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from neurons.multistep import backends
 
-# A fork starts at once, but cannot differentiate where autograd has threads for a GPU.
-START = "spawn" if torch.cuda.is_available() else "fork"
+# Forked from a server that has imported the libraries and started no thread: a fork of this process, whose libraries
+# have threads, could wait for one of them without end.
+torch.multiprocessing.set_forkserver_preload(["torch", "torchvision", "spikingjelly.activation_based.functional"])
 
 
 def on_two_ranks(folder: Path, function, *arguments) -> list:
@@ -21,7 +22,8 @@ def on_two_ranks(folder: Path, function, *arguments) -> list:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    torch.multiprocessing.start_processes(_rank, (folder, port, function, arguments), nprocs=2, start_method=START)
+    arguments = (folder, port, function, arguments)
+    torch.multiprocessing.start_processes(_rank, arguments, nprocs=2, start_method="forkserver")
     return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in range(2)]
 
 

@@ -14,6 +14,8 @@ from data.scenes import generate_scenes
 from engine import distributed
 from engine.config import load_config
 from engine.errors import reason, remedies
+from neurons import MultiStepNeuron
+from neurons.registry import NEURONS
 from registry import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,13 +80,23 @@ def test_a_missing_gpu_is_not_warned_of(tmp_path):
     assert done.returncode == 0 and "No CUDA runtime" not in done.stderr and "x" in done.stderr
 
 
-def test_an_error_of_the_users_own_code_keeps_its_traceback(command, monkeypatch):
-    def boom(*_):
-        raise ValueError("boom")
+class Faulty(MultiStepNeuron):
+    def __init__(self, in_init: bool = False):
+        super().__init__()
+        if in_init:
+            int("boom")
 
-    monkeypatch.setattr(engine.config, "load_config", boom)
-    with pytest.raises(ValueError, match="^boom$"):
-        command("train.py", "x.yaml")
+    def steps(self, x_seq):
+        return x_seq * int("boom")
+
+
+@pytest.mark.parametrize("neuron", ["faulty", "{name: faulty, in_init: true}"])
+def test_an_error_of_the_users_own_part_keeps_its_traceback(command, tiny, neuron, monkeypatch):
+    monkeypatch.setitem(NEURONS._parts, "faulty", Faulty)
+    with pytest.raises(ValueError, match="invalid literal for int.*boom") as raised:
+        command("train.py", tiny, f"model.neuron={neuron}", "train.epochs=1")
+    assert not isinstance(raised.value, UserError)
+    assert any(Path(entry.path) == Path(__file__) and entry.name in ("steps", "__init__") for entry in raised.traceback)
 
 
 def test_the_message_of_a_user_error_is_found_behind_a_workers_traceback():

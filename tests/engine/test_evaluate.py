@@ -1,15 +1,14 @@
 """evaluate.py: no result overwrites another, every setting leaves a trace, figures show what was scored."""
 
 import json
-import os
 import runpy
 import shutil
-import socket
 import sys
 
 import pytest
 import torch
 from PIL import Image
+from ranks import on_two_ranks
 
 import evaluate
 from data import create_dataset, eval_loader
@@ -20,7 +19,6 @@ from engine.evaluation_options import set_evaluation_options
 from engine.runs.checkpoint import save_checkpoint
 from engine.runs.open import open_run
 from models import create_model
-from neurons.multistep import backends
 from scoring.detections import read_truth
 
 CONFIG = """
@@ -99,21 +97,15 @@ def test_two_evaluations_keep_both_results(untrained):
     assert again["boxes"] != val["boxes"] and again["data"]["fingerprint"] == val["data"]["fingerprint"]
 
 
-def _process(rank, run, port):
-    """One of two, as torchrun starts them."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    backends.SMALL = 1 << 40  # compiles no neuron, as in tests/conftest.py
-    metrics = score(run, "--spikes", "--out", str(run / "two"), pictures=2)
-    assert bool(metrics) == (rank == 0)
+def scored_as_two(run):
+    return score(run, "--spikes", "--out", str(run / "two"), pictures=2)
 
 
 def test_two_processes_write_what_one_writes(untrained):
     """Recordings in sequence: each process runs whole ones."""
     run = untrained(EVENTS % ", sampling: sequential, window_ms: 100")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
-    torch.multiprocessing.spawn(_process, (run, port), nprocs=2)
+    (written, _), (other, said) = on_two_ranks(run, scored_as_two, run)
+    assert written and not other and not said  # rank 0 writes and prints
     score(run, "--spikes", "--out", str(run / "one"), pictures=2)
     one, two = (json.loads((run / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert two["provenance"].pop("machine")["processes"] == 2 and one["images"] > 2
