@@ -1,4 +1,9 @@
-"""Datasets of images and event recordings. Modules in this package are imported automatically."""
+"""Detection datasets of images and event recordings, their loaders and checks.
+
+`create_dataset(name, split, ...)` builds a registered dataset, `train_loader` and `eval_loader` batch it. Subpackages:
+images (COCO, VOC, YOLO), events (Gen1, 1Mpx, N-Caltech101, RVT), recordings (readers of event files), representations
+(events -> tensors), scenes (synthetic data). Modules in this package are imported automatically.
+"""
 
 from registry import import_modules
 

@@ -1,4 +1,4 @@
-"""Files that hold their old content or all of the new one, whatever happens while they are written."""
+"""Atomic writes: a file holds its old content or all of the new content, whatever happens during the write."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SUFFIX = ".partial"
 
 
 def write_atomically(path: str | Path, content: str | Callable[[Path], object]) -> None:
-    """Replace the file `path` by `content`: text, or a function that writes the file whose path it is given.
+    """Replace the file `path` by `content`: text, or a function (path) that writes the file at the path.
 
-    The new file is written under a name of its own beside `path`, so that several processes may write at once, and
-    renamed when it is on the disk. OSError naming path, reason and free bytes where that fails; no part of the new file
-    is left then.
+    The content is written to a temporary file beside `path`, synced and renamed. Its name is unique, so several
+    processes may write at once. On failure the temporary file is removed, and an OSError names path, reason and free
+    bytes.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
@@ -36,7 +36,7 @@ def write_atomically(path: str | Path, content: str | Callable[[Path], object]) 
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file; one that a crash or a full disk cut off stays a line of its own."""
+    """Append a line to a text file. An incomplete last line, left by a crash or a full disk, is terminated first."""
     with path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -46,7 +46,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left of files in `folder`. Nobody else may be writing there."""
+    """Remove temporary files that killed processes left in `folder`. No other process may be writing there."""
     for partial in folder.glob(f".*{SUFFIX}"):
         partial.unlink(missing_ok=True)
 

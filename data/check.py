@@ -1,4 +1,4 @@
-"""What a whole dataset holds, and what is wrong with it: the check that `check.py` runs before a training."""
+"""Check a dataset before a training: statistics of its splits and all problems (`python -m data.check CONFIG`)."""
 
 from __future__ import annotations
 
@@ -55,17 +55,18 @@ def check_dataset(
 ) -> CheckReport:
     """Read all `splits` of the dataset `name` (its constructor's arguments in `kwargs`), and every file unless `fast`.
 
-    create: makes the dataset of (split, problems=...) in place of `create_dataset` with `name` and `kwargs`.
+    Bad data raises nothing: it is in the report. The first split is the one to train on.
 
-    Nothing raises for bad data: it is all in the report. The first split is the one to train on; one named in
-    `optional` may be absent. `judge` takes the ground truth and the name of each other split, and says what cannot be
-    scored there (`scoring.truth_left.check_truth`): sentences, or ValueError where that stops a training.
+    optional: splits that may be absent
+    judge:    (ground truth, split) -> sentences on what cannot be scored there; ValueError where that stops a training
+              (`scoring.truth_left.check_truth`). Called for each split but the first
+    create:   (split, problems=...) -> dataset; None: `create_dataset` with `name` and `kwargs`
     """
     report = CheckReport()
     problems = report.problems
     classes: dict[str, list[str]] = {}
     files: dict[str, list[Path]] = {}
-    unreadable: dict[str, list[str]] = {}  # splits by what is wrong with them: bad options are so with all
+    unreadable: dict[str, list[str]] = {}  # splits by error message: bad options give the same message for all splits
     create = create or partial(create_dataset, name, **kwargs)
     for split in dict.fromkeys(splits):
         try:
@@ -114,13 +115,13 @@ def _files(dataset: DetectionDataset) -> list[Path]:
 
 
 def _without_split(message: str, split: str) -> str:
-    """`message` without the split that it begins with: "split 'val': no recording there"."""
+    """`message` without its prefix "split 'val': "."""
     rest = message.removeprefix(f"split {split!r}")
     return message if rest == message else rest.lstrip(".,: ")
 
 
 def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems) -> list[Tally]:
-    """Decode every image, or read every event. Returns what the recordings of events hold."""
+    """Decode every image, or read every event. Returns the tallies of event recordings."""
     if isinstance(dataset, ImageDataset):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for record, error in zip(dataset.records, pool.map(_look_at, dataset.records), strict=True):
@@ -132,7 +133,7 @@ def _read_files(dataset: DetectionDataset, files: list[Path], problems: Problems
 
 
 def _look_at(record: Record) -> str:
-    """Why the image cannot be decoded; nothing where it can."""
+    """The error of decoding an image; "" where there is none."""
     try:
         read_record(record)
     except ValueError as error:
@@ -141,7 +142,7 @@ def _look_at(record: Record) -> str:
 
 
 def _compare_files(files: dict[str, list[Path]], problems: Problems, fast: bool) -> None:
-    """The same file in two splits is a test on what was trained; twice in one split it counts double."""
+    """Report duplicate files: in two splits they leak training data into the test, in one split they count double."""
     first: dict[Any, tuple[str, Path]] = {}
     for split, paths in files.items():
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -163,10 +164,10 @@ def _name_and_size(path: Path) -> Any:
 
 
 def _content(path: Path) -> Any:
-    """Length and a digest of the first MiB: a recording differs there or not at all."""
+    """Size and a digest of the first MiB: different recordings differ there."""
     with open(path, "rb") as file:
         return path.stat().st_size, hashlib.blake2b(file.read(1 << 20)).digest()
 
 
-if __name__ == "__main__":  # python -m data.check: the command reads configs, which this room does not know
+if __name__ == "__main__":  # python -m data.check: check.py reads configs, which this package must not import
     runpy.run_path(str(Path(__file__).parent.parent / "check.py"), run_name="__main__")

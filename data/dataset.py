@@ -1,4 +1,4 @@
-"""The contract of a dataset: what `engine`, `data.loader` and `data.check` ask of it."""
+"""Base class of all datasets (`DetectionDataset`), and the protocol of their inputs (`Input`)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class MissingSplit(UserError):
 
 
 class Input(Protocol):
-    """A part that is called with an image, or with a recording and a window (t0_us, t1_us], and gives (x, `Placement`).
+    """Converts an image, or a window (t0_us, t1_us] of a recording, to (x, `Placement`).
 
     The network takes x.float() * scale, of shape [channels, H, W], or [num_steps, channels, H, W] of events; size is
-    (height, width), the most where x differ in shape.
+    (height, width), the maximum where x differ in shape.
     """
 
     @property
@@ -52,34 +52,35 @@ class DetectionDataset(Dataset, ABC):
     """
 
     class_names: list[str]
-    input: Input | None = None  # makes x of a file, for samples and prediction alike; None: there is no such part
+    input: Input | None = None  # converts a file to x, for samples and prediction alike; None: not available
     channels: int  # of x
     scale: float  # the float input is x * scale: 1/255 for images, 1 for event counts
     num_steps: int | None  # T of event frames, None for images
-    expected_images: int  # how many the labels list; len(self) is smaller when files are missing
+    expected_images: int  # number of images in the labels; len(self) is smaller when files are missing
     problems: Problems
 
     @classmethod
     def generate(cls, **kwargs: Any) -> None:
-        """Write the files that a constructor with these arguments reads, where the dataset is a simulated one."""
+        """Simulated datasets: write the files that a constructor with these arguments reads. Others: do nothing."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
-        """Sample `index`, transformed; every random choice is drawn from `rng`, so it depends on nothing else.
+        """Sample `index`, transformed. All randomness comes from `rng`.
 
-        epochs_left: of the training, this one included, for augmentation that ends before it; None outside a training.
+        epochs_left: epochs left in the training, including this one, for augmentation that is off in the last ones;
+                     None outside a training.
         """
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:
-        """The labels of this split in COCO form, in ORIGINAL pixels, category ids as the dataset has them.
+        """The labels of this split as a COCO dict, in pixels of the original images, with the dataset's category ids.
 
-        `images`: id, width, height, file_name (events: also `clip`, the label time `t_us`, and `start_us`, when the
-        recording begins). `annotations`: id from 1, image_id, category_id, bbox xywh, area, iscrowd, and `difficult`
-        where the format knows it. `categories`: id, name, in the order of `class_names`, so label k is
+        `images`: id, width, height, file_name (events: also `clip`, the label time `t_us`, and `start_us`, the start
+        of the recording). `annotations`: id from 1, image_id, category_id, bbox xywh, area, iscrowd, and `difficult`
+        where the format has it. `categories`: id, name, in the order of `class_names`: label k has the category id
         `categories[k]["id"]`.
         """
 
@@ -89,28 +90,28 @@ class DetectionDataset(Dataset, ABC):
         `ground_truth`; for anchors and statistics."""
 
     def shape_of(self, index: int) -> tuple[int, int] | None:
-        """(height, width) of sample `index` where samples differ in it; None: all have one."""
+        """(height, width) of sample `index` where samples differ in shape; None: all have the same."""
         return None
 
     def open_cache(self) -> None:
-        """A loader calls it before its workers start: open what they are to share."""
+        """Open what the workers of a loader share; loaders call this before they start workers."""
 
     @property
     def sequences(self) -> list[range] | None:
-        """Indices of the samples of each recording in order of time, where they come in sequence; else None."""
+        """Sample indices of each recording in order of time, for sequential sampling; otherwise None."""
         return None
 
     def view(self, x: Tensor) -> Tensor:
-        """`Sample.x` to look at: uint8 images [3, H, W] or [T, 3, H, W], or strengths [T, 2, H, W] of OFF and ON."""
+        """`Sample.x` for display: uint8 images [3, H, W] or [T, 3, H, W], or OFF and ON strengths [T, 2, H, W]."""
         return x
 
     def seed_index(self, index: int) -> int:
-        """Samples with the same number share their randomness: those of one recording, when they come in sequence."""
+        """Number that seeds the randomness of a sample. In sequential sampling, one number per recording."""
         return index
 
     def __getitem__(self, key: int | tuple[int, int, int, int | None]) -> Sample:
-        """`key`: an index, or (index, epoch, seed, epochs left) as the training sampler gives it, so that augmentation
-        depends on these alone and not on which worker serves the sample."""
+        """`key`: an index, or (index, epoch, seed, epochs left) from a training sampler. Augmentation depends on the
+        key alone, not on the worker that loads the sample."""
         index, epoch, seed, epochs_left = key if isinstance(key, tuple) else (key, 0, 0, None)
         if not 0 <= index < len(self):
             raise IndexError(index)

@@ -1,4 +1,4 @@
-"""Files of users, read safely: regular ones only, links that do not lead back, text and YAML within bounds."""
+"""Safe reading of untrusted files: regular files only, no link cycles, text and YAML of bounded size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {
 def regular_only(path: str, flags: int) -> int:
     """For `open(..., opener=regular_only)`: the descriptor of a regular file, also through links.
 
-    OSError for anything else: a named pipe would wait for a writer without end, and a device need not end.
+    OSError for anything else: opening a named pipe blocks until there is a writer, and a device may be endless.
     """
     file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(file).st_mode
@@ -48,7 +48,7 @@ def _not_regular(mode: int) -> str:
 
 
 def walk(folder: str | Path) -> Iterator[str]:
-    """Paths of all files in `folder` and below but hidden ones; links are followed, unless they lead back."""
+    """Paths of all files in `folder` and below, without hidden ones. Links are followed, except those to a parent."""
     for place, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(place, name)]
         yield from (os.path.join(place, name) for name in names if not name.startswith("."))
@@ -61,7 +61,7 @@ def _leads_back(place: str, name: str) -> bool:
 
 
 def text_lines(file: Path) -> list[str]:
-    """Lines that hold something, without blanks around it. ValueError where `file` is no text."""
+    """Non-empty lines, stripped. ValueError where `file` is not UTF-8 text."""
     try:
         with open(file, encoding="utf-8-sig", opener=regular_only) as lines:
             return [line.strip() for line in lines.read().splitlines() if line.strip()]
@@ -71,7 +71,7 @@ def text_lines(file: Path) -> list[str]:
 
 class _WithoutAliases(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
-        # Aliases of aliases make a list of a billion entries out of a line each.
+        # Nested aliases expand exponentially ("billion laughs").
         if self.check_event(yaml.events.AliasEvent):
             event = self.peek_event()
             raise yaml.YAMLError(f"line {event.start_mark.line + 1}: alias *{event.anchor}. Write its value out")
@@ -79,7 +79,7 @@ class _WithoutAliases(yaml.SafeLoader):
 
 
 def read_yaml(file: Path) -> Any:
-    """What `file` holds. ValueError where it is no YAML, longer than `LONGEST_YAML`, or has aliases."""
+    """The content of a YAML file. ValueError where it is no YAML, longer than `LONGEST_YAML`, or has aliases."""
     try:
         with open(file, "rb", opener=regular_only) as stream:
             raw = stream.read(LONGEST_YAML + 1)

@@ -1,4 +1,4 @@
-"""Inputs: how a file becomes what a network is fed, for training and prediction alike; written as plain values."""
+"""Rebuild the input of a network (`ImageInput`, `EventInput`, `FrameInput`) from the plain values in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from .events.input import EventInput, FrameInput
 from .images.input import ImageInput
 
 INPUTS: dict[str, Any] = {cls.kind: cls for cls in (ImageInput, EventInput, FrameInput)}
-MOST = 1 << 32  # numbers in one x: no training feeds as many, and a damaged file may ask for any
+MOST = 1 << 32  # elements of one x: far above any training; bounds what a damaged file can allocate
 
 
 def input_from_plain(plain: Any, source: str = "input of a checkpoint") -> ImageInput | EventInput | FrameInput:
-    """The input that `to_plain` wrote. UserError, beginning with `source`, for anything else: the values may come from
-    a file that is not trusted."""
+    """Inverse of `Input.to_plain`. The values are untrusted: UserError, with `source` in front, for anything else."""
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise UserError(f"{source}: {plain!r:.200} is no mapping of names")
     kind, values = plain.get("kind"), {key: value for key, value in plain.items() if key != "kind"}

@@ -1,4 +1,4 @@
-"""Loaders whose batches depend on (seed, epoch) alone: not on workers, restarts or what ran before."""
+"""Data loaders: `train_loader` and `eval_loader`. Batches depend on (seed, epoch) alone, not on workers or restarts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from .stream_sampler import StreamSampler, stream_batches
 class EpochSampler(Sampler[tuple[int, int, int, int | None]]):
     """Shuffled keys (index, epoch, seed, epochs left) for one rank of `world_size`.
 
-    numpy and albumentations generators that live in workers repeat themselves across workers and epochs; here the key
-    carries everything a sample's randomness may depend on. Call `set_epoch` before each epoch. Every rank sees the same
-    number of samples: the tail that does not divide is filled from the front of the shuffle. `epochs` is how many the
-    training has, None where nothing depends on it.
+    The key seeds all randomness of a sample. Generators inside workers would repeat across workers and epochs. Call
+    `set_epoch` before each epoch. Every rank gets the same number of samples: the last ones are padded from the front
+    of the shuffled order. `epochs`: length of the training; None where nothing depends on it.
     """
 
     def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1, epochs: int | None = None):
@@ -55,9 +54,8 @@ def train_loader(
 ) -> DataLoader:
     """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`).
 
-    Every sample is in one; the last holds what is left, so that fewer samples than `batch_size` train as well.
-    Where samples come in sequence, each row of the batches follows recordings, as `StreamSampler` says.
-    `epochs`: how many the training has, for augmentation that leaves out the last ones.
+    The last batch may be smaller (drop_last=False). In sequential sampling each batch row plays recordings: see
+    `StreamSampler`. `epochs`: length of the training, for augmentation that is off in its last epochs.
     """
     sampler: EpochSampler | StreamSampler
     if (sequences := dataset.sequences) is not None:
@@ -74,10 +72,10 @@ def train_loader(
 def eval_loader(
     dataset: DetectionDataset, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Every sample once, in order; with several ranks each gets its share.
+    """Every sample once, in order, sharded over ranks.
 
-    Where samples differ in shape, each batch holds samples of one, shapes in the order of their first sample. Where
-    they come in sequence, each row of the batches follows whole recordings, as `stream_batches` says.
+    Where samples differ in shape, each batch holds samples of one shape; shapes come in the order of their first
+    sample. In sequential sampling each batch row plays whole recordings: see `stream_batches`.
     """
     if (sequences := dataset.sequences) is not None:
         return _loader(dataset, workers, batch_sampler=stream_batches(sequences, batch_size, rank, world_size))
@@ -92,7 +90,7 @@ def _loader(dataset: DetectionDataset, workers: int, seed: int = 0, **kwargs) ->
     dataset.open_cache()
     return DataLoader(
         dataset,
-        # Its own: each new iterator draws from the global one otherwise, and a resumed run makes one more.
+        # Each new iterator would otherwise draw from the global generator, and a resumed run makes one more iterator.
         generator=torch.Generator().manual_seed(seed),
         num_workers=workers,
         collate_fn=partial(collate, scale=dataset.scale),

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset: found once, named in full, counted; fatal ones raise."""
+"""Problems of a dataset (`Problem`, `Problems`): bad records, collected with file, record, value and remedy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Problem:
 class Problems:
     """Collects problems while a dataset is read.
 
-    A fatal problem raises `ValueError` at once unless `collect` (as `data.check` asks, to report all in one go).
-    Others are recorded: the record was dropped or repaired as the remedy says, and `summary()` prints how many.
+    A fatal problem raises `ValueError` at once, unless `collect`: `data.check` then reports all of them together.
+    Other problems are recorded: the record was dropped or repaired as the remedy says. `summary()` counts them.
     `strict` makes every problem fatal.
     """
 
@@ -49,7 +49,7 @@ class Problems:
         self.items.append(problem)
 
     def replace(self, problem: Problem) -> None:
-        """Add `problem` in place of those of its kind that are known of its file, which it knows better."""
+        """Add `problem`, and remove earlier ones of the same kind and file, which were based on less data."""
         self.items = [p for p in self.items if (p.kind, str(p.file)) != (problem.kind, str(problem.file))]
         self.add(problem)
 

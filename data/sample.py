@@ -1,4 +1,4 @@
-"""The types that every dataset speaks: one `Sample`, and a `Batch` of them."""
+"""`Sample`, an item of a dataset; `Batch`, stacked by `collate`; `Placement`, which maps boxes to the original image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the original image lies in `x`: `x_pixel = original_pixel * scale + offset`, each axis on its own."""
+    """Affine map from the original image to `x`: `x_pixel = original_pixel * scale + offset`, per axis."""
 
     scale_x: float = 1.0
     scale_y: float = 1.0
@@ -34,13 +34,13 @@ class Placement:
 class Sample:
     """One image or one event window with its boxes.
 
-    x:             image uint8 [3, H, W] (RGB), or events [T, C, H, W] in the type of their representation
+    x:             image uint8 [3, H, W] (RGB), or events [T, C, H, W] in the dtype of their representation
     boxes:         float32 [N, 4] xyxy, absolute pixels of `x`; N = 0 is normal
     labels:        int64 [N], from 0
     image_id:      id of the image in `dataset.ground_truth()["images"]`
     original_size: (height, width) before any resizing
-    labelled:      False: an event window without a label at its end, for the state of a detector alone
-    start:         it follows no other sample: the first window of a recording, or any sample of random sampling
+    labelled:      False: an event window without a label at its end, which only updates the state of a detector
+    start:         the state is reset before it: the first window of a recording, or any sample of random sampling
     """
 
     x: Tensor
@@ -56,10 +56,10 @@ class Sample:
 @dataclass
 class Batch:
     """Samples of one shape, stacked: images `x` [B, 3, H, W], events [T, B, C, H, W] or micro-bins
-    [B, T, bins, C, H, W], in the type they came in.
+    [B, T, bins, C, H, W], in their own dtype.
 
     targets: boxes and labels of each sample; None for an event window without a label at its end
-    starts:  bool [B], see `Sample.start`
+    starts:  bool [B]: `Sample.start` of each
     """
 
     x: Tensor
@@ -71,7 +71,7 @@ class Batch:
     starts: Tensor
 
     def to(self, device: torch.device | str) -> tuple[Tensor, list[dict[str, Tensor] | None]]:
-        """(float32 input times `scale`, targets), both on `device`: what `Detector.forward` takes."""
+        """(float32 input times `scale`, targets), both on `device`, as `Detector.forward` takes them."""
         x = self.x.to(device, non_blocking=True).float()
         if self.scale != 1.0:
             x = x * self.scale
@@ -86,7 +86,7 @@ class Batch:
 
 
 def collate(samples: list[Sample], scale: float) -> Batch:
-    """Stack samples; event frames [T, C, H, W] get their batch axis second, as SpikingJelly has it."""
+    """Stack samples. The batch axis of event frames [T, C, H, W] is the second one, as in SpikingJelly."""
     xs = [s.x for s in samples]
     return Batch(
         x=torch.stack(xs, dim=1 if xs[0].dim() == 4 else 0),

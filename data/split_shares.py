@@ -1,4 +1,4 @@
-"""Splits of one's own: shares of what a folder holds, drawn by name alone."""
+"""Random splits of one folder by shares (`SplitShares`), which depend on file names and a seed alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ ADVICE = "data.splits={train: 0.8, val: 0.1, test: 0.1} makes splits of one fold
 
 @dataclass(frozen=True)
 class SplitShares:
-    """shares: of each split, in order; they sum up to at most 1
-    seed:   of the order in which the splits are cut
-    group:  keeps names together: "folder", those of one folder; or a regular expression, those for which its first
-            group (without groups: what it matches) is the same
+    """Assigns names to splits.
 
-    The order is that of a hash of seed and group, so it depends on neither the machine nor the order of files. Splits
-    are cut from it one after the other, so added names move only few of the others, at the cuts.
+    shares: {split: share}, in order; they sum up to at most 1
+    seed:   of the order of the names
+    group:  names that stay in one split: "folder", those of one folder; or a regular expression, those with the same
+            first group (or the same match, if it has no groups)
+
+    Groups are ordered by a hash of seed and group, so the result depends on neither the machine nor the order of files.
+    The splits are consecutive parts of this order, so adding names moves few others.
     """
 
     shares: dict[str, float]
@@ -34,7 +36,7 @@ class SplitShares:
     group: str | None = None
 
     def choose(self, split: str, names: Sequence[str]) -> list[str]:
-        """Those of `names` (paths with "/") that are in `split`, sorted."""
+        """The `names` (paths with "/") in `split`, sorted."""
         if split not in self.shares:
             raise MissingSplit(none_of(f"`splits` has no split {split!r}", split, self.shares))
         groups: dict[str, list[str]] = {}
@@ -45,7 +47,7 @@ class SplitShares:
         return sorted(name for k in parts[split] for name in groups[order[k]])
 
     def choose_files(self, split: str, paths: Sequence[str], root: Path) -> list[str]:
-        """Those of `paths` that are in `split` by their names below `root`, in order. ValueError where none is."""
+        """The `paths` in `split`, by their names relative to `root`, in order. ValueError where there are none."""
         names = {path: Path(os.path.relpath(path, root)).as_posix() for path in paths}
         chosen = set(self.choose(split, sorted(set(names.values()))))
         if paths and not chosen:
@@ -64,8 +66,8 @@ class SplitShares:
         return key
 
     def _cut(self, sizes: list[int]) -> dict[str, list[int]]:
-        """Numbers of the groups, whose `sizes` are given in order, for each split: a group is where its middle is. A
-        share above 0 gets one group at least, where there are as many as splits."""
+        """Indices of the groups of each split, from the `sizes` of the groups in order. A group belongs to the split
+        that contains its middle. Every share above 0 gets at least one group, where there are as many as splits."""
         total, before, edges = sum(sizes), 0.0, []
         for share in self.shares.values():
             edges.append((round(before * total), round((before + share) * total)))
@@ -86,7 +88,7 @@ class SplitShares:
 
 
 def split_shares(splits: Any, seed: int = 0, group: str | None = None) -> SplitShares:
-    """`SplitShares` of what a user wrote, {split: share}. ValueError where it makes no sense."""
+    """`SplitShares` from a config's {split: share}. ValueError for anything else."""
     good = isinstance(splits, Mapping) and splits and all(is_number(s) and s >= 0 for s in splits.values())
     if not good or not 0 < sum(splits.values()) <= 1 + 1e-9:
         remedy = "give shares of at least 0 that sum up to 1, as in {train: 0.8, val: 0.1, test: 0.1}"

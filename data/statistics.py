@@ -1,4 +1,4 @@
-"""What a split holds, class by class, counted from its ground truth; and the tables that `data.check` prints."""
+"""Statistics of a split: images, boxes per class and their sizes; and the tables that `data.check` prints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SMALL = 8  # pixels; the finest grid of the detectors
 
 @dataclass
 class ClassReport:
-    """Boxes of one class in the ground truth; `short_sides` those of training boxes in pixels of `x`."""
+    """Counts of one class in the ground truth. short_sides: shorter sides of its training boxes, in pixels of `x`."""
 
     boxes: int
-    images: int  # that hold one
+    images: int  # with at least one box
     crowd: int
     difficult: int
     short_sides: np.ndarray
@@ -29,11 +29,11 @@ class ClassReport:
 @dataclass
 class SplitReport:
     images: int
-    missing: int  # listed, but not there or not usable
+    missing: int  # listed, but absent or unusable
     boxes_per_image: np.ndarray  # [images]
     image_sizes: Counter[tuple[int, int]]  # (width, height)
     classes: dict[str, ClassReport]
-    recordings: list[Tally] = field(default_factory=list)  # those of events that were read whole
+    recordings: list[Tally] = field(default_factory=list)  # of event recordings that were read whole
 
     @property
     def negatives(self) -> int:
@@ -41,7 +41,7 @@ class SplitReport:
 
 
 def count_split(dataset: DetectionDataset, problems: Problems) -> SplitReport:
-    """Count what `dataset` holds, and report boxes that it holds twice."""
+    """Statistics of `dataset`. Duplicate boxes are reported."""
     truth = dataset.ground_truth()
     boxes = truth["annotations"]
     _report_repeated(truth, problems)
@@ -85,8 +85,8 @@ def _report_repeated(truth: dict, problems: Problems) -> None:
 
 
 def overview(datasets: dict[str, DetectionDataset], most: int = 10) -> str:
-    """What a training reads, by split: the tables of `data.check`, with at most `most` classes, and what else labels
-    alone show. ValueError where the first split, the one to train on, has no box to learn."""
+    """The tables of `data.check` for the splits of a training, with at most `most` classes, and problems that the
+    labels show. ValueError where the first split, the one to train on, has no training box."""
     problems = Problems()
     splits = {name: count_split(dataset, problems) for name, dataset in datasets.items()}
     report_unlearnt(splits, next(iter(splits)), problems)
@@ -95,7 +95,7 @@ def overview(datasets: dict[str, DetectionDataset], most: int = 10) -> str:
 
 
 def report_unlearnt(splits: dict[str, SplitReport], training: str, problems: Problems) -> None:
-    """Classes that the split `training` has no box of to learn from."""
+    """Report classes without training boxes in the split `training`."""
     if not any(len(found.short_sides) for found in splits[training].classes.values()):
         boxes = sum(found.boxes for found in splits[training].classes.values())
         value = f"none of {boxes} boxes in {splits[training].images} images" + (
@@ -116,7 +116,7 @@ def report_unlearnt(splits: dict[str, SplitReport], training: str, problems: Pro
 
 
 def split_table(splits: dict[str, SplitReport]) -> str:
-    """Images, and events where recordings were read: a column for each split."""
+    """Table of images, and of events where recordings were read: a column for each split."""
     reports = splits.values()
     rows = [
         ["", *splits],
@@ -132,7 +132,7 @@ def split_table(splits: dict[str, SplitReport]) -> str:
 
 
 def class_table(splits: dict[str, SplitReport], most: int | None = None) -> str:
-    """Boxes: a row for each class, the `most` with most boxes first, and a group of columns for each split."""
+    """Table of boxes: a row for each class, sorted by number of boxes, at most `most`; columns for each split."""
     known = dict.fromkeys(name for report in splits.values() for name in report.classes)
     count = {name: sum(r.classes[name].boxes for r in splits.values() if name in r.classes) for name in known}
     names = sorted(known, key=lambda name: -count[name])[:most]
@@ -198,7 +198,7 @@ def _cells(found: ClassReport, whole: ClassReport, flags: list[str]) -> list[str
 
 
 def _aligned(rows: Sequence[Sequence[str]], gap: str = "  ", left: bool = True) -> list[str]:
-    """Lines of equal length: columns to the right, but the first, where `left`."""
+    """Lines of equal length: columns are right-aligned, the first one left-aligned if `left`."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

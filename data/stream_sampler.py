@@ -1,6 +1,6 @@
-"""Orders in which recordings pass by piece after piece, each in one row of the batch, so that a state can follow it.
+"""Samplers for stateful training and evaluation: each batch row plays recordings window by window.
 
-Row b of a batch goes on where row b of the batch before ended, or begins a recording (`Sample.start`).
+Row b of a batch continues row b of the batch before, or begins a recording (`Sample.start`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
 
     sequences: the indices of each recording's samples in order of time (`EventDataset.sequences`)
 
-    The recordings, shuffled anew each epoch, are laid end to end and cut into one stretch per row of all ranks. Every
-    sample comes once; what the last stretch lacks is filled from the front. A stretch may begin within a recording,
-    where the state then starts from rest. Call `set_epoch` before each epoch.
+    The recordings are shuffled each epoch, concatenated and split into equal parts, one per batch row of all ranks.
+    Every sample comes once; the last part is padded from the front. A part may begin within a recording; the state is
+    then reset there. Call `set_epoch` before each epoch.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
 
 
 def stream_batches(sequences: Sequence[range], batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
-    """Batches of indices for an evaluation: every recording whole, in one row of one rank, so that what is found in it
-    depends neither on the batch size nor on the ranks.
+    """Batches of indices for evaluation: every recording lies whole in one row of one rank, so that detections depend
+    neither on the batch size nor on the number of ranks.
 
-    The longest come first, each into the row that is free first; a row without further recordings repeats its last
-    sample, which an evaluator counts once.
+    Recordings are assigned longest first, each to the shortest row. Shorter rows are padded with their last sample,
+    which an evaluator counts once.
     """
     mine = sorted(sequences, key=len, reverse=True)[rank::world_size]
     rows: list[list[int]] = [[] for _ in range(min(batch_size, len(mine)))]

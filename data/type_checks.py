@@ -1,4 +1,4 @@
-"""Values that people write into configs and label files: read as they were meant, or refused with what to write."""
+"""Type checks and conversions of values in configs and label files: numbers, flags, sizes, lists of classes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ _FLAGS |= {"": False, "none": False, "unspecified": False}  # labelling tools wr
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """A whole number, which true and false are not."""
+    """An int, but not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """A number, which true and false are not."""
+    """An int or float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_side(value: object) -> TypeGuard[int]:
-    """A number of pixels that a side can have."""
+    """A valid side of an image in pixels: 1 to 2^31 - 1."""
     return is_whole(value) and 0 < value < 2**31
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Text that can be printed and written to a file: not empty, and without half of a surrogate pair."""
+    """A string that can be encoded as UTF-8: not empty, without lone surrogates."""
     return isinstance(value, str) and value != "" and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def flag(value: object) -> bool | None:
-    """0, 1, true, false, yes, no, as such or as a word; nothing is false. None: neither."""
+    """Parse a boolean: 0, 1, true, false, yes or no, as a value or a word; empty is False. None: not a boolean."""
     return bool(value) if value in (0, 1) else _FLAGS.get(str(value).strip().lower())
 
 
 def height_width(size: Any, name: str = "size") -> tuple[int, int]:
-    """One number of pixels, or (height, width) -> (height, width)."""
+    """One side in pixels, or (height, width) -> (height, width). UserError for anything else."""
     sides = [size, size] if is_whole(size) else list(size) if isinstance(size, Sequence) else []
     if isinstance(size, str) or len(sides) != 2 or not all(map(is_side, sides)):
         raise UserError(
@@ -47,7 +47,7 @@ def height_width(size: Any, name: str = "size") -> tuple[int, int]:
 
 
 def class_list(names: Any, source: str) -> list[str]:
-    """`names` as strings, each of them there once. `source` says in an error where they come from."""
+    """`names` as a list of different strings. UserError, which names their `source`, for anything else."""
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
         raise UserError(f"{source} = {str(names)[:200]}. Give a list, as in [cat, dog]")
     for k, name in enumerate(names):
