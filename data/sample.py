@@ -1,4 +1,4 @@
-"""`Sample`, an item of a dataset; `Batch`, stacked by `collate`; `Placement`, which maps boxes to the original image."""
+"""`Sample`, an item of a dataset; `Batch`, stacked by `collate`; `Placement`, maps boxes to the original image."""
 
 from __future__ import annotations
 

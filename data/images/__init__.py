@@ -1,4 +1,4 @@
-"""Datasets of images with boxes: COCO, VOC and YOLO files, decoding, cache, augmentation."""
+"""Image detection datasets: COCO, VOC and YOLO labels, image decoding and cache, letterbox input, augmentation."""
 
 from registry import import_modules
 

@@ -1,6 +1,6 @@
-"""Augmentation of images and their boxes: mirror, scale, shift, colours, mosaic, mixup, cutout.
+"""Augmentation of images and boxes (`ImageAugment`): flips, scale, translation, HSV, mosaic, mixup, cutout.
 
-The geometry is albumentations' (imported in this file only), the colours are OpenCV's, which comes with it.
+Geometry by albumentations (imported in this file only), colours by OpenCV, which comes with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .mosaic import Labelled, Layout, draw_layout, mirror, mixup, mosaic
 
 @dataclass(frozen=True)
 class Canvas:
-    """What was drawn for one canvas: of an image, or a mosaic of four.
+    """Random parameters of one canvas: a single image, or a mosaic of four.
 
     indices: of the images
     gains:   factors of hue, saturation and value
@@ -41,7 +41,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Change:
-    """What `ImageAugment.draw` drew for a sample: one canvas, or two that are blended, the first at `share`; holes."""
+    """Random parameters of a sample: one canvas, or two for mixup with weight `share` of the first; cutout holes."""
 
     canvases: tuple[Canvas, ...]
     share: float = 1.0
@@ -49,23 +49,24 @@ class Change:
 
     @property
     def indices(self) -> list[int]:
-        """Of the images that the sample is made of, the one asked for first."""
+        """Indices of the images in the sample, the requested one first."""
         return [index for canvas in self.canvases for index in canvas.indices]
 
 
 class ImageAugment:
-    """Random changes of training samples, whose canvas is that of `input`: draw one, then apply it to its images.
+    """Augmentation in two steps: `draw` the random parameters, which name the images needed, then apply them to these.
+    The canvas is that of `input`.
 
-    hflip, vflip:   probability of a left-right, top-bottom mirror
+    hflip, vflip:   probability of a left-right, top-bottom flip
     scale:          the image is scaled about its centre by 1 - scale to 1 + scale
-    translate:      largest shift as a share of the canvas, each axis drawn evenly
-    hsv:            largest change of hue, saturation and value, as a share: each is multiplied by 1 - h to 1 + h
-    min_visibility: a box that keeps less of its area than this within the canvas is dropped
-    mosaic:         probability of a sample of four images, of which three are drawn; changed as a single one is
-    mixup:          probability of blending a sample with another one
-    plain_epochs:   the last so many epochs of a training have neither mosaic nor mixup
-    cutout:         probability that the finished sample gets gray holes: `cutout_holes` of them, their sides up to
-                    `cutout_size` of the canvas's; a box that they cover by more than `max_hidden` is dropped
+    translate:      largest shift as a share of the canvas, uniform per axis
+    hsv:            largest relative change h of hue, saturation and value: factors uniform in 1 - h .. 1 + h
+    min_visibility: boxes with less than this share of their area within the canvas are dropped
+    mosaic:         probability of a mosaic of the image and three random ones, augmented like a single image
+    mixup:          probability of blending the sample with another one
+    plain_epochs:   number of last epochs of a training without mosaic and mixup
+    cutout:         probability of `cutout_holes` gray holes in the finished sample, with sides up to `cutout_size` of
+                    the canvas; boxes covered by more than `max_hidden` are dropped
     """
 
     def __init__(
@@ -104,15 +105,15 @@ class ImageAugment:
         self.input = input
         self._hsv = np.asarray(hsv, np.float64)
         self._mirrors, self._moves = (hflip, vflip), (scale, translate)
-        self._min_visibility = min(min_visibility, 0.999)  # 1 keeps what is whole but for rounding
+        self._min_visibility = min(min_visibility, 0.999)  # at 1, rounding would drop whole boxes
         self._mosaic, self._mixup, self._plain_epochs = mosaic, mixup, plain_epochs
         self._cutout, self._holes, self._max_hidden = cutout, (cutout_holes, cutout_size), max_hidden
         self._compose = _transforms(self._mirrors, scale, translate, self._min_visibility)
 
     def draw(self, index: int, count: int, rng: np.random.Generator, epochs_left: int | None = None) -> Change:
-        """The change of a sample of image `index` of `count`.
+        """Random parameters of a sample for image `index` of `count`.
 
-        epochs_left: of the training, this one included; None outside one
+        epochs_left: epochs left in the training, including this one; None outside a training
         """
         several = epochs_left is None or epochs_left > self._plain_epochs
         canvases, share, holes = [self._draw_canvas(index, count, rng, several)], 1.0, None
@@ -130,7 +131,7 @@ class ImageAugment:
             mirrors = tuple((rng.random(2) < self._mirrors).tolist())
             return Canvas(four, 1 + rng.uniform(-1, 1, 3) * self._hsv, layout=layout, mirrors=mirrors)
         gains = 1 + rng.uniform(-1, 1, 3) * self._hsv
-        # Each its own seed: the one that `Compose.set_random_seed` gives to all would tie one mirror to the other.
+        # One seed per transform: `Compose.set_random_seed` gives all the same, which would correlate the flips.
         seeds = tuple(int(rng.integers(2**31)) for _ in self._compose.transforms[1:])
         return Canvas((index,), gains, seeds)
 
@@ -182,12 +183,12 @@ def image_augment(input: ImageInput, options: dict[str, Any] | None) -> ImageAug
 
 
 def _transforms(mirrors: tuple[float, float], scale: float, translate: float, min_visibility: float) -> Any:
-    """Of a single image on its canvas, boxes as shares of its sides."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # importing it asks a server for news otherwise
+    """Albumentations pipeline for a single image on its canvas; boxes are relative to its sides."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would otherwise query a server for updates
     import albumentations as A
     import cv2
 
-    cv2.setNumThreads(0)  # the loader's processes are the parallelism; OpenCV's threads would fight over the cores
+    cv2.setNumThreads(0)  # workers already run in parallel; OpenCV threads would oversubscribe the cores
     transforms: list[Any] = [A.NoOp()]  # without any, albumentations warns
     if any(mirrors):
         transforms += [A.HorizontalFlip(p=mirrors[0]), A.VerticalFlip(p=mirrors[1])]
@@ -203,7 +204,7 @@ def _transforms(mirrors: tuple[float, float], scale: float, translate: float, mi
                 p=1.0,
             )
         ]
-    # `clip` alone still raises for a box without width, and without `clip` one stray coordinate ends the worker.
+    # `clip` alone still raises for a box of zero width; without `clip` any coordinate outside raises.
     boxes = A.BboxParams(
         "albumentations", label_fields=["labels"], clip=True, filter_invalid_bboxes=True, min_visibility=min_visibility
     )
@@ -219,10 +220,10 @@ def _placed(boxes: np.ndarray, original: tuple[int, ...], place: Placement) -> n
 
 
 def _hsv_gain(image: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Multiply hue (turning round at 180, OpenCV's full circle), saturation and value, through a look-up table."""
+    """Multiply hue (modulo 180, as in OpenCV), saturation and value by `gains`, through a look-up table."""
     import cv2
 
-    if (gains == 1).all():  # the way to HSV and back loses a little
+    if (gains == 1).all():  # the conversion to HSV and back is lossy
         return image
 
     table = np.arange(256)[:, None] * gains

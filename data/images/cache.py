@@ -1,8 +1,8 @@
-"""Decoded images kept in one file that all workers share, in memory or on disk: decoding is most of their work.
+"""Cache of decoded images (`data.cache`: ram, disk): one file, in memory or on disk, shared by all workers.
 
-The sizes of all images are known from the labels, so each has its place in the file from the start. Whoever decodes
-an image first writes it there: the pixels, then a mark made of their checksum. A place whose mark does not fit its
-pixels counts as empty, so a file that is cut short, half-written or damaged costs time and never gives wrong pixels.
+Image sizes are known from the labels, so each image has a fixed slot in the file. The first process that decodes an
+image writes its pixels, then their checksum. A slot whose checksum does not match counts as empty: a truncated,
+half-written or damaged file costs time, but never gives wrong pixels.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from registry import UserError
 
 from ..atomic_file import write_atomically
 
-VERSION = 1  # of what decoding gives: raise it when the same file would become other pixels
+VERSION = 1  # of the decoder: raise it when decoding gives other pixels for the same file
 _MARK = 8  # bytes
-_OPEN: weakref.WeakSet[ImageCache] = weakref.WeakSet()  # of this process, which fill up while it runs
+_OPEN: weakref.WeakSet[ImageCache] = weakref.WeakSet()  # caches of this process, which still fill up
 
 
 class ImageCache:
     """Images uint8 [H, W, 3] of the given `shapes` (height, width), by number.
 
-    path: the file, made where it is absent; None: memory, which is given back when the last process that uses it ends.
-          Forked and spawned workers share it; any other pickle of it becomes an empty one.
+    path: the file, created where it is absent; None: memory, freed when the last process that uses it ends. Forked and
+          spawned workers share it; unpickling it anywhere else gives an empty one.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], path: Path | None):
@@ -50,16 +50,16 @@ class ImageCache:
         weakref.finalize(self, os.close, file)
 
     def read(self, index: int) -> np.ndarray | None:
-        """Image `index`, a copy that may be changed; None where it is not there yet."""
+        """Image `index`, a writable copy; None where it is not cached yet."""
         mark, pixels = np.zeros(1, "<u8"), np.empty((*self._shapes[index], 3), np.uint8)
         whole = os.preadv(self._file, [mark.data, pixels.data], int(self._starts[index])) == _MARK + pixels.nbytes
         return pixels if whole and mark[0] == _mark(pixels) else None
 
     def write(self, index: int, image: np.ndarray) -> None:
-        """Keep image `index`, of its shape. ValueError where there is no room."""
+        """Store image `index`. UserError where there is no room."""
         assert image.shape == (*self._shapes[index], 3) and image.dtype == np.uint8
         start = int(self._starts[index])
-        # By calls and not through a memory map, where a full disk would end the process without a word.
+        # pwrite, not a memory map: on a full disk a map kills the process (SIGBUS).
         try:
             self._write(image, start + _MARK)
             self._write(np.array([_mark(image)], "<u8"), start)
@@ -74,7 +74,7 @@ class ImageCache:
             data, start = data[written:], start + written
 
     def to_come(self) -> int:
-        """Bytes of images that the file has no room taken for yet."""
+        """Bytes of images that are not allocated in the file yet."""
         return max(0, int(self._starts[-1]) - os.fstat(self._file).st_blocks * 512)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class ImageCache:
 
 
 def memory_cache(shapes: Sequence[tuple[int, int]]) -> ImageCache:
-    """A cache in memory. ValueError where there is not room for all images."""
+    """A cache in memory. UserError where there is not enough for all images."""
     cache = ImageCache(shapes, None)
     needed, free = cache.to_come(), free_memory() - _promised(cache)
     if needed > free:
@@ -105,13 +105,13 @@ def memory_cache(shapes: Sequence[tuple[int, int]]) -> ImageCache:
 def disk_cache(
     folder: Path, name: str, shapes: Sequence[tuple[int, int]], sources: Sequence[tuple[Any, ...]]
 ) -> ImageCache:
-    """A cache in `folder`, kept for later runs as long as every image's file, its length and time of change, its
-    shape and what else its source says stay, and so do the libraries that decode. Beside it a json says what it holds.
+    """A cache in `folder`, beside a json manifest. Later runs reuse it as long as all of these are unchanged: paths,
+    sizes and modification times of the image files, their shapes and `sources`, and the versions of the decoders.
 
-    sources: per image its path, and plain values that decide what is made of the file.
+    sources: per image its path, and plain values that affect how it is decoded
 
-    Several processes may open it at once: an empty file is a cache already. ValueError where `folder` cannot be written
-    or has not room for all images.
+    Several processes may open it at once: an empty file is a valid cache. UserError where `folder` cannot be written or
+    has no room for all images.
     """
     listed = [os.path.relpath(path, folder) for path, *_ in sources]
     content: list[Any] = [VERSION, torchvision.__version__, PIL.__version__]
@@ -141,7 +141,7 @@ def disk_cache(
 
 
 def _promised(cache: ImageCache) -> int:
-    """Bytes that the other open caches of this process will yet take where `cache` is."""
+    """Bytes that the other open caches of this process will still take on the device of `cache`."""
     place, others = os.fstat(cache._file), {}
     for other in _OPEN:
         found = os.fstat(other._file)
@@ -151,7 +151,7 @@ def _promised(cache: ImageCache) -> int:
 
 
 def _replace_manifest(path: Path, content: dict[str, Any]) -> None:
-    """Write it whole or not at all, and remove the pixels that the old one named, now out of date."""
+    """Write the manifest atomically, and remove the outdated pixel file that the old one named."""
     try:
         old = json.loads(path.read_text())["file"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -162,7 +162,7 @@ def _replace_manifest(path: Path, content: dict[str, Any]) -> None:
 
 
 def free_memory() -> float:
-    """Bytes that may still be taken: of the machine and, in a container, of its limit. Infinite where none tells."""
+    """Free bytes of memory: of the machine and, in a container, of its limit. Infinite where neither is known."""
     free = float("inf")
     if (machine := Path("/proc/meminfo")).exists():
         free = _numbers(machine.read_text())["MemAvailable:"] * 1024
@@ -174,21 +174,21 @@ def free_memory() -> float:
 
 
 def _numbers(text: str) -> dict[str, int]:
-    """Lines of a name and a number."""
+    """{name: number} of lines "name number ..."."""
     return {words[0]: int(words[1]) for line in text.splitlines() if len(words := line.split()) > 1}
 
 
 def _memory() -> int:
-    """A file without a name, in memory where the system has such files."""
-    if hasattr(os, "memfd_create"):  # unlike a file in /dev/shm it is not held by the small limit of containers
+    """An anonymous file, in memory where the system supports it."""
+    if hasattr(os, "memfd_create"):  # not limited by the small /dev/shm of containers
         return os.memfd_create("images")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
 def _mark(pixels: np.ndarray) -> int:
-    """1 to 2**63: 0 is an empty place. The sum of all words of 8 bytes: a tenth of the time of a CRC, and what can go
-    wrong here, parts that were never written or bits that changed, it finds as well."""
+    """Checksum, 1 to 2**63; 0 marks an empty slot. The sum of 8-byte words takes a tenth of the time of a CRC, and
+    detects the same faults here: unwritten parts and changed bits."""
     flat = pixels.reshape(-1)
     words = len(flat) // 8 * 8
     total = int(flat[:words].view("<u8").sum(dtype=np.uint64)) + int(flat[words:].sum())
@@ -199,7 +199,7 @@ def _length_and_time(path: str) -> tuple[int, int]:
     try:
         status = os.stat(path)
     except OSError:
-        return 0, 0  # reading the image says what is wrong
+        return 0, 0  # reading the image will report the error
     return status.st_size, status.st_mtime_ns
 
 

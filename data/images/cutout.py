@@ -1,4 +1,4 @@
-"""Cutout: gray holes in a training sample, so that no single part of an object decides."""
+"""Cutout augmentation: random gray rectangles in a training sample."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Holes:
 
 
 def draw_holes(count: int, size: float, rng: np.random.Generator) -> Holes:
-    """Each side is drawn evenly from 0 to `size` of the image's own, the centre anywhere in the image."""
+    """Random holes: sides uniform in 0 .. `size` relative to the image, centres uniform in the image."""
     return Holes(rng.uniform(0, 1, (count, 2)), rng.uniform(0, size / 2, (count, 2)))
 
 
 def cutout(sample: Labelled, holes: Holes, max_hidden: float, fill: int) -> Labelled:
     """The `sample` with its `holes` filled with `fill`.
 
-    DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017. As there a hole's
-    centre lies anywhere in the image, so that it may stick out. Differs in that there are several, of drawn sizes,
-    and in what only detection has: a box of which more than the share `max_hidden` lies under holes is dropped.
+    DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017. As there, the
+    centre of a hole is uniform in the image, so holes may extend beyond it. Differs in that there are several holes of
+    random sizes, and, for detection, boxes with more than the share `max_hidden` under holes are dropped.
     """
     image, boxes, labels = sample
     height, width = image.shape[:2]
@@ -44,8 +44,8 @@ def cutout(sample: Labelled, holes: Holes, max_hidden: float, fill: int) -> Labe
 
 
 def hidden_share(boxes: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Share [N] of the area of each box [N, 4] xyxy in which the mask `hidden` [H, W] is true; pixels that a box cuts
-    count by the part within it."""
+    """Share [N] of the area of each box [N, 4] xyxy where the mask `hidden` [H, W] is true; pixels on the border of a
+    box count by the part inside."""
     x1, y1, x2, y2 = boxes.astype(np.float64).T[:, :, None]
     columns, rows = np.arange(hidden.shape[1]), np.arange(hidden.shape[0])
     across = np.clip(np.minimum(x2, columns + 1) - np.maximum(x1, columns), 0, None)  # [N, W]

@@ -1,7 +1,7 @@
-"""What datasets of images share: records of labels, and their validation.
+"""Base class of the image datasets (`ImageDataset`): label records, their validation, loading of samples.
 
-Whether boxes were drawn on the images as they are stored, or turned as their EXIF orientation says, is decided for a
-whole label file (`orientation.py`). An image of another size than its label says is an error, not a guess.
+A whole label file is read in one EXIF orientation: boxes refer to the images as stored, or rotated (`orientation.py`).
+An image whose size differs from its label's is an error.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from .valid_boxes import valid_boxes
 
 log = logging.getLogger(__name__)
 
-# float64, so that labels leave `ground_truth` as they came; one array per image keeps 120k images small.
+# float64, so that `ground_truth` returns labels unchanged; one array per image saves memory for 120k images.
 OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
 CACHES = ("none", "ram", "disk")
-_SPLITS = {"val": ("valid", "validation")}  # further names that exporters give to splits
+_SPLITS = {"val": ("valid", "validation")}  # other names of splits in exported datasets
 _LEFT_OUT = "such images are left out, and scores say how many"
 
 
 @dataclass(slots=True)
 class Record:
-    """One image: its file, size in pixels, and objects `OBJECT` [N], boxes xyxy in pixels within the image.
+    """One image: its file, size in pixels, and objects `OBJECT` [N] with boxes xyxy in pixels, clipped to the image.
 
-    upright: size and boxes are those of the image turned as its EXIF orientation says
+    upright: size and boxes refer to the image rotated by its EXIF orientation
     """
 
     image_id: int
@@ -58,7 +58,7 @@ class Record:
 
     @property
     def targets(self) -> np.ndarray:
-        """The objects to learn: crowds and difficult ones are for the evaluation only."""
+        """Training objects. Crowd and difficult objects are used in the evaluation only."""
         return self.objects[~(self.objects["iscrowd"] | self.objects["difficult"])]
 
 
@@ -67,15 +67,15 @@ class ImageDataset(DetectionDataset):
 
     size:          int, or (height, width), of `Sample.x`; the image is letterboxed into it
     augment:       options of `ImageAugment`, such as {"hflip": 0.5}
-    orientation:   "turned" or "stored": what boxes were drawn on, where images have an EXIF orientation; "auto": what
-                   the labels of the split show
+    orientation:   images that boxes refer to, where images have an EXIF orientation: "turned" (rotated by it) or
+                   "stored" (as decoded); "auto": detected from the labels of the split
     allow_missing: leave out images whose file is absent or damaged; they still count in `expected_images`
-    cache:         "ram" or "disk": a loader's workers decode each image once and share the pixels
+    cache:         "ram" or "disk": each image is decoded once, and the workers of a loader share the pixels
     cache_dir:     the folder of a cache on disk; None: `.spikesight_cache` in `root`
-    rectangular:   `x` is only as large as the fitted image, filled up to multiples of 32, so samples differ in shape
-    splits:        {train: 0.8, val: 0.1, test: 0.1}: shares of all labelled images below `root`, whatever splits there
-                   are; for subclasses that set `own_splits` and list all to `_present`
-    split_seed, split_group: of `SplitShares`, by the images' paths relative to `root`
+    rectangular:   pad the resized image only to multiples of 32, so samples differ in shape
+    splits:        {train: 0.8, val: 0.1, test: 0.1}: random shares of all labelled images below `root`, in place of
+                   its own splits; for subclasses that set `own_splits` and pass all images to `_present`
+    split_seed, split_group: arguments of `SplitShares`, applied to paths relative to `root`
     """
 
     channels, scale, num_steps = ImageInput.channels, ImageInput.scale, ImageInput.num_steps
@@ -83,7 +83,7 @@ class ImageDataset(DetectionDataset):
 
     input: ImageInput
     records: list[Record]
-    categories: list[dict[str, Any]]  # id and name, label k is categories[k]
+    categories: list[dict[str, Any]]  # id and name; label k is categories[k]
     _cache: ImageCache | None
 
     def __init__(
@@ -108,7 +108,7 @@ class ImageDataset(DetectionDataset):
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such folder. `root` is the folder that holds labels and images")
         self.problems = Problems() if problems is None else problems
-        self._warned: set[str] = set()  # unreadable images, each said once by each process
+        self._warned: set[str] = set()  # unreadable images that were logged
         self._allow_missing, self._orientation = allow_missing, orientation
         if orientation not in CHOICES:
             raise UserError(none_of(f"orientation = {orientation!r}", orientation, CHOICES))
@@ -133,8 +133,8 @@ class ImageDataset(DetectionDataset):
         return len(self.records)
 
     def load(self, index: int, rng: np.random.Generator, epochs_left: int | None = None) -> Sample:
-        """Where an image cannot be decoded, a ValueError; with `allow_missing` a training gets the next one in its
-        place, and an evaluation an unlabelled sample, which is not scored."""
+        """ValueError for an image that cannot be decoded. With `allow_missing`, training uses the next image instead,
+        and evaluation an unlabelled sample, which is not scored."""
         change = self._augment.draw(index, len(self), rng, epochs_left)
         replace_damaged = self._allow_missing and epochs_left is not None
         try:
@@ -147,14 +147,14 @@ class ImageDataset(DetectionDataset):
         return self._sample(chosen[0][0], image, boxes, labels, place)
 
     def _readable(self, index: int, replace_damaged: bool) -> tuple[int, Labelled]:
-        """Image `index` with its boxes, or the next one that can be decoded; and its number."""
+        """(index, image with boxes) of image `index`; if `replace_damaged`, of the next one that can be decoded."""
         for k in range(index, index + (len(self) if replace_damaged else 1)):
             with self._left_out():
                 return k % len(self), self._labelled(k % len(self))
         raise UnreadableImage(f"{self.root}: none of {len(self)} images of split {self.split!r} can be decoded")
 
     def _unlabelled(self, index: int) -> Sample:
-        """A gray image without a label, in place of one that cannot be decoded."""
+        """A gray, unlabelled sample for an image that cannot be decoded."""
         original = self.records[index].height, self.records[index].width
         image = np.full((*self.input.shape(original), 3), GRAY, np.uint8)
         nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
@@ -162,7 +162,7 @@ class ImageDataset(DetectionDataset):
 
     @contextmanager
     def _left_out(self) -> Iterator[None]:
-        """An unreadable image is said once by each process, and raised unless `allow_missing`."""
+        """With `allow_missing`, log an unreadable image once per process; otherwise raise its error."""
         try:
             yield
         except UnreadableImage as error:
@@ -243,8 +243,8 @@ class ImageDataset(DetectionDataset):
         describe: Callable[[int], tuple[str | Path, str, object]],
         source: Path,
     ) -> np.ndarray:
-        """`_place`, for records whose sizes are as labelled, 0 where they are not: by their images, `settle_sizes`
-        gives them the sizes of what will be read. Records that cannot be used are removed."""
+        """`_place` for records with sizes from the labels, 0 where the label has none. `settle_sizes` first sets them
+        from the image headers. Unusable records are removed."""
         far = np.zeros((len(self.records), 2))
         finite = np.isfinite(objects["box"]).all(1)
         np.maximum.at(far, owner[finite], objects["box"][finite, 2:])
@@ -261,8 +261,8 @@ class ImageDataset(DetectionDataset):
     ) -> np.ndarray:
         """Check `objects` [N], each of the record with index `owner` [N], and assign them to their records, in order.
 
-        An area that is not above 0 becomes the box's. Which were kept, bool [N]; the others are in `problems`, as
-        `describe(i)` names them.
+        An area that is not above 0 becomes that of the box. Returns bool [N], which were kept; the others are added to
+        `problems` with the file, record and value of `describe(i)`.
         """
         sizes = np.array([(record.width, record.height) for record in self.records], np.int64).reshape(-1, 2)[owner]
         boxes, keep = valid_boxes(objects["box"], sizes, describe, self.problems)
@@ -276,7 +276,7 @@ class ImageDataset(DetectionDataset):
         return keep
 
     def report_unreadable(self, path: str, what: str) -> None:
-        """Report an image that cannot be used, which `allow_missing` leaves out."""
+        """Add an unusable image to the problems: fatal unless `allow_missing`."""
         remedy = "It is left out" if self._allow_missing else f"Or set data.allow_missing=true: {_LEFT_OUT}"
         what = what.removeprefix(f"{path}: ")
         self.problems.add(Problem("unreadable image", path, "", what, remedy, fatal=not self._allow_missing))
@@ -284,10 +284,12 @@ class ImageDataset(DetectionDataset):
     def _present(
         self, listed: list[str], source: Path, tried: Sequence[str | Path] = (), advice: str = "data.root"
     ) -> list[bool]:
-        """Which of the `listed` images, of all splits where `splits` is set, are in this split and there. ValueError
-        unless all of the split are there or `allow_missing`.
+        """bool per listed image: it belongs to this split, and its file exists. ValueError where a file of this split
+        is missing, unless `allow_missing`.
 
-        tried: the folders they were looked for in, where not those of `listed`; advice: the keys that name others
+        listed: paths of the images of this split, or of all splits if `splits` is set
+        tried:  folders that were searched, for the message; default: those of `listed`
+        advice: config keys that name other folders, for the message
         """
         everything = listed
         if self._shares is not None:
@@ -328,12 +330,12 @@ class ImageDataset(DetectionDataset):
 
 
 def split_names(split: str) -> tuple[str, ...]:
-    """What `split` may be called on disk, the likeliest first."""
+    """Names of `split` on disk, the likeliest first."""
     return split, f"{split}2017", *_SPLITS.get(split, ())
 
 
 def read_record(record: Record) -> np.ndarray:
-    """The image of a record, uint8 [H, W, 3] RGB. ValueError where it is unreadable or not of the record's size."""
+    """The image of a record, uint8 [H, W, 3] RGB. `UnreadableImage` where it cannot be decoded or differs in size."""
     image = read_image(record.path, record.upright)
     found, labelled = image.shape[1::-1], (record.width, record.height)
     if found != labelled:

@@ -1,4 +1,4 @@
-"""An image file as pixels: uint8 [H, W, 3] RGB, whatever it is; and as the header alone tells, its size."""
+"""Decode image files to uint8 [H, W, 3] RGB (`read_image`), and read size and EXIF orientation (`image_header`)."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from registry import UserError
 from ..files import regular_only
 from .truncation import is_complete
 
-_ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: to be mirrored or turned, 5 to 8 exchange width and height
+_ORIENTATION = 0x0112  # EXIF tag; 1: as stored, 2 to 8: mirrored or rotated, 5 to 8 exchange width and height
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
-# No others: PIL also opens formats that start an interpreter (EPS), fetch parts from elsewhere or are documents.
+# PIL also opens unsafe formats: some start an interpreter (EPS), load other files, or are documents.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM")
 LIMIT = 2**29  # bytes of one decoded image, which for 3 channels of 8 bits is PIL's own limit of 179 million pixels
 _THREE_BYTES = ("1", "L", "P", "RGB", "YCbCr", "LAB", "HSV", "I;16", "I;16B", "I;16L", "I;16N")  # at most, in RGB
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG of several images, as phones write them
-_BAND = 2**24  # pixels that are converted at once: what that takes is freed before the next
+_BAND = 2**24  # pixels converted at once, which bounds the temporary memory
 
 
 class UnreadableImage(UserError):
-    """The file of an image cannot be used; the message names it."""
+    """An image file cannot be used; the message names the file."""
 
 
 def read_image(path: str | Path, upright: bool = False) -> np.ndarray:
-    """Decode a file to uint8 [H, W, 3] RGB: gray is repeated, alpha dropped, 16 bits scaled to 8, of an animation the
-    first frame taken. As it is stored, or `upright`: turned as its EXIF orientation says. `UnreadableImage` where it is
-    no regular file of `FORMATS`, decodes to more than `LIMIT` bytes or cannot be decoded whole."""
+    """Decode a file to uint8 [H, W, 3] RGB.
+
+    Gray is repeated, alpha dropped, 16 bits are scaled to 8, and animations give their first frame. upright: rotate by
+    the EXIF orientation. `UnreadableImage` where it is no regular file of `FORMATS`, decodes to more than `LIMIT` bytes
+    or is damaged."""
     with _opened(path) as (file, image):
         turn = _turn(file, image) if upright else 1
         return np.ascontiguousarray(turned(_decode(file, image), turn))
 
 
 def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
-    """((width, height) as stored, EXIF orientation 1..8). Errors as of `read_image`, also where the file is cut
-    short; it is decoded only where its end leaves that open."""
+    """((width, height) as stored, EXIF orientation 1..8). Same errors as `read_image`. The pixels are decoded only
+    where `is_complete` cannot tell whether the file is truncated."""
     with _opened(path) as (file, image):
         size, turn = image.size, _turn(file, image)
         if not is_complete(file, os.fstat(file.fileno()).st_size, image):
@@ -53,7 +55,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], int]:
 
 
 def image_headers(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], int] | ValueError]:
-    """`image_header` of each path, or its error; files are read side by side."""
+    """`image_header` of each path, or its error; files are read in parallel."""
 
     def header(path: str) -> tuple[tuple[int, int], int] | ValueError:
         try:
@@ -66,12 +68,12 @@ def image_headers(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], int] 
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(width, height) of an image that is stored with `size`, once it is turned."""
+    """(width, height) of an image of stored `size` after rotation by its EXIF `orientation`."""
     return size[::-1] if orientation >= 5 else size
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """[H, W, 3] as stored -> a view that is upright."""
+    """[H, W, 3] as stored -> view rotated by the EXIF `orientation`."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -81,7 +83,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
-    """The file and its header, whose decoded size is within `LIMIT`."""
+    """Open a file: (file, PIL image with its header read). `UnreadableImage` where it would decode to over `LIMIT`."""
     remedy = "Copy or export the image again"
     try:
         with open(path, "rb", opener=regular_only) as file:
@@ -100,7 +102,7 @@ def _opened(path: str | Path) -> Iterator[tuple[BinaryIO, Image.Image]]:
     except UnidentifiedImageError as error:
         what = f"its content is none of {', '.join(FORMATS)}, or damaged from the start"
         raise UnreadableImage(f"{path}: cannot be decoded: {what}. {remedy}") from error
-    except Exception as error:  # damaged files raise whatever PIL's parsers meet: KeyError, RuntimeError, MemoryError
+    except Exception as error:  # PIL raises any type on damaged files: KeyError, RuntimeError, MemoryError
         raise UnreadableImage(f"{path}: cannot be decoded: {str(error) or type(error).__name__}. {remedy}") from error
 
 
@@ -112,8 +114,8 @@ def _decode(file: BinaryIO, image: Image.Image) -> np.ndarray:
             content = torch.from_numpy(np.fromfile(file, np.uint8))
             return decode_jpeg(content, ImageReadMode.RGB).movedim(0, -1).numpy()  # half of PIL's time
         except RuntimeError:
-            pass  # PIL has clearer words on what is wrong
-    # torchvision's decoder of PNG ends the process where the data are short of the header's size.
+            pass  # PIL gives a clearer message
+    # torchvision's PNG decoder aborts the process where there is less data than the header announces.
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, _BAND // image.width)
     for top in range(0, image.height, rows):
@@ -139,20 +141,20 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _turn(file: BinaryIO, image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none, or damaged EXIF data, which many programs write."""
+    """EXIF orientation 1..8; 1 where there is none or the EXIF data are damaged, which is common."""
     if image.format == "TIFF":
-        return 1  # PIL turns it itself while it decodes, and gives the size that it has then
+        return 1  # PIL rotates TIFF while decoding, and gives the rotated size
     try:
         if image.format == "PNG" and "exif" not in image.info:
             image.info["exif"] = _late_exif(file)
-        turn = Image.Image.getexif(image).get(_ORIENTATION, 1)  # that of PngImageFile decodes all pixels
+        turn = Image.Image.getexif(image).get(_ORIENTATION, 1)  # PngImageFile.getexif decodes all pixels
     except Exception:
         return 1
     return turn if turn in range(1, 9) else 1
 
 
 def _late_exif(file: BinaryIO) -> bytes:
-    """The eXIf chunk of a PNG, which may stand behind the pixels."""
+    """The eXIf chunk of a PNG, which may come after the pixels."""
     place = file.tell()
     file.seek(8)
     content = b""

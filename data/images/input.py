@@ -1,4 +1,4 @@
-"""The input of a network of images: a letterbox of one size, or of the image's own shape."""
+"""Letterbox input of images: resize with the aspect ratio kept, and gray padding (`ImageInput`)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..sample import Placement
 from ..type_checks import height_width
 
 GRAY = 114  # of the border, as in YOLO
-STRIDE = 32  # pixels: the coarsest grid of the detectors, whose multiples the sides of rectangular inputs are
+STRIDE = 32  # pixels: the largest stride of the detectors; sides of rectangular inputs are multiples of it
 
 
 class ImageInput:
-    """image uint8 [H, W, 3] RGB -> (x uint8 [3, *size], where the image lies in it).
+    """image uint8 [H, W, 3] RGB -> (x uint8 [3, *size], `Placement` of the image in x).
 
-    The image is scaled to fit into `size`, one number or (height, width), its shape kept, and centred on gray. The
-    network takes x.float() * scale.
+    The image is scaled to fit into `size`, one number or (height, width), with its aspect ratio kept, and centred on
+    gray. The network takes x.float() * scale.
 
-    rectangular: no more gray than fills the scaled image up to multiples of `STRIDE`, so inputs differ in shape
+    rectangular: pad only to the next multiples of `STRIDE`, so inputs differ in shape
     """
 
     kind = "image"
@@ -57,15 +57,15 @@ class ImageInput:
         return x
 
     def placement(self, original: tuple[int, ...]) -> Placement:
-        """Where an image of `original` (height, width) lies. Sides are rounded to whole pixels, so the two scales may
-        differ by a hair."""
+        """`Placement` of an image of size `original` (height, width). Sides are rounded to whole pixels, so the two
+        scales may differ slightly."""
         height, width = self._fitted(original)
         to_height, to_width = self.shape(original)
         left, top = (to_width - width) // 2, (to_height - height) // 2
         return Placement(width / original[1], height / original[0], left, top)
 
     def shape(self, original: tuple[int, ...]) -> tuple[int, int]:
-        """(height, width) of `x` of an image of `original`."""
+        """(height, width) of `x` for an image of size `original` (height, width)."""
         if not self.rectangular:
             return self.size
         height, width = (-(-side // STRIDE) * STRIDE for side in self._fitted(original))

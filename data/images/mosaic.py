@@ -1,4 +1,4 @@
-"""Mosaic and mixup: training samples made of several images."""
+"""Mosaic and mixup augmentation: training samples composed of several images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Labelled = tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8 [H, W, 3]; boxes [
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a mosaic: each image is `gain` times as large as it would be alone, and the four meet at `point` (x, y), as
-    shares of the canvas."""
+    """Layout of a mosaic: images are scaled by `gain` relative to a single one, and meet at `point` (x, y), relative to
+    the canvas."""
 
     gain: float
     point: np.ndarray
 
 
 def draw_layout(scale: float, translate: float, rng: np.random.Generator) -> Layout:
-    """As Bochkovskiy et al., "YOLOv4", 2020, describe it, with a canvas of twice the size: the point lies anywhere in
-    its middle half, the canvas is scaled about its centre by 1 - scale to 1 + scale, shifted by up to `translate` of
-    the sample's size, and its middle is cut out."""
+    """Random layout of a mosaic (Bochkovskiy et al., "YOLOv4", 2020) on a canvas of twice the size: the images meet
+    anywhere in its middle half, the canvas is scaled about its centre by 1 - scale to 1 + scale, shifted by up to
+    `translate` of the sample's size, and its middle is cut out."""
     gain = 1 + scale * rng.uniform(-1, 1)
     return Layout(gain, 0.5 + gain * rng.uniform(-0.5, 0.5, 2) + translate * rng.uniform(-1, 1, 2))
 
@@ -30,12 +30,12 @@ def draw_layout(scale: float, translate: float, rng: np.random.Generator) -> Lay
 def mosaic(
     images: Sequence[Labelled], size: tuple[int, int], layout: Layout, min_visibility: float, fill: int
 ) -> Labelled:
-    """Four images that meet at one point of a canvas of `size` (height, width).
+    """Mosaic of four images on a canvas of `size` (height, width).
 
-    The canvas of twice the size is never made: every image is resized once, to where it ends in the middle. Differs
-    from the paper in that an image is not cut where the large canvas would end, so less of the sample is bare.
+    Every image is resized once, directly to its place in the middle of the canvas of twice the size, which is not
+    built. Differs from the paper in that images are not cropped at the border of that canvas, so there is less padding.
 
-    Boxes are clipped to the sample; one that keeps less than `min_visibility` of its area, or none, is dropped.
+    Boxes are clipped to the sample; those with less than `min_visibility` of their area, or none, left are dropped.
     """
     import cv2
 
@@ -79,9 +79,9 @@ def mirror(one: Labelled, left_right: bool, top_bottom: bool) -> Labelled:
 
 
 def mixup(one: Labelled, other: Labelled, share: float) -> Labelled:
-    """Two images of one size blended, the first at `share`, with the boxes of both at full weight.
+    """Mixup (Zhang et al., 2018): share * one + (1 - share) * other, of one size, with all boxes at full weight.
 
-    Zhang et al., "mixup", 2018. The share is drawn from Beta(32, 32), near one half, as usual in detection.
+    `share` comes from Beta(32, 32), near one half, as usual in detection.
     """
     import cv2
 

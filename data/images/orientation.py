@@ -1,7 +1,7 @@
-"""EXIF orientation: were boxes drawn on the images as they are stored, or turned? Decided for a whole label file.
+"""EXIF orientation: detect whether the boxes of a label file refer to the images as stored, or rotated by their EXIF.
 
-Tools differ, and the stored size tells one image of orientation 5 to 8 from another, but not 2 to 4, nor a square.
-What the labels of some images show holds for those that show nothing.
+Labelling tools differ. The labelled size shows it for orientations 5 to 8, which exchange width and height, but not for
+2 to 4 or square images; those follow the majority of the others.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 CHOICES = ("auto", "turned", "stored")
-_CLEAR = 10  # evidence is clear where there is so many times more for one side than for the other
-_SLACK = 2.0  # pixels that a box may reach beyond its image by sloppiness
+_CLEAR = 10  # the majority is clear if it has at least this many times the votes of the minority
+_SLACK = 2.0  # pixels that an inaccurate box may exceed its image by
 
 
 @dataclass(frozen=True)
 class Turning:
-    """upright: bool [N], which images are to be turned as their EXIF orientation says
-    summary: (value, remedy) of the `Problem` that says what was decided and why; None where nothing had to be
+    """upright: bool [N], which images to rotate by their EXIF orientation
+    summary: (value, remedy) of the `Problem` that reports the decision; None where there was none to make
     """
 
     upright: np.ndarray
@@ -29,14 +29,14 @@ class Turning:
 def decide(
     stored: np.ndarray, turns: np.ndarray, labelled: np.ndarray, far: np.ndarray, choice: str, default: str
 ) -> Turning:
-    """How each of N images is to be read.
+    """Decide for each of N images whether to rotate it.
 
-    stored:   [N, 2] width, height of the pixels as they are stored
+    stored:   [N, 2] width, height as stored
     turns:    [N] EXIF orientations 1..8
-    labelled: [N, 2] width, height as the labels say, 0 where they do not
+    labelled: [N, 2] width, height in the labels, 0 where they have none
     far:      [N, 2] the largest x and y of any box, 0 where there is none
-    choice:   of `CHOICES`, by the user
-    default:  "turned" or "stored", where nothing tells
+    choice:   one of `CHOICES`, from the config
+    default:  "turned" or "stored", where there is no evidence
     """
     oriented = turns != 1
     if choice != "auto" or not oriented.any():
@@ -52,14 +52,14 @@ def decide(
 def _evidence(
     stored: np.ndarray, turns: np.ndarray, labelled: np.ndarray, far: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bool [N] each: labels that were drawn on the turned image, and on the stored one."""
+    """(bool [N], bool [N]): labels that fit only the rotated image, and only the stored one."""
     turned = np.where((turns >= 5)[:, None], stored[:, ::-1], stored)
     differ = turned[:, 0] != stored[:, 0]
     fits_turned, fits_stored = ((far <= size + _SLACK).all(1) for size in (turned, stored))
     boxes_turned, boxes_stored = differ & fits_turned & ~fits_stored, differ & fits_stored & ~fits_turned
     sizes_turned, sizes_stored = (differ & (labelled == size).all(1) for size in (turned, stored))
-    # Where boxes lie outside the labelled size but within the other one, the size was not written by the tool that
-    # drew: where that is so in more than a few images, it is no evidence in the others either.
+    # A box outside the labelled size but inside the other one shows that the labelled size is wrong. Where that happens
+    # in more than a few images, labelled sizes are no evidence in the others either.
     nothing = np.zeros_like(differ)
     if _often(boxes_turned, sizes_stored):
         sizes_turned, sizes_stored = sizes_turned | sizes_stored, nothing

@@ -1,4 +1,4 @@
-"""Sizes of listed images, from their labels and their headers: which are turned upright, and which cannot be used."""
+"""Reconcile labelled image sizes with the image headers and EXIF orientations (`settle_sizes`)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ def settle_sizes(
     orientation: str = "auto",
     default: str = "stored",
 ) -> np.ndarray:
-    """Set `upright`, `width` and `height` of the `records`, whose sizes are as labelled, 0 where they are not.
+    """Set `upright`, `width` and `height` of the `records` from their image headers.
 
-    far: [N, 2] the largest x and y of each one's boxes; source: the label file, which is named in problems;
-    unreadable: takes path and reason of an image that cannot be used
-    orientation, default: as `orientation.decide` takes them
+    records:    their sizes are those of the labels, 0 where a label has none
+    far:        [N, 2] largest x and y of the boxes of each
+    source:     label file, named in problems
+    unreadable: called with path and reason of each unusable image
+    orientation, default: arguments of `orientation.decide`
 
-    Which can be used, bool [N]; the others, whose image is unreadable or of another size than the label says, stay as
-    labelled.
+    Returns bool [N], which are usable. The others, whose image is unreadable or differs in size, keep the labelled
+    size.
     """
     usable = np.ones(len(records), bool)
     stored = np.zeros((len(records), 2), np.int64)
@@ -65,7 +67,7 @@ def settle_sizes(
 
 
 def other_size(found: tuple[int, int], labelled: tuple[int, int]) -> str:
-    """What is wrong with an image of size `found`, as it is read, that is labelled with another one, and the remedy."""
+    """Message and remedy for an image whose size `found` differs from the one `labelled`."""
     remedy = "Its boxes would be wrong: put the image that was labelled there, or correct the label"
     if found == labelled[::-1]:
         remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"

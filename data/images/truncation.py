@@ -1,4 +1,4 @@
-"""Does an image file end as its format says? What a copy that was cut short shows, without decoding."""
+"""Detect truncated image files by their last bytes, without decoding (`is_complete`)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from PIL import Image
 
 from registry import UserError
 
-_TAIL = 64  # bytes; so many zeros at the end of compressed data are a copy that was never finished
+_TAIL = 64  # bytes; that many zeros at the end of compressed data mean an incomplete copy
 _PNG_END = b"IEND\xaeB\x60\x82"
 _BOXES = ("AVIF", "JPEG2000")
 _RAW = ("BMP", "TIFF", "PPM")  # where zeros may be black pixels
 
 
 def is_complete(file: BinaryIO, length: int, image: Image.Image) -> bool:
-    """True where the end of `file`, of `length` bytes and with the header `image`, is there. False where it is not
-    found, so only decoding tells. ValueError where the end holds zeros only."""
+    """True if the end mark of the format is found in `file` (`length` bytes, opened as `image`). False: unknown, decode
+    the image to find out. ValueError where the last bytes are all zero."""
     if image.format in _RAW:
         return _raw_end(length, image)
     file.seek(max(0, length - _TAIL))
@@ -28,14 +28,14 @@ def is_complete(file: BinaryIO, length: int, image: Image.Image) -> bool:
     elif image.format == "GIF":
         whole = tail.rstrip(b"\0").endswith(b"\x3b")
     else:
-        whole = any(tail) and (image.format not in _BOXES or _box_end(file) == length)  # PIL holds WebP to its length
+        whole = any(tail) and (image.format not in _BOXES or _box_end(file) == length)  # PIL checks the length of WebP
     if not whole and not any(tail):
         raise UserError(f"its last {_TAIL} bytes and perhaps more are zeros: it was not copied to its end")
     return whole
 
 
 def _jpeg_end(file: BinaryIO) -> bool:
-    """Is there an end mark behind the first scan? Cameras append data of their own, and a preview has an end, too."""
+    """Whether an end mark follows the first scan. It need not be last, and one before the scan is that of a preview."""
     file.seek(0)
     content = file.read()
     at = 2
@@ -50,7 +50,7 @@ def _contains(file: BinaryIO, mark: bytes) -> bool:
 
 
 def _box_end(file: BinaryIO) -> int | None:
-    """Where the last of the boxes (length, type, content) ends that such a file is made of; None: it says not where."""
+    """End of the last box (length, type, content) of an ISO container; None where its length is not given."""
     at = 0
     while True:
         file.seek(at)
@@ -65,7 +65,7 @@ def _box_end(file: BinaryIO) -> int | None:
 
 
 def _raw_end(length: int, image: Image.Image) -> bool:
-    """Do the header's offsets and lengths lie within the file?"""
+    """Whether offsets and lengths in the header lie within the file."""
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         for offsets, counts in ((273, 279), (324, 325)):  # of strips, of tiles

@@ -1,4 +1,4 @@
-"""Boxes against the images they belong to: dropped, clipped and reported."""
+"""Validate boxes against image sizes (`valid_boxes`): drop, clip and report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..problems import Problem, Problems
 
-_ROUNDING = 1e-2  # pixels outside the image that are rounding of the label, clipped without a report
+_ROUNDING = 1e-2  # pixels outside the image that count as rounding errors, clipped without a report
 
 
 def valid_boxes(
@@ -20,8 +20,8 @@ def valid_boxes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check boxes [N, 4] xyxy pixels against images [N, 2] (width, height): (clipped boxes [N, 4], kept bool [N]).
 
-    Boxes that are not finite, without size or wholly outside the image are not kept, others are clipped to it; each
-    goes to `problems` with the file, record and value that `describe(i)` gives.
+    Boxes that are not finite, without size or entirely outside the image are dropped, others are clipped to it. Each is
+    added to `problems` with the file, record and value of `describe(i)`.
     """
 
     def report(rows: np.ndarray, kind: str, remedy: str) -> None:
