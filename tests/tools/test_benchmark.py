@@ -50,7 +50,8 @@ def test_detector_of_a_config_and_of_a_checkpoint(capsys, monkeypatch, tmp_path)
     kwargs = model_kwargs(cfg, 2, 2)
     weights = create_model(**kwargs).state_dict()
     path = tmp_path / "a.pt"
-    save_checkpoint(path, {"model_kwargs": kwargs, "ema": weights, "config": config_to_plain(cfg)})
+    content = {"model_kwargs": kwargs, "ema": weights, "config": config_to_plain(cfg), "class_names": ["a", "b"]}
+    save_checkpoint(path, content)
     detector.main([str(path), "--batch", "1", "--repeats", "1", "--size", "64,32"])
     assert "a.pt T=2, 1 x 2 x 64 x 32" in capsys.readouterr().out
     for arguments, words in (

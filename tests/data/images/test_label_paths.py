@@ -7,6 +7,7 @@ import pytest
 from data import Problems, create_dataset
 from data.check import check_dataset
 from data.images.label_paths import path_below
+from registry import UserError
 
 
 def coco(root, split="train", **kwargs):
@@ -83,7 +84,7 @@ def test_names_that_no_file_can_have(coco_folder, name):
             coco(root, problems=problems)
         except ValueError as error:
             message = str(error)
-            assert type(error) is ValueError and message.encode()
+            assert type(error) is UserError and message.encode()
             assert problems.collect or "image 1: bad file name: " in message
     assert [p.kind for p in problems.items][:1] == ["bad file name"]
     str(check_dataset("coco", ["train"], root=root)).encode()
