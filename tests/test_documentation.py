@@ -83,6 +83,15 @@ def test_links_lead_to_a_file_or_a_heading(page):
         assert not anchor or anchor in {h.replace(" ", "-") for h in headings}, f"{page.name}: {target}"
 
 
+def test_files_that_pages_name_are_there():
+    """But for extend.md's, which are new, and `tests/ROOM/test_IDEA.py`."""
+    rooms = [path.parent.name for path in ROOT.glob("*/__init__.py")]
+    file = re.compile(rf"`((?:{'|'.join([*rooms, 'configs', 'tests'])})/[\w/]+(?:\.\w+|/)?)`")
+    named = {(page.name, name) for page in PAGES if page.name != "extend.md" for name in file.findall(page.read_text())}
+    assert ("layout.md", "engine/wrap.py") in named
+    assert sorted((page, name) for page, name in named if "ROOM" not in name and not (ROOT / name).exists()) == []
+
+
 def test_every_page_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert [page.name for page in PAGES[1:] if f"({page.relative_to(ROOT)})" not in readme] == []
