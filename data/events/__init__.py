@@ -1,4 +1,4 @@
-"""Datasets of event recordings with boxes: Gen1, 1Mpx, N-Caltech101, RVT; windows, labels, augmentation."""
+"""Event detection datasets: Gen1, 1Mpx, N-Caltech101, RVT; windows of time, label rules, event input, augmentation."""
 
 from registry import import_modules
 

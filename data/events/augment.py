@@ -1,4 +1,4 @@
-"""Augmentation of event windows and their boxes: mirror, shift, zoom, swap of polarities, loss of events."""
+"""Augmentation of event windows and boxes (`EventAugment`): flip, shift, zoom, polarity swap, dropped events."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..type_checks import is_number
 
 
 class EventAugment:
-    """Random changes that keep event counts whole numbers.
+    """Random augmentation that keeps event counts integers.
 
-    hflip:       probability of a left-right mirror
-    translate:   largest shift as a share of the frame, each axis drawn evenly, in whole pixels; what comes in is empty
-    zoom:        the frame is scaled about its centre by a factor drawn evenly on a logarithmic scale, 1 / (1 + zoom) to
-                 1 + zoom; each cell takes its nearest one, so counts stay counts (as RVT has it)
-    polarity:    probability of swapping OFF and ON, the same street at inverted contrast
-    drop:        largest share of events lost, each at random; the share is drawn evenly
-    drop_time:   largest share of the window whose events are lost, one stretch anywhere
-    drop_area:   largest share of either side of the frame in whose rectangle all events are lost, anywhere
-    min_visible: a box that keeps less of its area than this within the frame is dropped
+    hflip:       probability of a left-right flip
+    translate:   largest shift as a share of the frame, uniform per axis, in whole pixels; padding is empty
+    zoom:        scale about the centre, log-uniform in 1 / (1 + zoom) .. 1 + zoom; nearest neighbour, so that counts
+                 stay integers (as in RVT)
+    polarity:    probability of swapping OFF and ON, which inverts the contrast
+    drop:        largest share of randomly dropped events; the share is uniform in 0 .. drop
+    drop_time:   largest share of the window in which all events are dropped, one interval
+    drop_area:   largest share of width and of height of a rectangle in which all events are dropped
+    min_visible: boxes with less than this share of their area within the frame are dropped
 
-    The three losses are those of Gu et al., "EventDrop", 2021, where one is drawn for a sample; here each acts.
+    The three drops are those of Gu et al., "EventDrop", 2021, which applies one of them per sample; here all apply.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class EventAugment:
         self.drop, self.drop_time, self.drop_area, self.min_visible = drop, drop_time, drop_area, min_visible
 
     def draw(self, rng: np.random.Generator) -> Change:
-        """One change, to be applied to the events and then to the frames of a window, or of a whole recording."""
-        # All numbers are drawn whatever the options are, so switching one option leaves the others' choices alone.
+        """Random parameters, applied to the events and then to the frames of a window or of a whole recording."""
+        # All numbers are drawn whatever the options are, so that changing one option does not change the others.
         flip, swap, across, down = rng.random(4).tolist()
         zoom, drop, *stretch = rng.random(8).tolist()
         seed = int(rng.integers(2**63))
@@ -70,7 +70,7 @@ class EventAugment:
 
 @dataclass(frozen=True)
 class Change:
-    """What `EventAugment` drew. Intervals are shares (from, to) of the window, the width, the height."""
+    """Random parameters of `EventAugment`. Intervals (from, to) are relative to the window, the width or the height."""
 
     flip: bool
     swap: bool
@@ -84,7 +84,7 @@ class Change:
     seed: int
 
     def events(self, events: Events, t0_us: int, t1_us: int, height: int, width: int) -> Events:
-        """The events left of a window (t0_us, t1_us], their polarities swapped if that was drawn."""
+        """Drop events of a window (t0_us, t1_us], and swap polarities."""
         keep = np.ones(len(events), bool)
         if self.drop:
             keep &= np.random.default_rng([self.seed, t1_us % 2**63]).random(len(events)) >= self.drop
@@ -100,9 +100,9 @@ class Change:
     def frames(
         self, frames: np.ndarray, boxes: np.ndarray, labels: np.ndarray, empty: float = 0
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """frames [..., H, W], boxes float [N, 4] xyxy pixels, labels [N]; the same again, the inputs unchanged.
+        """Flip, zoom and shift frames [..., H, W], boxes float [N, 4] xyxy pixels and labels [N]; returns new arrays.
 
-        empty: value of a cell without events, which comes in from outside.
+        empty: padding value, that of a cell without events
         """
         height, width = frames.shape[-2:]
         dx, dy = round(self.shift[0] * width), round(self.shift[1] * height)
@@ -111,7 +111,7 @@ class Change:
             frames = frames[..., ::-1]
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
         if self.zoom != 1 or dx or dy:
-            # One step: what the zoom takes out of the frame, the shift may bring back.
+            # In one step: the shift may bring back what the zoom moves out of the frame.
             frames = _gather(frames, _sources(width, self.zoom, dx), _sources(height, self.zoom, dy), empty)
             centre = np.array([width, height, width, height], boxes.dtype) / 2
             shift = np.array([dx, dy, dx, dy], boxes.dtype)
@@ -125,19 +125,19 @@ class Change:
 
 
 def _sources(size: int, zoom: float, shift: int) -> np.ndarray:
-    """Which cell of a line of `size` each cell shows once it is scaled about its centre and then shifted."""
+    """Source index of each cell of a line of `size` after scaling about its centre and shifting."""
     if zoom == 1:
         return np.arange(size) - shift
     return np.floor((np.arange(size) - shift + 0.5 - size / 2) / zoom + size / 2).astype(int)
 
 
 def _gather(frames: np.ndarray, columns: np.ndarray, rows: np.ndarray, empty: float) -> np.ndarray:
-    """frames[..., rows, columns], `empty` where these lie outside."""
+    """frames[..., rows, columns]; `empty` where the indices lie outside."""
     height, width = frames.shape[-2:]
     out = np.full_like(frames, empty)
     to_y, to_x = (np.flatnonzero((0 <= i) & (i < n)) for i, n in ((rows, height), (columns, width)))
     if len(to_y) and len(to_x):
-        # Indices rise, so what is inside is one stretch of the output.
+        # Indices increase, so the valid output cells are contiguous.
         y, x = slice(to_y[0], to_y[-1] + 1), slice(to_x[0], to_x[-1] + 1)
         out[..., y, x] = frames[..., rows[y], :][..., columns[x]]
     return out

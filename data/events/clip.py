@@ -1,4 +1,4 @@
-"""A labelled recording of a split: its reader, its boxes, its label times and its clock."""
+"""A labelled recording (`Clip`): its reader, boxes, label times and time span; and the cache of open files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from ..recordings import EventReader, Span
 
-OPEN_FILES = 64  # in each process: Gen1 has more clips than a process may have open files
+OPEN_FILES = 64  # per process: Gen1 has more clips than the usual limit of open files
 
 
 class Recording(Protocol):
-    """A file of events, or of frames made of them, read by windows of time; it can be read after `close` as well."""
+    """A file of events, or of frames made of events, read by windows of time. `read` reopens it after `close`."""
 
     path: Path
 
@@ -28,13 +28,12 @@ class Recording(Protocol):
 
 @dataclass(frozen=True)
 class FromFirst:
-    """The one window of a recording whose label is of the whole: `length_us` from its first event on; None: up to its
-    last one."""
+    """Window of a recording with a single label for all of it: `length_us` from its first event; None: to its last."""
 
     length_us: int | None
 
     def window(self, reader: EventReader, shortest_us: int) -> tuple[int, int]:
-        t0_us = reader.t_first - 1  # windows lack the events at their beginning
+        t0_us = reader.t_first - 1  # windows exclude their start t0
         end = max(reader.t_last, t0_us + shortest_us) if self.length_us is None else t0_us + self.length_us
         return t0_us, end
 
@@ -43,9 +42,10 @@ class FromFirst:
 class Clip:
     """One labelled recording.
 
-    boxes: `BOX_DTYPE` [N] in order of time, within the sensor; times: int64, the label times in us, with and without
-    boxes; recorded: when its events come, None where that is not known or there are none; from_first: its window is
-    found when it is read, and its one label time is nominal.
+    boxes:      `BOX_DTYPE` [N] in order of time, within the sensor
+    times:      int64 [us], label times with and without boxes
+    recorded:   span of its events; None: unknown, or no events
+    from_first: its window is computed when it is read, and its only label time is nominal
     """
 
     name: str
@@ -63,7 +63,7 @@ class Clip:
         return 0 if self.recorded is None else self.recorded.start_us
 
     def boxes_at(self, t_us: int | None) -> np.ndarray:
-        """Boxes of a label time; none where there is no label."""
+        """Boxes at the label time `t_us`; none for None."""
         if t_us is None:
             return self.boxes[:0]
         first, last = np.searchsorted(self.boxes["t"], [t_us, t_us + 1])
@@ -71,10 +71,10 @@ class Clip:
 
 
 class OpenFiles:
-    """Keeps the recordings read last open, at most `OPEN_FILES`; the file of the one longest unused is given back."""
+    """LRU cache of open recordings: above `OPEN_FILES`, the least recently used one is closed."""
 
     def __init__(self) -> None:
-        self._recent: dict[int, Recording] = {}  # by number of the clip, the latest used last
+        self._recent: dict[int, Recording] = {}  # by number of the clip, most recently used last
 
     def use(self, number: int, reader: Any) -> Any:
         self._recent.pop(number, None)

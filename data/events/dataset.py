@@ -1,4 +1,4 @@
-"""Datasets of event recordings, from the arguments that a config gives."""
+"""Base class of datasets of event recordings (`EventDataset`): sampling of windows, representation, label checks."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SAMPLINGS = ("random", "sequential")
 class EventDataset(WindowDataset):
     """One sample per label time t of each clip: the events in (t - window, t] as `x` [T, C, H, W].
 
-    representation, size, newest_first, pad: of `EventInput`, whose sensor is the largest of the clips
-    num_steps, window_ms: T steps over the window, which may begin before the recording (those steps are empty then)
-    sampling: "random", or "sequential": the windows tile each recording from its start (`Span.start_us`) to its last
-              label time, for a detector whose state is carried on. They end at all label times, and between those are
-              about `window_ms` long. One without a label at its end is not scored
-    augment:  options of `EventAugment`, such as {"hflip": 0.5}; in sequential sampling drawn once per recording
+    representation, size, newest_first, pad: arguments of `EventInput`; its sensor is the largest of the clips
+    num_steps, window_ms: T steps per window. Steps before the start of the recording are empty
+    sampling: "random": each label is an independent sample from reset state. "sequential": windows of about `window_ms`
+              tile each recording from its start (`Span.start_us`) to its last label, for detectors that carry their
+              state. Windows end at every label time; one without a label at its end is not scored
+    augment:  options of `EventAugment`, such as {"hflip": 0.5}; drawn once per recording in sequential sampling
     allow_missing: leave out recordings whose file is absent; their samples still count in `expected_images`
 
     A subclass reads its folder into clips of events and calls this constructor with them.
@@ -93,7 +93,7 @@ class EventDataset(WindowDataset):
         tally = audit_events(recording, problems, sensor, shortest, max_unpacked_mb)
         if number is not None and tally and tally.events and len(windows):
             known = self._clips[number].recorded
-            shift = tally.first_us - known.first_us if known else 0  # of the clip's clock against that of the file
+            shift = tally.first_us - known.first_us if known else 0  # offset of the clip's clock from that of the file
             recorded = Span(tally.first_us - shift, tally.last_us - shift)
             silences = [(begin - shift, end - shift) for begin, end in tally.silences]
             if problem := label_time_problem(recording, windows, recorded, silences):
@@ -111,8 +111,8 @@ def is_sequential(sampling: str, input: WindowInput) -> bool:
 
 
 def _largest_sensor(split: str, clips: list[Clip], size: Sequence[int] | None) -> tuple[int, int]:
-    """The largest height and width: one number divides the coordinates of all clips, so that an object keeps its size
-    from clip to clip."""
+    """The largest height and width of all clips. Their coordinates are divided by one common factor, so that object
+    sizes stay comparable."""
     sensors = {clip.sensor: clip.name for clip in clips}
     if not sensors:
         raise UserError(f"split {split!r}: no recording there")

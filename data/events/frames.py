@@ -1,4 +1,4 @@
-"""A recording of frames that were made of its events beforehand, read by windows of time as events are."""
+"""Reader of precomputed event frames (`FrameFile`), by windows of time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class FrameFile:
-    """`array` holds frames [N, C, H, W]; `ends` int64 [N], rising, when each ends [us]; `sensor_size` (height, width)
-    of the recording, of which a cell may be several pixels."""
+    """array: frames [N, C, H, W]; ends: int64 [N], increasing, end of each frame [us]; sensor_size: (height, width) of
+    the recording, which may be larger than the frames."""
 
     def __init__(self, array: ArrayFile, ends: np.ndarray, sensor_size: tuple[int, int]):
         self.path, self.array, self.ends, self.sensor_size = array.path, array, ends, sensor_size
 
     @property
     def length_us(self) -> int:
-        """Of a frame, where they are equally long; else of the one in the middle. 1 where there is but one."""
+        """Median length of the frames; 1 for a single frame."""
         return int(np.median(np.diff(self.ends))) if len(self.ends) > 1 else 1
 
     def read(self, t0_us: int, t1_us: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Gen1 and any folder like it: `root/{train,val,test}/*_td.dat` with `*_bbox.npy`; a sample is one label time."""
+"""Prophesee Gen1 dataset, and any folder in its layout: `root/{train,val,test}/*_td.dat` with `*_bbox.npy`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ log = logging.getLogger(__name__)
 
 @register_dataset("gen1")
 class Gen1(EventDataset):
-    """Recordings in the files of Prophesee's automotive data sets. Arguments of `EventDataset`, and
+    """Recordings in the layout of Prophesee's automotive datasets. Arguments of `EventDataset`, and
 
-    labels:      which boxes are labels: a name (all, rvt, rvt_1mpx, ems_yolo, spikeyolo, eas_snn) or the rules
-                 themselves, {min_side: 10, from_ms: 500}: see `LabelRules`. What they leave out is in `left_out`
-    splits:      folders of each split, {train: [train, val], val: test}, or a name (folders, rvt, ems_yolo, spikeyolo,
-                 eas_snn); a split not named there is the folder of its name, or those that it joins, "train+val"
+    labels:      filter of the boxes: a name (all, rvt, rvt_1mpx, last_of_track, eas_snn) or rules such as
+                 {min_side: 10, from_ms: 500}: see `LabelRules`. `left_out` counts the removed ones
+    splits:      folders of each split, {train: [train, val], val: test}, or a name (folders, spikeyolo, eas_snn). A
+                 split that is not in it is the folder of its name, or several, "train+val"
     classes:     names of the classes
     label_names: names of class ids 0, 1, ... in the label files, where they are not `classes`; boxes of other classes
                  are left out
-    sensor:      (height, width) of recordings other than `.dat`; None: as the first one of each folder says. They are
-                 opened, which takes a pass, when they are first read, and those of another sensor are refused then
-    shift_clock: the clock of each recording is shifted to begin at its first event, as the SDK of the camera's maker
-                 does by default: for labels made with it
-    max_unpacked_mb: MiB that a compressed `.npz`, or one chunk of an HDF5 file, may unpack to, in each worker
+    sensor:      (height, width) of recordings other than `.dat`; None: that of the first one in each folder. They are
+                 opened at their first read, since that takes a pass over the file; another sensor is an error then
+    shift_clock: shift the clock of each recording to begin at its first event, as Prophesee's SDK does by default, for
+                 labels that were made with it
+    max_unpacked_mb: limit in MiB of an unpacked `.npz`, or of one chunk of an HDF5 file, per worker
 
-    A clip with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels were
-    all dropped as invalid, or left out by the rules, is no sample.
+    A clip with an empty label file is one sample without boxes: the last window of the clip. A clip whose labels are
+    all invalid or removed by the rules gives no sample.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Gen1(EventDataset):
                     clip.name = f"{folder}/{clip.name}"
                 clips[clip.name] = clip
         if self._files.broken and not clips:
-            raise self._files.broken  # rather than that there is no label
+            raise self._files.broken  # more helpful than "no label"
         if self.left_out:
             counts = "; ".join(f"{count} {what}" for what, count in self.left_out.items())
             if not any(len(clip.times) for clip in clips.values()):
@@ -84,7 +84,7 @@ class Gen1(EventDataset):
 
     @property
     def recordings(self) -> list[Path]:
-        """Files of the clips, those that could not be opened among them."""
+        """Files of the clips, including those that could not be opened."""
         return list(self._files.files)
 
     def audit(self, recording: Path, problems: Problems) -> Tally | None:

@@ -1,4 +1,4 @@
-"""Folders of recordings in Gen1's files, `*_td.dat` with `*_bbox.npy`, read into clips."""
+"""Read folders in the layout of Gen1, `*_td.dat` with `*_bbox.npy`, into clips (`Gen1Files`)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .label_rules import LabelRules
 from .split_folders import missing_folder
 
 LABELS = "_bbox.npy"
-CLOSE_US = 1000  # labels of 1 Hz or more lie no farther apart where their times are ms
-RECORDINGS = ("_td.dat", "_td.dat.h5", "_td.h5", "_td.hdf5", "_td.raw", "_td.npz")  # the first one there is read
+CLOSE_US = 1000  # labels of 1 Hz or more lie at most so far apart if their times are in ms
+RECORDINGS = ("_td.dat", "_td.dat.h5", "_td.h5", "_td.hdf5", "_td.raw", "_td.npz")  # the first that exists is read
 
 
 class Gen1Files:
-    """Reads folders into clips. Arguments as those of `Gen1`; `training`: their split is one to train on.
+    """Reads folders into clips. Arguments as those of `Gen1`. training: whether their split is a training split.
 
-    expected: label times so far, those of absent recordings among them
-    left_out: labels that the rules and classes left out, by reason
-    files:    recordings, those that could not be opened among them
-    sensors:  (height, width) of a folder's recordings, where these are opened late
-    broken:   what is wrong with the first recording that could not be opened
+    expected: number of label times so far, including those of absent recordings
+    left_out: number of labels removed by rules and classes, by reason
+    files:    recordings, including those that could not be opened
+    sensors:  (height, width) per folder
+    broken:   error of the first recording that could not be opened
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Gen1Files:
             return None
         if negative:
             try:
-                times = np.array([reader.t_last or 1_000_000])  # the last window; of a dark recording any
+                times = np.array([reader.t_last or 1_000_000])  # the last window; any, where there are no events
             except ValueError:
                 if not self.problems.collect:
                     raise
@@ -124,7 +124,7 @@ class Gen1Files:
         return Clip(stem, name, reader, (height, width), boxes, times, recorded=recorded)
 
     def _labels(self, boxes: np.ndarray, width: int, height: int, start_us: int) -> np.ndarray:
-        """Those of the boxes that the rules keep, with our class ids."""
+        """Boxes after the rules, with ids of `classes`."""
         numbers = self._class_of[boxes["class_id"]]
         for number, count in zip(*np.unique(boxes["class_id"][numbers < 0], return_counts=True), strict=True):
             self.left_out[f"of class {self._names[number]!r}"] += int(count)
@@ -138,7 +138,7 @@ class Gen1Files:
         self.files.append(recording)
         try:
             if recording.suffix == ".dat":
-                # `data.check` audits each recording, and would report twice what opening it finds.
+                # `data.check` audits each recording, and would otherwise report these problems twice.
                 return open_dat(recording, None if self.problems.collect else self.problems)
             if sensor is None:
                 reader = open_events(recording, max_unpacked_mb=self._max_unpacked_mb)
@@ -150,12 +150,12 @@ class Gen1Files:
             if not self.problems.collect:
                 raise
             self.broken = self.broken or error
-            return None  # `data.check` says what is wrong with each of `recordings`
+            return None  # `data.check` reports the problems of each of `recordings`
 
 
 def _span(reader: EventReader) -> Span | None:
-    """When the events come, as far as it is known without a pass; None for a damaged recording, which says so when it
-    is read."""
+    """`Span` of the events, as far as it is known without a pass over the file; None for a damaged recording, which
+    raises its error when it is read."""
     with suppress(ValueError):
         recorded = reader.span()
         reader.close()
@@ -164,7 +164,7 @@ def _span(reader: EventReader) -> Span | None:
 
 
 def _class_numbers(classes: Sequence[str], label_names: Sequence[str] | None) -> np.ndarray:
-    """Our class of each id in the label files; -1: left out."""
+    """int [K]: index in `classes` of each class id in the label files; -1: left out."""
     classes = class_list(classes, "classes")
     names = classes if label_names is None else list(label_names)
     for name in classes:

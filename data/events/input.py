@@ -1,4 +1,4 @@
-"""The input of a network of events: a window of a recording as frames of T steps, in one size."""
+"""Event inputs: a window of a recording as x [T, C, H, W] (`EventInput` from events, `FrameInput` from frames)."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from .augment import Change
     from .frames import FrameFile
 
-STRIDE = 32  # pixels: the coarsest grid of the detectors; the default size is a multiple of it
+STRIDE = 32  # pixels: the largest stride of the detectors; the default size is a multiple of it
 
 
 class WindowInput(ABC):
-    """recording, window (t0, t1] in us -> (x [T, C, *size], where the sensor lies in it).
+    """recording, window (t0, t1] in us -> (x [T, C, *size], `Placement` of the sensor in x).
 
-    The network takes x.float() * scale. `frames` gives the window on the sensor's own cells, which augmentation
-    changes, and `fit` puts these into `size`; a call does both.
+    The network takes x.float() * scale. `frames` computes the representation on the sensor's grid, where augmentation
+    acts; `fit` brings it to `size`. A call does both.
 
     representation: a name, or {name: counts, clip: 10}: see docs/representations.md
     num_steps, window_us: T steps over the window of a label
-    sensor:         (height, width), the largest there is
-    size:           (height, width) of x; None: the sensor's, filled up at the right and bottom to multiples of 32
-    newest_first:   the steps in reversed order, which the published SpikeYOLO loader gives by mistake
-    pad:            value of `x` beyond the sensor, one that its type holds; None: that of a pixel without events
+    sensor:         (height, width), the largest one
+    size:           (height, width) of x; None: that of the sensor, padded at the right and bottom to multiples of 32
+    newest_first:   reversed order of the steps, as the published SpikeYOLO loader gives by mistake
+    pad:            value of `x` beyond the sensor, representable in its dtype; None: that of a pixel without events
 
-    Where the sensor is larger than `size`, coordinates are divided by the smallest whole number (`factor`) that makes
-    it fit and the rest is filled up: cells of equal size, whose counts add up. (Other ratios would merge two columns
-    here and one there, and draw stripes.) Representations that are images are letterboxed into `size` like any.
+    Where the sensor is larger than `size`, coordinates are divided by the smallest integer (`factor`) that makes it
+    fit, so that every cell covers as many pixels, and the rest is padded. (Other ratios would merge an uneven number of
+    columns and give stripes.) Gray-scale representations are letterboxed into `size` like images.
     """
 
     kind: str
@@ -91,13 +91,13 @@ class WindowInput(ABC):
 
     @abstractmethod
     def frames(self, reader: Any, t0_us: int, t1_us: int, change: Change | None = None) -> np.ndarray:
-        """[T, C, H, W], oldest step first; H, W are the sensor's over `factor`. C is 1 for images, which are gray.
+        """[T, C, H, W], oldest step first; H, W are those of the sensor divided by `factor`. C is 1 for gray images.
 
-        change: of the events, drawn by `EventAugment`
+        change: random parameters of `EventAugment`, applied to the events
         """
 
     def fit(self, frames: np.ndarray) -> Tensor:
-        """`frames` -> x."""
+        """`frames` [T, C, H, W] -> x [T, C, *size]: resized or padded, in the order of `newest_first`."""
         height, width = frames.shape[-2:]
         place, channels = self.within(frames.shape[-2:]), frames.shape[1:-2]
         if self.representation.gray_images:
@@ -109,21 +109,21 @@ class WindowInput(ABC):
         return torch.from_numpy(x[::-1].copy() if self.newest_first else x)
 
     def within(self, cells: tuple[int, ...]) -> Placement:
-        """Where frames of `cells` (height, width) lie in x."""
+        """`Placement` of frames of `cells` (height, width) in x."""
         return ImageInput(self.size).placement(cells) if self.representation.gray_images else Placement()
 
     def placement(self, sensor: tuple[int, int]) -> Placement:
-        """Where a sensor of (height, width) lies in x."""
+        """`Placement` of a sensor of (height, width) in x."""
         return self.within(sensor) if self.representation.gray_images else Placement(1 / self.factor, 1 / self.factor)
 
     def view(self, x: Tensor) -> Tensor:
-        """`x` to look at: see `Representation.view`."""
+        """`x` for display: see `Representation.view`."""
         oldest_first = x.flip(0) if self.newest_first else x
         return torch.from_numpy(self.representation.view(oldest_first.numpy()))
 
 
 class EventInput(WindowInput):
-    """The events of a window, in their representation."""
+    """Input from events: their representation over a window."""
 
     kind = "events"
 
@@ -145,7 +145,7 @@ class EventInput(WindowInput):
 
 
 class FrameInput(WindowInput):
-    """Frames that were made of the events beforehand: those that end in a window, the steps before them empty."""
+    """Input from precomputed frames: those that end in the window, preceded by empty steps."""
 
     kind = "frames"
 
@@ -163,7 +163,7 @@ def up_to_stride(height: int, width: int) -> tuple[int, int]:
 
 
 def _resize(frames: np.ndarray, height: int, width: int, smaller: bool) -> np.ndarray:
-    """Gray images [T, 1, H, W] in another size, bilinear; a smaller copy averages areas."""
+    """Resize gray images [T, 1, H, W]: bilinear when enlarging, area average when shrinking."""
     import cv2
 
     method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR

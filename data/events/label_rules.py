@@ -1,4 +1,4 @@
-"""Which boxes of event recordings are labels: the rules that published code applies before training and scoring."""
+"""Filters of event labels (`LabelRules`), and those of published code (RVT, EMS-YOLO, SpikeYOLO, EAS-SNN)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..type_checks import is_number
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Rules in the order in which they act. They decide what is learnt and what `ground_truth` holds, alike.
+    """Filters of labels, in the order in which they are applied, to training labels and ground truth alike.
 
-    drop_clips:      names of clips that are left out
-    one_per_track:   of several boxes of one track at one time the last one stays; where a file has no tracks (one id
-                     for all of its boxes), or a box has none, nothing is left out
-    last_pixel:      boxes end at the centre of the last pixel (width - 1, height - 1), not at its far edge
-    min_diagonal, min_side: smaller boxes [pixels of the recording] are left out
-    max_width_share: in training splits, wider boxes are left out: floor(share * width of the sensor) pixels stay
-    from_ms:         label times before this are left out, counted from the start of the recording (`Span.start_us`)
-    grid_ms:         label times are kept that lie a whole number of `grid_ms` after the one kept before them
-    label_hz:        the same, on the grid of the clip's own spacing (its median) nearest to this rate
-    tolerance_ms:    how far from the grid a time may lie
+    drop_clips:      names of clips to leave out
+    one_per_track:   keep the last of several boxes of one track at one time. Boxes without a track, and files with one
+                     track id for all boxes, are not filtered
+    last_pixel:      clip boxes to (width - 1, height - 1), the centre of the last pixel, instead of its far edge
+    min_diagonal, min_side: remove smaller boxes [pixels of the recording]
+    max_width_share: in training splits, remove boxes wider than floor(share * width of the sensor) pixels
+    from_ms:         remove earlier label times, counted from the start of the recording (`Span.start_us`)
+    grid_ms:         keep label times at multiples of `grid_ms` after the previously kept one
+    label_hz:        the same, with the multiple of the clip's median label spacing nearest to this rate
+    tolerance_ms:    largest distance of a label time from the grid
     """
 
     drop_clips: Sequence[str] = ()
@@ -61,9 +61,9 @@ class LabelRules:
     def apply(
         self, boxes: np.ndarray, width: int, height: int, training: bool, start_us: int = 0
     ) -> tuple[np.ndarray, Counter[str]]:
-        """The boxes kept of a clip (`BOX_DTYPE` [N], in order of time and within `width` x `height`), cut where
-        `last_pixel` asks, and how many each rule left out. `training`: the clip is one to train on; `start_us`: when
-        its recording begins."""
+        """Filter the boxes of a clip (`BOX_DTYPE` [N], in order of time, within `width` x `height`): (kept boxes,
+        number removed by each rule). training: the clip belongs to a training split; start_us: start of its
+        recording."""
         left_out: Counter[str] = Counter()
 
         def keep(good: np.ndarray, rule: str) -> None:
@@ -96,7 +96,7 @@ class LabelRules:
         return boxes, left_out
 
     def _spacing(self, t: np.ndarray) -> int:
-        """Of the grid, in us; 0: none."""
+        """Spacing of the grid [us]; 0: no grid."""
         if self.grid_ms:
             return round(self.grid_ms * 1e3)
         times = np.unique(t)
@@ -107,7 +107,7 @@ class LabelRules:
 
 
 def _last_of_track(boxes: np.ndarray) -> np.ndarray:
-    """bool [N]: no later box has its time and its track."""
+    """bool [N]: False where a later box has the same time and track."""
     tracked = np.flatnonzero(boxes["track_id"] != NO_TRACK)
     keep = np.ones(len(boxes), bool)
     if len(np.unique(boxes["track_id"][tracked])) > 1:
@@ -118,7 +118,7 @@ def _last_of_track(boxes: np.ndarray) -> np.ndarray:
 
 
 def _on_grid(times: np.ndarray, spacing: int, tolerance: float) -> np.ndarray:
-    """Those of `times` [us, sorted] that lie a whole number of `spacing` after the one kept before them."""
+    """The `times` [us, sorted] at a multiple of `spacing` after the previously kept one."""
     kept = times[:1].tolist()
     for time in times[1:].tolist():
         steps = round((time - kept[-1]) / spacing)
@@ -127,7 +127,7 @@ def _on_grid(times: np.ndarray, spacing: int, tolerance: float) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-# Clips whose labels all fall to RVT's rules; EAS-SNN leaves them out without those rules.
+# Clips that RVT's rules leave without labels; EAS-SNN drops them although it does not apply those rules.
 _VANISHING = (
     "17-04-06_09-57-37_6344500000_6404500000",
     "17-04-13_19-17-27_976500000_1036500000",
@@ -135,7 +135,7 @@ _VANISHING = (
     "17-04-11_15-13-23_122500000_182500000",
 )
 
-# What published code does to the labels; docs/events.md says where it was found and what is left to differ.
+# Label filters of published code; docs/events.md names the sources and remaining differences.
 LABEL_RULES = {
     "all": LabelRules(),
     "rvt": LabelRules(

@@ -1,4 +1,4 @@
-"""Whether the labels of a recording fit its events: in one unit, on one clock, with events before each label."""
+"""Check label times against the events: same unit, same clock, events in every labelled window."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..recordings import Span
 from .clip import Clip
 
 _FACTORS = (1_000, 1_000_000)
-_REACH = 0.01  # labels that reach over less of a recording may be in another unit
+_REACH = 0.01  # labels that cover a smaller share of a recording may be in another unit
 
 
 def report_label_times(clip: Clip, windows: np.ndarray, problems: Problems) -> None:
-    """Add what is wrong with the label times of a clip of events, as far as it is known without a pass over them."""
+    """Add the problem of a clip's label times to `problems`, as far as it is known without reading all events."""
     recorded = clip.recorded
     if recorded is None or not len(windows):
         return
     if recorded.last_us is not None and windows["t0"].max() >= recorded.last_us:
-        with suppress(ValueError):  # of a damaged recording, which says so when it is read
+        with suppress(ValueError):  # a damaged recording raises its error when it is read
             recorded = clip.reader.span(exact=True)
         clip.reader.close()
     if recorded and (problem := label_time_problem(clip.reader.path, windows, recorded)):
@@ -32,18 +32,18 @@ def report_label_times(clip: Clip, windows: np.ndarray, problems: Problems) -> N
 def label_time_problem(
     file: str | Path, windows: np.ndarray, recorded: Span, silences: Sequence[tuple[int, int]] = ()
 ) -> Problem | None:
-    """One line on a recording whose labels do not fit its events, None where they do.
+    """The problem of a recording whose labels do not match its events; None where they do.
 
     windows:  `WINDOW` [N], in order of time
-    recorded: when its events come
-    silences: times (a, b) of events that follow each other, as far as they are known to lie far apart
+    recorded: span of its events
+    silences: intervals (a, b) without events, as far as they are known
     """
     windows = windows[windows["image_id"] > 0]
     return _in_another_unit(file, windows["t1"], recorded) or _without_events(file, windows, recorded, silences)
 
 
 def _in_another_unit(file: str | Path, times: np.ndarray, recorded: Span) -> Problem | None:
-    """Where labels cover a part of the recording worth the name only if they are multiplied or divided."""
+    """Problem where the labels cover a fair share of the recording only if multiplied or divided by `_FACTORS`."""
     start, end = recorded.start_us, recorded.last_us
     if not len(times) or end is None or end <= start:
         return None

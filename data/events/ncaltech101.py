@@ -1,4 +1,4 @@
-"""N-Caltech101: `Caltech101/<class>/image_0001.bin` with `Caltech101_annotations/<class>/annotation_0001.bin`.
+"""N-Caltech101 dataset: `Caltech101/<class>/image_0001.bin`, `Caltech101_annotations/<class>/annotation_0001.bin`.
 
 One object and one sample per recording of about 300 ms (Orchard et al., "Converting static image datasets to spiking
 neuromorphic datasets using saccades", 2015). There is no official split.
@@ -25,8 +25,8 @@ from ..type_checks import class_list
 from .clip import Clip, FromFirst
 from .dataset import EventDataset
 
-SENSOR = 180, 240  # height, width of the part of the ATIS that shows the screen
-NOMINAL_US = 300_000  # label time in the ground truth: recordings are that long, but for some ms
+SENSOR = 180, 240  # height, width of the part of the ATIS sensor that was recorded
+NOMINAL_US = 300_000  # label time in the ground truth: the length of the recordings, up to a few ms
 BACKGROUND = "BACKGROUND_Google"  # recordings without annotations
 SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -35,15 +35,14 @@ SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 class NCaltech101(EventDataset):
     """Arguments of `EventDataset`, and
 
-    window_ms:  from the first event on; None: the whole recording, each step the same share of it
-    splits:     the share of each split, which sum up to at most 1, or its list: a text file below `root` whose lines
-                name recordings, `accordion/image_0001.bin`, in any folder and with any ending
-    split_seed: which recordings the shares take. Each class is cut by itself, in an order that depends on this number
-                and the names alone: not on the machine, nor on the order of files
-    background: BACKGROUND_Google too, as samples without boxes
+    window_ms:  window from the first event on; None: the whole recording, divided into equal steps
+    splits:     {split: share, or file}. Shares sum up to at most 1. A file is a text file below `root` with lines such
+                as `accordion/image_0001.bin`, in any folder and with any suffix
+    split_seed: seed of the shares. Each class is split separately, by file names and this seed alone
+    background: include BACKGROUND_Google, as samples without boxes
     classes:    names of the folders to use; None: all, sorted
 
-    A recording is opened, which takes a pass, when it is first read.
+    Recordings are opened at their first read, since that takes a pass over the file.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class NCaltech101(EventDataset):
         return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
     def _stems(self, name: str) -> list[str]:
-        """Numbers of the recordings of a class, those that are labelled but absent among them."""
+        """Numbers of the recordings of a class, including labelled ones that are absent."""
         recordings = (self.root / "Caltech101" / name).glob("image_*.bin")
         labels = (self.root / "Caltech101_annotations" / name).glob("annotation_*.bin")
         return sorted({path.stem.partition("_")[2] for path in (*recordings, *labels)})
@@ -161,14 +160,14 @@ def _choose(
         return _listed(root / wanted, stems, folders)
     shares = split_shares({name: share for name, share in splits.items() if not isinstance(share, str)}, seed)
     chosen = []
-    for name, members in stems.items():  # each class is cut by itself
+    for name, members in stems.items():  # each class is split separately
         keys = shares.choose(split, [f"{name}/{stem}" for stem in members])
         chosen += [(name, key.rpartition("/")[2]) for key in keys]
     return chosen
 
 
 def _listed(file: Path, stems: dict[str, list[str]], folders: Sequence[str]) -> list[tuple[str, str]]:
-    """The recordings that a list names, but those of `folders` that are no class here."""
+    """(class, stem) of the recordings in a list file, without those in `folders` that are not among the classes."""
     if not file.is_file():
         raise MissingSplit(f"{file}: no such file. `splits` gives the share of a split, or the file that lists it")
     known = {name: set(members) for name, members in stems.items()}

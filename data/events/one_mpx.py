@@ -1,4 +1,4 @@
-"""Prophesee's 1 Megapixel automotive data set: Gen1's files, 1280 x 720 pixels, seven labelled classes."""
+"""Prophesee 1 Megapixel automotive dataset (1Mpx): layout of Gen1, 1280 x 720 pixels, seven labelled classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LABEL_NAMES = ("pedestrian", "two wheeler", "car", "truck", "bus", "traffic sign
 class OneMpx(Gen1):
     """Arguments of `Gen1`, with other defaults:
 
-    classes: of the seven, those to learn and to score: the three that papers do. Boxes of the others are left out
-    size:    half of the recordings'. Coordinates of events are halved, so counts of four pixels add up
+    classes: which of the seven are trained and scored; default: the three of the literature. Other boxes are left out
+    size:    half of the recordings' size. Event coordinates are halved, so the counts of 2 x 2 pixels are summed
 
-    The ground truth stays in pixels of the recordings: score it by the protocol `prophesee_1mpx`. Labels come at 30 or
-    60 Hz; `labels: rvt_1mpx`, or {label_hz: 10}, thins them out.
+    The ground truth stays in pixels of the recordings: use the protocol `prophesee_1mpx`. Labels come at 30 or 60 Hz;
+    `labels: rvt_1mpx`, or {label_hz: 10}, subsamples them.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Folders as RVT preprocesses Gen1 and 1Mpx: frames made of the events beforehand, every 50 ms, and filtered labels.
+"""Gen1 and 1Mpx as preprocessed by RVT: precomputed frames of 50 ms, and filtered labels.
 
     root/{train,val,test}/<clip>/labels_v2/labels.npz, timestamps_us.npy
     root/{train,val,test}/<clip>/event_representations_v2/stacked_histogram_dt=50_nbins=10/
@@ -34,25 +34,25 @@ from .split_folders import missing_folder
 from .window_dataset import WindowDataset
 from .windows import WINDOW, cut_windows
 
-# What the frames are, by the name of their folder: our representation of that form.
+# Folder of the frames -> representation of the same form.
 _FORMS = {"stacked_histogram": "stacked_histogram", "mixeddensity_stack": "mixed_density"}
 _FOLDER = re.compile(r"(stacked_histogram|mixeddensity_stack)_(?:dt|ne)=\d+_nbins=(\d+)(?:_cutoff=\d+)?")
-_OF_EVENTS = ("polarity", "drop", "drop_time", "drop_area")  # augmentation that frames come too late for
+_OF_EVENTS = ("polarity", "drop", "drop_time", "drop_area")  # augmentation of events, impossible on frames
 
 
 @register_dataset("rvt")
 class Rvt(WindowDataset):
-    """One sample per label time: the `num_steps` frames up to the label's, `x` [T, C, H, W], as RVT made them.
-    Arguments as those of `EventDataset`, but for those that concern events and their windows, and
+    """One sample per label time: the `num_steps` frames up to the label's, `x` [T, C, H, W].
+    Arguments of `EventDataset`, without those of events and windows, and
 
-    representation: name of the folder of frames; None: the only one there is
-    classes:        names of class ids 0, 1, ...; of 1Mpx [pedestrian, two wheeler, car]
-    max_unpacked_mb: MiB that the labels of a recording, or one chunk of its frames, may unpack to
+    representation: name of the folder of frames; None: the only one there
+    classes:        names of class ids 0, 1, ...; for 1Mpx [pedestrian, two wheeler, car]
+    max_unpacked_mb: limit in MiB of the unpacked labels of a recording, or of one chunk of its frames
 
-    Frames before the first one of a recording are empty. In sequential sampling the windows tile the frames, which
-    `num_steps` has to divide between any two label times. RVT filtered the labels of all splits, so scores are those of
-    its truth, not of the published boxes. Frames of half the size keep their boxes, and the ground truth, in pixels of
-    the recording.
+    Frames before the first one of a recording are empty. In sequential sampling the windows tile the frames, so
+    `num_steps` must divide the number of frames between any two labels. RVT filtered the labels of all splits: scores
+    refer to its labels, not to the published boxes. For frames of half the size, boxes and ground truth stay in pixels
+    of the recording.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def _only_folder(folder: Path, sequences: list[Path]) -> str:
 
 
 def _windows(steps: int, sequential: bool, number: int, clip: Clip, first_id: int) -> np.ndarray:
-    """`WINDOW`s of a clip: the `steps` frames up to each label, or all frames up to the last label in sequence."""
+    """`WINDOW` [N] of a clip: the `steps` frames up to each label, or, if `sequential`, all up to the last label."""
     ends = clip.reader.ends
     edges = np.concatenate([[min(clip.start_us, ends[0] - 1)], ends])  # frame k covers edges[k] to edges[k + 1]
     stops = np.searchsorted(ends, clip.times) + 1
@@ -146,8 +146,8 @@ def _windows(steps: int, sequential: bool, number: int, clip: Clip, first_id: in
 
 
 def _tile(stops: np.ndarray, ids: np.ndarray, steps: int, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(first frame, frame after the last, image id) of windows of `steps` frames that tile a recording up to its last
-    label and end at all labels. The first one may be shorter."""
+    """(start frame, stop frame, image id) of windows of `steps` frames that tile a recording up to its last label.
+    Every label ends a window; the first window may be shorter."""
     gaps = np.diff(stops)
     if (odd := gaps % steps != 0).any():
         k = int(odd.argmax())

@@ -1,4 +1,4 @@
-"""A recording as RVT preprocesses it, read into a clip: its labels, its frames and when these end."""
+"""Read recordings preprocessed by RVT into clips (`RvtFiles`): labels, frames and their end times."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _DAMAGE += (KeyError, NotImplementedError, MemoryError)
 
 
 class RvtFiles:
-    """Reads the folders of recordings, frames being those in the folder `frames` below each.
+    """Reads folders of recordings. frames: folder of the frames below each of them.
 
-    expected: label times so far, those of absent recordings among them
+    expected: number of label times so far, including those of absent recordings
     """
 
     def __init__(self, frames: Path, num_classes: int, problems: Problems, allow_missing: bool, max_unpacked_mb: int):
@@ -73,7 +73,7 @@ class RvtFiles:
 
 
 def _load(path: Path, name: str | None = None, max_unpacked_mb: int = MAX_UNPACKED_MB) -> np.ndarray:
-    """The array of an `.npy`, or one of an `.npz`. ValueError where it is absent, damaged, no vector or too large."""
+    """The array of an `.npy`, or array `name` of an `.npz`. UserError where it is absent, damaged or too large."""
     if not path.is_file():
         raise UserError(f"{path}: no such file. Copy the recording again")
     try:
@@ -101,7 +101,7 @@ def _compare(
     frame_of: np.ndarray,
     frames: ArrayFile,
 ) -> None:
-    """ValueError unless labels, label times, frames and their times belong together."""
+    """UserError where labels, label times, frames and their times do not match."""
     again = "Make or copy the recording again"
     if len(frames.shape) != 4 or frames.shape[0] != len(ends) or frames.dtype not in (np.uint8, np.int8):
         raise UserError(

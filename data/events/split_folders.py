@@ -1,4 +1,4 @@
-"""Which folders make a split, where published code trains or scores on other ones than their names say."""
+"""Map splits to folders (`split_folders`), with the mappings of published code, e.g. validation on the test folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry import UserError, none_of
 
 from ..dataset import MissingSplit
 
-# Which folders make a split; a split or a name that is not here is read from the folder of its name.
+# {name: {split: folders}}; splits that are not listed are read from the folder of their name.
 SPLITS: dict[str, dict[str, list[str]]] = {
     "folders": {},
     "spikeyolo": {"val": ["test"]},
@@ -20,8 +20,8 @@ _FORMER = {"rvt": "folders", "ems_yolo": "folders"}  # names that configs of ear
 
 
 def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
-    """Folders that make `split`: as `splits` says, a name of `SPLITS` or {split: folder or list of them}; else those
-    that its name joins by "+"."""
+    """Folders of `split`. splits: a name of `SPLITS`, or {split: folder or list of folders}; for a split that is not in
+    it, the folders that its name joins by "+"."""
     if isinstance(splits, str):
         splits = _FORMER.get(splits, splits)
         if splits not in SPLITS:
@@ -35,7 +35,7 @@ def split_folders(splits: str | Mapping[str, Any], split: str) -> list[str]:
 
 
 def missing_folder(folder: Path) -> MissingSplit:
-    """For a folder of a split that is not there; names a `root` near by that has it."""
+    """The error for an absent folder of a split; it suggests a nearby `root` that has it."""
     root, split = folder.parent, folder.name
     near = [root.parent, *(sorted(root.iterdir()) if root.is_dir() else [])]
     found = next((f", did you mean root = {path}?" for path in near if (path / split).is_dir()), ".")

@@ -1,4 +1,4 @@
-"""Datasets of recordings: a sample is a window of a clip, as an input gives it, with the boxes at its end."""
+"""Base class of datasets of recordings (`WindowDataset`): a sample is a window of a clip and the boxes at its end."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class WindowDataset(DetectionDataset):
 
     clips:   recordings with their labels
     windows: `WINDOW` [N], clip by clip, in order of time
-    input:   what the network is fed of a window
-    augment: options of `EventAugment`, such as {"hflip": 0.5}; of sequential windows drawn once per recording
-    sequential: the windows of a clip tile it, for a detector whose state is carried on
+    input:   converts a window to `x`
+    augment: options of `EventAugment`, such as {"hflip": 0.5}; drawn once per recording if `sequential`
+    sequential: the windows of a clip tile it, for a detector that carries its state
     """
 
     input: WindowInput
@@ -71,9 +71,9 @@ class WindowDataset(DetectionDataset):
 
     @abstractmethod
     def audit(self, recording: Path, problems: Problems) -> Tally | None:
-        """Read all of one of `recordings` and add what is wrong with it to `problems`.
+        """Read one of `recordings` completely and add its problems to `problems`.
 
-        Returns what it holds; None where that would stop a training, or where it holds frames in place of events.
+        Returns its tally; None where a problem would stop a training, or where it holds frames instead of events.
         """
 
     @property

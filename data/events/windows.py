@@ -1,4 +1,4 @@
-"""Which window of which recording each sample is: around single labels, or whole recordings piece by piece."""
+"""Compute the window of time of each sample: one before each label, or windows that tile a whole recording."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from registry import UserError
 from ..recordings import Span
 from .clip import Clip
 
-# The events with t0 < t <= t1 of recording `clip`. `image_id` counts the label times from 1, in order; 0: a window
-# that ends at no label time. `start`: the first window of a recording.
+# Events with t0 < t <= t1 of recording number `clip`. `image_id`: number of the label time, from 1; 0: the window does
+# not end at a label. `start`: the first window of a recording.
 WINDOW = np.dtype([("clip", "i4"), ("t0", "i8"), ("t1", "i8"), ("image_id", "i8"), ("start", "?")])
 
 
 def label_windows(clip: int, times: np.ndarray, window_us: int, first_id: int) -> np.ndarray:
-    """`WINDOW` [N], one per label time [us, sorted]: the `window_us` before it, whatever the others are."""
+    """`WINDOW` [N] for random sampling: the last `window_us` before each label time [us, sorted]."""
     windows = np.zeros(len(times), WINDOW)
     windows["clip"], windows["t0"], windows["t1"] = clip, np.asarray(times) - window_us, times
     windows["image_id"] = first_id + np.arange(len(times))
@@ -33,17 +33,16 @@ def sequential_windows(
     recorded: Span | None = None,
     shortest_us: int = 1,
 ) -> np.ndarray:
-    """`WINDOW` [N] that tile the recording from its start to its last label time without gap or overlap.
+    """`WINDOW` [N] for sequential sampling: they tile a recording from its start to its last label, without overlap.
 
-    It is cut at each label time [us, sorted]; what lies between two is cut into equal pieces, as many as bring them
-    nearest to `window_us`. So no label is moved and no event is seen twice, and a piece is as long as `window_us`
-    wherever labels come at its multiples.
+    The recording is cut at each label time [us, sorted], and the time between two labels into equal windows, with a
+    length as near to `window_us` as possible: exactly that where labels lie at its multiples.
 
-    recorded:    when its events come; None: unknown, it starts at 0. An event at the very start is in the first window
-    shortest_us: a first label nearer to the start, or before it, has the `window_us` before it
+    recorded:    span of the events; None: unknown, the recording starts at 0. The first window includes its start
+    shortest_us: a first label nearer to the start than this, or before it, has the `window_us` before it
 
-    Labels that lie farther behind the last event than the recording is long are of another clock: each has the
-    `window_us` before it, and the silence between them is left out.
+    Labels later than the last event by more than the length of the recording belong to another clock: each has the
+    `window_us` before it, and the gaps between them are left out.
     """
     times = np.asarray(times, np.int64)
     start = 0 if recorded is None else recorded.start_us
@@ -54,15 +53,15 @@ def sequential_windows(
         beyond = times - recorded.last_us > max(recorded.last_us - recorded.start_us, window_us)
         before = np.where(beyond, np.maximum(before, times - window_us), before)
     span = times - before
-    count = np.maximum(np.rint(span / window_us).astype(np.int64), 1)  # pieces up to each label
-    last = np.cumsum(count) - 1  # the piece that ends at each label
+    count = np.maximum(np.rint(span / window_us).astype(np.int64), 1)  # windows up to each label
+    last = np.cumsum(count) - 1  # the window that ends at each label
     before, span, number = (np.repeat(a, count) for a in (before, span, count))
     piece = np.arange(len(number)) - np.repeat(last + 1 - count, count)  # 0, 1, ... up to each label
     out = np.zeros(len(number), WINDOW)
     out["clip"], out["start"][0] = clip, True
     out["t0"], out["t1"] = before + span * piece // number, before + span * (piece + 1) // number
     if recorded is not None and recorded.first_us == start:
-        out["t0"][0] -= 1  # windows lack the events at their beginning
+        out["t0"][0] -= 1  # windows exclude their start t0
     out["image_id"][last] = first_id + np.arange(len(times))
     return out
 
@@ -70,7 +69,7 @@ def sequential_windows(
 def cut_windows(
     split: str, clips: list[Clip], cut: Callable[[int, Clip, int], np.ndarray], shortest_us: int
 ) -> np.ndarray:
-    """`WINDOW` [N] of all clips, in their order; ids count label times, so that all samplings number them alike.
+    """`WINDOW` [N] of all clips, in order. Image ids number the label times, so they are equal in all samplings.
 
     cut:         (number of the clip, clip, id of its first label time) -> `WINDOW` [N] of a clip with labels
     shortest_us: UserError for a window shorter than this, and where there is no window
@@ -96,5 +95,5 @@ def cut_windows(
 
 
 def windows_of(windows: np.ndarray, clip: int) -> np.ndarray:
-    """Those of one clip; `windows` are clip by clip."""
+    """The windows of one clip; `windows` are sorted by clip."""
     return windows[slice(*np.searchsorted(windows["clip"], [clip, clip + 1]).tolist())]

@@ -1,4 +1,4 @@
-"""COCO json labels: `root/annotations/instances_{split}.json` with `root/{split}/`, or files named in the config."""
+"""COCO json datasets: `root/annotations/instances_{split}.json` with `root/{split}/`, or files named in the config."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _NO_SIZE = (None, 0, "", "0")
 class Coco(ImageDataset):
     """Any data set in COCO's detection format. Arguments of `ImageDataset`, and
 
-    annotations: {split: json file}, relative to `root`; a split not named there is looked for in `LABELS`
-    images:      {split: folder}, relative to `root`; else that of `IMAGES` that holds most of the listed images
+    annotations: {split: json file}, relative to `root`; other splits are searched in `LABELS`
+    images:      {split: folder}, relative to `root`; default: the folder of `IMAGES` with most of the listed images
 
-    With `splits` each is one path, and the only label file below `root` needs no name.
+    With `splits` each is one path, and the only label file below `root` is the default.
 
-    A split is also looked for by its other `split_names`. Labels 0..K-1 are the json's categories in order of their
-    ids, which may have gaps. Objects with `iscrowd` or `difficult` are no training targets. Numbers may be written as
-    text. Images lie in their folder or below it. An image without width and height has its file's.
+    A split is also searched by its other `split_names`. Labels 0..K-1 are the json's categories in order of their ids,
+    which may have gaps. Objects with `iscrowd` or `difficult` are no training targets. Numbers may be strings. Images
+    lie in their folder or below it. Images without width and height get those of their file.
     """
 
     own_splits = True
@@ -69,7 +69,7 @@ class Coco(ImageDataset):
         self.problems.add(Problem(kind, self.file, record, value, remedy, fatal=True))
 
     def _places(self, argument: str, named: Mapping[str, str] | str, places: Sequence[str]) -> list[str]:
-        """Where to look, relative to `root`: where the `argument` of that name says, else at `places`."""
+        """Candidate paths relative to `root`: from the `argument` of that name, or else from `places`."""
         if isinstance(named, str) and self._shares is not None:
             return [named]
         if not isinstance(named, Mapping) or not all(isinstance(place, str) for place in named.values()):
@@ -98,7 +98,7 @@ class Coco(ImageDataset):
         raise UserError(f"{self.root}: holds {held}. {remedy}")
 
     def _read(self) -> dict[str, list[dict[str, Any]]]:
-        """The json, its three lists known to be there and their entries to be dicts with the keys that are read."""
+        """The json, checked: three lists, whose entries are dicts with all required keys."""
         try:
             content = json.loads(self.file.read_bytes(), object_hook=_without_outline)
         except (ValueError, RecursionError) as error:
@@ -143,9 +143,8 @@ class Coco(ImageDataset):
     def _read_images(
         self, entries: list[dict[str, Any]], named: Mapping[str, str] | str
     ) -> tuple[list[Record], set[int]]:
-        """Records of the images that are there, without objects yet, their sizes as labelled; ids of all that are
-        listed."""
-        listed: dict[int, tuple[str, int, int]] = {}  # by id: file name, width, height, which are 0 where not given
+        """(records of images whose file exists, with labelled sizes and without objects; ids of all listed images)"""
+        listed: dict[int, tuple[str, int, int]] = {}  # by id: file name, width, height (0: not given)
         ids = self._numbers.whole([entry["id"] for entry in entries], "image id")
         for entry, number in zip(entries, ids, strict=True):
             name, raw = entry["file_name"], (entry.get("width"), entry.get("height"))
@@ -254,8 +253,8 @@ class Coco(ImageDataset):
             seen.add(key)
 
     def _areas(self, values: list[Any]) -> np.ndarray:
-        """As stated: it is the outline's, and decides between small, medium and large in COCO's AP. NaN where none is,
-        0 where it is no positive number."""
+        """Areas of the outlines, by which COCO's AP tells small, medium and large objects. NaN where there is none, 0
+        where it is no positive number."""
         stated = [np.nan if v is None else self._numbers.real(v, "area") or 0.0 for v in values]
         areas = np.array(stated, np.float64)
         known = np.array([v is not None for v in values], bool)
@@ -263,7 +262,7 @@ class Coco(ImageDataset):
 
 
 def _is_coco(path: str) -> bool:
-    """Does a json file have one of the lists of images and annotations, as its ends show?"""
+    """Whether a json file is a COCO label file: "images" or "annotations" occurs near its beginning or end."""
     with open(path, "rb", opener=regular_only) as file:
         ends = file.read(_ENDS)
         file.seek(max(_ENDS, os.fstat(file.fileno()).st_size - _ENDS))
@@ -272,9 +271,9 @@ def _is_coco(path: str) -> bool:
 
 
 def _flags(values: list[Any]) -> np.ndarray:
-    """0 or 1 of each, -1 where it is neither."""
+    """Each as 0 or 1; -1 where it is neither."""
     plain = [v if isinstance(v, int | float | str) or v is None else "neither" for v in values]
-    read = {v: flag(v) for v in set(plain)}  # few values occur, in many annotations
+    read = {v: flag(v) for v in set(plain)}  # many annotations, few different values
     return np.array([-1 if read[v] is None else read[v] for v in plain], np.int64)
 
 
@@ -283,6 +282,6 @@ def _shown(name: object) -> str:
 
 
 def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
-    """Outlines are most of a COCO file and not used: dropped while it is read, it takes a fraction of the memory."""
+    """json object hook that drops outlines, which are unused: it saves most of the memory of a COCO file."""
     entry.pop("segmentation", None)
     return entry

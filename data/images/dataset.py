@@ -141,7 +141,7 @@ class ImageDataset(DetectionDataset):
             chosen = [self._readable(k, replace_damaged) for k in change.indices]
         except UnreadableImage as error:
             if epochs_left is not None or not self._allow_missing:
-                raise UserError(str(error)) from error  # as which it passes from a loader's process
+                raise UserError(str(error)) from error  # a plain type, which workers can pass on
             return self._unlabelled(index)
         image, boxes, labels, place = self._augment(change, [labelled for _, labelled in chosen])
         return self._sample(chosen[0][0], image, boxes, labels, place)

@@ -1,4 +1,4 @@
-"""Numbers of json labels, some of which are written as text ("64", "996.0000") or with a fraction of 0 (64.0)."""
+"""Parse numbers of labels, also those written as strings ("64", "996.0000") or integers as floats (64.0)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _NUMBER = re.compile(r"\s*[+-]?(\d{1,300}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?\s*",
 
 
 class LabelNumbers:
-    """Reads columns of values and counts in `odd`, by the name of the column, those written in another form.
+    """Parses columns of values. `odd` counts, by name of the column, numbers in an unusual form.
 
-    What is no number at all, as True, None and "abc", is None or NaN in what is returned.
+    Values that are no number, such as True, None and "abc", give None.
     """
 
     def __init__(self) -> None:
         self.odd: Counter[str] = Counter()
 
     def whole(self, values: Sequence[object], column: str) -> list[int | None]:
-        """Each as a whole number."""
+        """Each value as an int; None where it is no whole number."""
         if {int}.issuperset(map(type, values)):
             return list(values)  # type: ignore[arg-type]
         return [self._whole(value, column) for value in values]
@@ -38,9 +38,9 @@ class LabelNumbers:
             return None
 
     def rows(self, values: Sequence[object], length: int, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """Lists of `length` numbers -> (float64 [N, length], which are such lists, bool [N]).
+        """Lists of `length` numbers -> (float64 [N, length], bool [N] which values are such lists).
 
-        float64 also holds what json gives as NaN or Infinity, which are numbers here.
+        NaN and Infinity of json are numbers here.
         """
         if {list}.issuperset(map(type, values)):
             lists = cast(Sequence[list], values)
@@ -60,8 +60,8 @@ class LabelNumbers:
         if type(value) is int:
             return value
         number = float(value) if type(value) is float or (type(value) is str and _NUMBER.fullmatch(value)) else 0.5
-        if not number.is_integer():  # nor are NaN and the infinities
+        if not number.is_integer():  # also false for NaN and the infinities
             return None
         self.odd[column] += 1
-        # Not by way of a float, which has no odd numbers above 2**53.
+        # Not through a float, which is exact only up to 2**53.
         return int(value) if type(value) is str and value.strip().lstrip("+-").isdigit() else int(number)

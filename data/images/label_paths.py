@@ -1,4 +1,4 @@
-"""Names of images in label files, which may be anybody's: each leads to a file below a folder that the user named."""
+"""Resolve image names of untrusted label files safely: to files below a folder that the user named."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TypeGuard
 
 from ..type_checks import is_text
 
-_SAMPLE = 1000  # names that a folder is chosen by
+_SAMPLE = 1000  # names checked to choose a folder
 
 
 def is_file_name(name: object) -> TypeGuard[str]:
-    """Text that a system can open a file by."""
+    """Whether a file can have this name: text without a null character."""
     return is_text(name) and "\0" not in name
 
 
 def path_below(folder: str | Path, name: str) -> str | None:
-    """Path of what a label file calls `name`, in `folder` or below; None where it leads out of it.
+    """Path of `name` in `folder` or below; None where it leads out of the folder (path traversal).
 
-    `name` may be absolute where it begins with `folder`. Links on the way are followed: whoever made them may write
-    there anyway. But `..` is resolved by its letters, so that a link cannot turn it elsewhere.
+    `name` may be absolute if it begins with `folder`. Symbolic links are followed: their author can write there anyway.
+    `..` is resolved lexically, before any link.
     """
     path = os.path.normpath(name)
     if os.path.isabs(path):
@@ -30,8 +30,9 @@ def path_below(folder: str | Path, name: str) -> str | None:
 
 
 def choose_folder(folders: Sequence[Path], names: Sequence[str]) -> tuple[Path, bool]:
-    """(the one of `folders` that holds most of the files `names`, whether their backslashes mean folders), judged by
-    some of many; the first of several that hold as many, and of folders that exist where none holds any."""
+    """(the one of `folders` with most of the files `names`, whether backslashes in names separate folders).
+
+    At most `_SAMPLE` names are checked. The first of equal folders wins; without any file, the first that exists."""
     some = names[:: max(1, len(names) // _SAMPLE)]
     ways = [(folder, slashes) for slashes in (False, any("\\" in name for name in some)) for folder in folders]
     counts = [sum(_is_file(folder, as_path(name, slashes)) for name in some) for folder, slashes in ways]
@@ -50,8 +51,8 @@ def _is_file(folder: Path, name: str) -> bool:
 
 
 def which_are_files(paths: Sequence[str]) -> list[bool]:
-    """Which of `paths` are regular files, by one listing of each folder: asking for 120k files one by one takes minutes
-    on a network disk. A link that leads nowhere is none."""
+    """Which of `paths` are regular files. One listing per folder: 120k single queries take minutes on a network disk. A
+    broken link is none."""
     files: set[str] = set()
     for folder in {os.path.dirname(path) for path in paths}:
         if os.path.isdir(folder or "."):

@@ -1,5 +1,5 @@
-"""PASCAL VOC labels: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`, or xml files
-beside or near their images."""
+"""PASCAL VOC datasets: `root/ImageSets/Main/{split}.txt`, `root/Annotations/*.xml` and `root/JPEGImages/`, or xml files
+beside their images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOC_CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """name: of the entry in `file`; corners: xmin, ymin, xmax, ymax as written"""
+    """name: of the entry in `file`; corners: xmin, ymin, xmax, ymax as in the file"""
 
     file: Path
     name: str
@@ -46,13 +46,13 @@ class _Object:
 class Voc(ImageDataset):
     """Any data set in VOC's xml files. Arguments of `ImageDataset`, and
 
-    class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, else all names that occur in any
-                 xml file of the folder, sorted
-    coordinates: "from_1": pixels from 1, the last one inside, read as [xmin - 1, ymin - 1, xmax, ymax]; "from_0": as
-                 they stand; "auto": from 1, unless the set has both fractions and boxes that begin below 1
+    class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, otherwise all names in the xml
+                 files of the folder, sorted
+    coordinates: "from_1": 1-based inclusive pixels, read as [xmin - 1, ymin - 1, xmax, ymax]; "from_0": continuous,
+                 used as they are; "auto": from 1, unless the set has both fractions and boxes that begin below 1
 
-    `split` names a list in ImageSets/Main or, where there is none, the folder that images and xml files lie in, each
-    in a folder of its own or together (`voc_folder.py`). "VOC2007/trainval+VOC2012/trainval" joins lists of several
+    `split` is the name of a list in ImageSets/Main or, where there is none, of a folder with images and xml files,
+    together or in folders of their own (`voc_folder.py`). "VOC2007/trainval+VOC2012/trainval" joins lists of several
     folders below `root`. Objects marked difficult are no training targets.
     """
 
@@ -92,7 +92,7 @@ class Voc(ImageDataset):
         for file in (file for folder in folders for file in label_files(folder)):
             root = self._parse(file)
             names |= {_text(o, "name") for o in root.findall("object")} if root is not None else set()
-        names.discard("")  # an object without a name, which is refused where it is used
+        names.discard("")  # an object without a name is an error where it is read
         if names <= set(VOC_CLASSES):
             return list(VOC_CLASSES)
         return sorted(names)
@@ -131,17 +131,17 @@ class Voc(ImageDataset):
         return found
 
     def _convert(self, found: list[_Object], owner: np.ndarray, coordinates: str, lists: Path) -> None:
-        """Boxes to xyxy from 0, and each to the record of index `owner` [N]."""
+        """Convert boxes to xyxy from 0, and assign each to the record of index `owner` [N]."""
         corners = np.array([entry.corners for entry in found], np.float64).reshape(-1, 4)
         continuous, said = from_zero(corners, coordinates)
         if said:
             self.problems.add(Problem("VOC coordinates from 0", lists, "", *said))
         boxes = corners - (0 if continuous else (1, 1, 0, 0))
-        # Equal corners would be one pixel by the rule; labelling tools write them for a click without a drag.
+        # Equal corners would give a box of one pixel; labelling tools write them for a click without a drag.
         clicks = (corners[:, 2:] <= corners[:, :2]).any(1)
         boxes[clicks, 2:] = boxes[clicks, :2]
         if not continuous and (zeros := (corners[:, :2] == 0).any(1).sum()):
-            # That pixel is worth one line for all, not a report for each.
+            # One warning for all of them, not a problem for each.
             boxes[:, :2] = np.where(corners[:, :2] == 0, 0, boxes[:, :2])
             log.warning("%s: %d boxes begin at pixel 0, yet VOC counts from 1: cut to the edge", lists, zeros)
         objects = np.zeros(len(found), OBJECT)
@@ -159,7 +159,7 @@ class Voc(ImageDataset):
 
 
 def _size(root: ET.Element) -> tuple[int, int]:
-    """(width, height) as labelled, 0 where they are not."""
+    """Labelled (width, height); (0, 0) where it is absent or invalid."""
     sides = LabelNumbers().whole([_text(root, f"size/{side}") for side in ("width", "height")], "size")
     width, height = sides
     return (width, height) if is_side(width) and is_side(height) else (0, 0)
@@ -177,7 +177,7 @@ def _corners(entry: ET.Element) -> list[float] | None:
 
 
 def _shown(entry: ET.Element) -> str:
-    """What the box holds, one level deep: writing out deeply nested tags would exceed Python's stack."""
+    """The box as text, one level deep: deeply nested tags would exceed Python's recursion limit."""
     box = entry.find("bndbox")
     sides = [] if box is None else [f"<{side.tag}>{(side.text or '').strip()}</{side.tag}>" for side in box]
     return "none" if box is None else f"<bndbox>{''.join(sides)}</bndbox>"[:200]

@@ -1,19 +1,17 @@
-"""Coordinates of VOC boxes: pixels counted from 1, as VOC does, or continuous from 0, as many tools write them."""
+"""Detect the coordinates of VOC boxes: pixels counted from 1, as in VOC, or continuous from 0, as from many tools."""
 
 from __future__ import annotations
 
 import numpy as np
 
 CHOICES = ("auto", "from_1", "from_0")
-_CLEAR = 10  # one box in so many has a fraction: VOC itself has a few
+_CLEAR = 10  # at least one box in this many has a fraction; VOC itself has a few fractions
 
 
 def from_zero(corners: np.ndarray, choice: str) -> tuple[bool, tuple[str, str] | None]:
-    """(are `corners` [N, 4] continuous from 0?, value and remedy of the `Problem` that says so, None where nothing had
-    to be decided).
+    """(whether `corners` [N, 4] are continuous from 0; (value, remedy) of the `Problem` that reports it, or None).
 
-    Numbers of pixels that begin at 1 have neither fractions nor a value below 1: a set that has both is continuous
-    from 0.
+    Pixel numbers from 1 have no fractions and no values below 1: a dataset with both is continuous from 0.
     """
     if choice != "auto":
         return choice == "from_0", None

@@ -1,4 +1,4 @@
-"""Which images and xml files belong together in a VOC data set, by its lists or by where they lie."""
+"""Find the images and xml files of a VOC dataset and pair them, by its lists or by file names."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .label_paths import is_file_name, path_below
 LISTS = ("ImageSets/Main/{}.txt", "ImageSets/{}.txt")
 _SECOND_COLUMN = re.compile(r"\s+(-1|0|1)$")
 _FILENAME = re.compile(rb"<filename>\s*(?:[^<]*[/\\])?([^</\\]+?)\s*</filename>")
-_HEAD = 1 << 16  # bytes of an xml file, in which its outermost tag and <filename> stand
-# Folders by what they hold; what a path has beside them tells the split.
+_HEAD = 1 << 16  # bytes at the beginning of an xml file that are searched for its outermost tag and <filename>
+# Folders named by their content; the other folders of a path give the split.
 _KINDS = {"annotations", "annotation", "xml", "xmls", "labels", "jpegimages", "images", "image", "imgs"}
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image with its label; either may be absent. split: the folder that both lie in, below those of `_KINDS`"""
+    """An image with its label; either may be absent. split: their folder, without those of `_KINDS`"""
 
     label: Path
     image: str
@@ -35,8 +35,8 @@ class Labelled:
 
 
 def labelled_images(root: Path, split: str, problems: Problems) -> tuple[Path, list[Labelled]]:
-    """(list or folder that names them, images of `split`), which may join several by "+", each below a folder of its
-    own: "VOC2007/trainval+VOC2012/trainval"."""
+    """(list or folder that they come from, images of `split`). `split` may join several, each in its own folder:
+    "VOC2007/trainval+VOC2012/trainval"."""
     entries: dict[Labelled, None] = {}
     sources = []
     for part in split.split("+"):
@@ -47,14 +47,14 @@ def labelled_images(root: Path, split: str, problems: Problems) -> tuple[Path, l
 
 
 def label_files(folder: Path) -> list[Path]:
-    """Every xml file of a data set, whatever its split."""
+    """All xml files of a dataset, of all splits."""
     labels = folder / "Annotations"
     files = walk(labels) if labels.is_dir() else (path for path in walk(folder) if _is_annotation(path))
     return sorted(Path(path) for path in files if path.lower().endswith(".xml"))
 
 
 def all_labelled(folder: Path, problems: Problems) -> list[Labelled]:
-    """All images below `folder` that have a label file; what else lies there is in `problems`."""
+    """All images below `folder` that have a label file; unpaired files are added to `problems`."""
     entries, lonely = _pairs(folder)
     _report(folder, entries, lonely, problems)
     return entries
@@ -78,9 +78,9 @@ def _of_split(root: Path, part: str, problems: Problems) -> tuple[Path, list[Lab
 
 
 def _pairs(folder: Path) -> tuple[list[Labelled], list[str]]:
-    """(images below `folder` with their xml files, images without): an xml file belongs to the image of its name in the
-    same folder, at the same place below another folder of `_KINDS`, anywhere if it is the only one, or to the one that
-    its <filename> names."""
+    """(images below `folder` with their xml files, images without). The image of an xml file is, in this order: the one
+    of the same name in the same folder, in a parallel folder of `_KINDS`, anywhere if it is the only one, or the one in
+    its <filename>."""
     files = sorted(walk(folder))
     images = [path for path in files if path.lower().endswith(ENDINGS)]
     by_key = _index(images, lambda path: _key(path, folder))
@@ -120,7 +120,7 @@ def _is_called(folder: str, split: str) -> bool:
 
 
 def _first(key: str) -> str:
-    """The folder that a key begins with, if any."""
+    """The first folder of a key; "" where it has none."""
     return key.partition("/")[0] if "/" in key else ""
 
 
@@ -130,7 +130,7 @@ def _list_file(folder: Path, name: str) -> Path | None:
 
 
 def _read_list(folder: Path, file: Path, problems: Problems) -> list[Labelled]:
-    """Images that a list names, each line by its path below JPEGImages."""
+    """Images of a list, whose lines are paths below JPEGImages."""
     images, labels = _by_path(folder / "JPEGImages"), _by_path(folder / "Annotations")
     named = [_named(line, folder, images) for line in text_lines(file)]
     counts, paths = Counter(stem for stem, _ in named), dict(reversed(named))
@@ -146,8 +146,8 @@ def _read_list(folder: Path, file: Path, problems: Problems) -> list[Labelled]:
 
 
 def _by_path(folder: Path) -> dict[str, str]:
-    """{path below `folder` without ending: path} of its files, also by their names alone where these occur once. A file
-    of an image's usual ending goes before others, as of notes."""
+    """{path below `folder` without suffix: path} of its files, also by name alone where a name occurs once. Files with
+    the suffix of an image or label take precedence."""
     files = sorted(walk(folder), reverse=True)
     files.sort(key=lambda path: path.lower().endswith((*ENDINGS, ".xml")))
     by_path = {Path(os.path.relpath(path, folder)).with_suffix("").as_posix(): path for path in files}
@@ -157,8 +157,8 @@ def _by_path(folder: Path) -> dict[str, str]:
 
 
 def _named(line: str, folder: Path, images: dict[str, str]) -> tuple[str, str]:
-    """(stem, path) of the image that a line names: by its stem, or with its ending, as some exporters write."""
-    # Lists of one class have a second column (1, -1, 0), which some name of an image may end like.
+    """(stem, path) of the image in a line: its stem or, from some exporters, its name with a suffix."""
+    # Lists of one class have a second column (1, -1, 0), which may also be the end of an image's name.
     name = line if line in images else _SECOND_COLUMN.sub("", line)
     stem, ending = os.path.splitext(name)
     if name not in images and ending.lower() in ENDINGS:

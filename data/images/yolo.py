@@ -1,4 +1,4 @@
-"""YOLO labels: a yaml file that names images and classes, and beside the images text files of normalised boxes."""
+"""YOLO datasets: a yaml file with images and classes, and text files of normalised boxes beside the images."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ _ARGUMENT = "data.args.lines=box: the first four numbers are the box; data.args.
 class Yolo(ImageDataset):
     """Any data set in YOLO's format. Arguments of `ImageDataset`, `root` may be the yaml file itself, and
 
-    yaml:        the data set's yaml or Darknet's .data file, relative to `root`; None: the only one there. Without one,
-                 images are looked for in `yolo_folder.PLACES`
-    class_names: names of the class ids 0, 1, ...; None: the file's `names`, else the lines of a classes.txt
-    lines:       what lines of more than four numbers are: "box", whose first four are one; "outline", points; "auto":
-                 as the yaml's `kpt_shape` or all lines of the split together tell, an error where they do not
+    yaml:        the dataset's yaml or Darknet .data file, relative to `root`; None: the only one there. Without one,
+                 images are searched in `yolo_folder.PLACES`
+    class_names: names of the class ids 0, 1, ...; None: `names` of the file, else the lines of a classes.txt
+    lines:       meaning of lines with more than four numbers after the class: "box": the first four are the box;
+                 "outline": points of a polygon; "auto": from the yaml's `kpt_shape`, or detected from all lines of the
+                 split; an error where that is ambiguous
 
-    The yaml holds `path` (the folder all else is relative to; absent: the yaml's), for each split a folder, a .txt list
-    of images or several of these, and `names`. The label of .../images/a/b.jpg is .../labels/a/b.txt; where no folder
-    is called images it lies beside the image. A line is `class x y w h`, centre and size as shares of the image, or
-    `class x1 y1 x2 y2 x3 y3 ...`, an outline, whose bounding box is taken. No line or no file: an image without
-    objects. Category k + 1 is label k. Images are turned as their EXIF orientation says. Nothing is ever written.
+    The yaml has `path` (the base folder; default: that of the yaml), for each split a folder, a .txt list of images or
+    several of these, and `names`. The label of .../images/a/b.jpg is .../labels/a/b.txt, or lies beside the image where
+    no folder is called images. A line is `class x y w h`, centre and size relative to the image, or
+    `class x1 y1 x2 y2 x3 y3 ...`, an outline, whose bounding box is used. No line or no file: an image without objects.
+    Label k has the category id k + 1. Images are rotated by their EXIF orientation. No file is ever written.
     """
 
     own_splits = True
@@ -86,12 +87,12 @@ class Yolo(ImageDataset):
         self.problems.add(Problem(kind, file, record, value, remedy, fatal=True))
 
     def _read(self, images: list[tuple[int, str]], source: Path) -> None:
-        """Records of (image id, path), in order. Files are read side by side, problems reported in order."""
+        """Read (image id, path) into records. Files are read in parallel, problems are reported in order."""
         self.records = []
-        rows: list[tuple[float, ...]] = []  # label, then x1, y1, x2, y2 as shares
-        origin: list[tuple[int, int]] = []  # of each row: index of its record, number of its line
+        rows: list[tuple[float, ...]] = []  # label, then x1, y1, x2, y2 relative to the image
+        origin: list[tuple[int, int]] = []  # per row: index of its record, number of its line
         longer: dict[int, Longer] = {}  # by row
-        turns: list[int] = []  # of each record: EXIF orientation
+        turns: list[int] = []  # per record: EXIF orientation
         unlabelled = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             files = pool.map(_read_files, (path for _, path in images))
@@ -133,7 +134,7 @@ class Yolo(ImageDataset):
         self._place(objects[kept], owner[kept], lambda i: describe(int(kept[i])))
 
     def _turn(self, turns: np.ndarray, source: Path) -> None:
-        """Shares fit both ways, so nothing in the labels shows whether they were drawn on turned images."""
+        """Apply EXIF orientations. Relative coordinates give no evidence for either, so the default decides."""
         sizes = np.array([(record.width, record.height) for record in self.records], np.int64).reshape(-1, 2)
         turning = decide(sizes, turns, 0 * sizes, 0 * sizes, self._orientation, "turned")
         if turning.summary:
@@ -143,7 +144,7 @@ class Yolo(ImageDataset):
             record.width, record.height = upright_size((record.width, record.height), turn)
 
     def _parse(self, path: str, number: int, line: str) -> list[float] | None:
-        """[label, further numbers] of a line; None where a collected problem says what is wrong with it."""
+        """[label, further numbers] of a line; None for an invalid line, which is added to the problems."""
         where, shown = f"line {number}", line.strip()[:200]
         try:
             label, *numbers = map(float, line.split())
@@ -165,7 +166,7 @@ class Yolo(ImageDataset):
         return None
 
     def _may_have(self, numbers: list[float]) -> bool:
-        """Does any meaning have as many numbers, those after the first four in its range?"""
+        """Whether any line format has this many numbers, with valid values after the first four."""
         count = len(numbers)
         if count == 4:
             return True
@@ -180,8 +181,8 @@ class Yolo(ImageDataset):
     def _resolve(
         self, longer: dict[int, Longer], table: np.ndarray, origin: list[tuple[int, int]], source: Path
     ) -> list[int]:
-        """Decide what the longer lines mean, and put the boxes of outlines into `table` [N, 5]. Rows to drop, whose
-        meaning is not clear; what was decided is in `problems`."""
+        """Decide the meaning of longer lines, and write the boxes of outlines into `table` [N, 5]. Returns the rows to
+        drop, whose meaning is ambiguous. The decision is added to the problems."""
         if not longer:
             return []
         files = {row: label_file(self.records[origin[row][0]].path) for row in longer}
@@ -219,7 +220,7 @@ class Yolo(ImageDataset):
 
 
 def _key_point_numbers(folder: YoloFolder) -> int | None:
-    """How many numbers a line has where the yaml file says how many key points there are."""
+    """Numbers per line from the yaml's `kpt_shape`; None where it has none."""
     if (shape := folder.content.get("kpt_shape")) is None:
         return None
     if not isinstance(shape, list) or not shape or not all(is_whole(n) and n > 0 for n in shape):
@@ -228,7 +229,7 @@ def _key_point_numbers(folder: YoloFolder) -> int | None:
 
 
 def _read_files(image: str) -> tuple[tuple[tuple[int, int], int] | ValueError, list[str] | None]:
-    """(`image_header` or what is wrong with the image, lines of its label or None where there is none)."""
+    """(`image_header` or its error, lines of the label file or None where there is none)."""
     try:
         header: tuple[tuple[int, int], int] | ValueError = image_header(image)
     except ValueError as error:

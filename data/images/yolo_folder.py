@@ -1,4 +1,4 @@
-"""Where the images, labels and class names of a YOLO data set are: as a yaml or .data file says, or by usual names."""
+"""Find the images, labels and class names of a YOLO dataset, from its yaml or .data file or by usual folder names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .image_file import ENDINGS
 from .label_paths import is_file_name, path_below
 
 YAML = (".yaml", ".yml")
-PLACES = ("images/{}", "{}/images", "{}", "{}.txt")  # of the images of a split, where no file says it
+PLACES = ("images/{}", "{}/images", "{}", "{}.txt")  # of the images of a split, without a yaml file
 NAMES = ("classes.txt", "{}/classes.txt", "{}/labels/classes.txt", "*.names", "_darknet.labels", "{}/_darknet.labels")
 _ALL = ("train", "val", "test")
 
 
 class YoloFolder:
-    """file: of the data set, below `root`; None: the one that is there, or none"""
+    """file: yaml or .data file relative to `root`; None: the only one there, if any"""
 
     def __init__(self, root: Path, file: str | None):
         self.root, self.file = root, self._find_file(root, file)
@@ -38,7 +38,7 @@ class YoloFolder:
             return root / name
         files = sorted(path for path in root.iterdir() if path.is_file() and not path.name.startswith("."))
         found = [path for path in files if path.suffix in YAML] or [path for path in files if path.suffix == ".data"]
-        if len(found) > 1:  # of which others may be a config, or the settings of another trainer
+        if len(found) > 1:  # others may be configs of a trainer
             found = [path for path in found if path.suffix in YAML and _names_classes(path)] or found
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
@@ -73,7 +73,7 @@ class YoloFolder:
         return class_list(names, f"{self.file}: names")
 
     def _names_beside(self) -> list[str]:
-        """Names in a file of a line each, which may stand in several places."""
+        """Class names from a text file with a name per line, in one of the places `NAMES`."""
         folders = ["labels", "images", *(name for split in _ALL for name in split_names(split))]
         patterns = [place.format(folder) for place in NAMES for folder in (folders if "{}" in place else [""])]
         found = {path: text_lines(path) for pattern in patterns for path in sorted(self.root.glob(pattern))}
@@ -86,7 +86,7 @@ class YoloFolder:
         raise UserError(f"{self.file or self.root}: names no class, and {tried}. {remedy}")
 
     def images(self, split: str) -> tuple[Path, list[str]]:
-        """(file or folder that lists them, paths of the images of `split`)"""
+        """(file or folder that lists them, image paths of `split`)"""
         if self.file is not None:
             entry = next((self.content[name] for name in split_names(split) if self.content.get(name)), None)
             if entry is None:
@@ -105,13 +105,13 @@ class YoloFolder:
         raise MissingSplit(f"split {split!r}: {self.root} holds no yaml file, and no {_listing(tried)}. {remedy}")
 
     def all_images(self) -> tuple[Path, list[str]]:
-        """The same of all splits: those that the file names, else whatever lies below `images`, or `root`."""
+        """Like `images`, for all splits: those of the file, otherwise all images below `images` or `root`."""
         paths: dict[str, None] = {}
         for split in _ALL if self.file is not None else ():
             try:
                 paths |= dict.fromkeys(self.images(split)[1])
             except MissingSplit:
-                continue  # exporters name folders that they do not write
+                continue  # exporters list folders that they do not write
         if paths and self.file is not None:
             return self.file, list(paths)
         base = self.root if self.file is None else self._base
@@ -136,14 +136,14 @@ class YoloFolder:
 
 
 def label_file(image: str) -> str:
-    """Where the label of an image is: the last folder `images` called `labels`, and .txt."""
+    """Path of an image's label file: the last folder `images` replaced by `labels`, and the suffix by .txt."""
     head, images, tail = image.rpartition(f"{os.sep}images{os.sep}")
     place = f"{head}{os.sep}labels{os.sep}{tail}" if images else image
     return os.path.splitext(place)[0] + ".txt"
 
 
 def in_folder(folder: Path) -> list[str]:
-    """Images in `folder` and below, hidden ones left out, and for labels without an image the one that lacks."""
+    """Images in `folder` and below, without hidden ones, and the missing images of labels without an image."""
     images = [path for path in walk(folder) if path.lower().endswith(ENDINGS)]
     labelled = {label_file(path) for path in images}
     top = os.path.abspath(folder)
@@ -153,7 +153,7 @@ def in_folder(folder: Path) -> list[str]:
 
 
 def _is_label(path: str) -> bool:
-    """A text file that begins with a class id: no list, no read-me, no classes.txt."""
+    """Whether a text file begins with a label line; lists, read-mes and classes.txt do not."""
     if not path.endswith(".txt"):
         return False
     with open(path, encoding="utf-8-sig", errors="replace", opener=regular_only) as file:
@@ -162,8 +162,7 @@ def _is_label(path: str) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Entries of a yaml file; or of Darknet's .data, `key = value` a line, with `classes` and `valid` by their yaml
-    names."""
+    """Entries of a yaml file, or of a Darknet .data file (lines `key = value`), whose `classes` is called `nc`."""
     if file.suffix == ".data":
         pairs = [line.partition("=") for line in text_lines(file) if not line.startswith("#")]
         content: Any = {key.strip(): value.strip() for key, _, value in pairs}
@@ -178,13 +177,13 @@ def _names_classes(file: Path) -> bool:
     try:
         content = read_yaml(file)
     except ValueError:
-        return True  # it says what is wrong once it is named
+        return True  # reading it later raises the error
     return isinstance(content, dict) and "names" in content
 
 
 def _in_list(file: Path, base: Path, root: Path) -> list[str]:
-    """Images that a list names, relative to its folder or to `base`, in the spelling by which most of them are
-    there. All lie below one of these, or below `root`."""
+    """Images of a list, relative to its folder or to `base`, in the spelling of `_SPELLINGS` that finds most of them.
+    UserError for one that is not below these or `root`."""
     lines = text_lines(file)
     some = lines[:: max(1, len(lines) // 100)]
     ways = [(place, spell) for spell in _SPELLINGS for place in (file.parent, base)]

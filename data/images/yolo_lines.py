@@ -1,7 +1,7 @@
-"""What the numbers of a YOLO line mean: a box, an outline, or a box with further columns; told by all lines together.
+"""Detect the format of long YOLO lines, from all lines of a split: outlines, or boxes with more columns.
 
-A line of four numbers after the class is a box. Longer ones stand for several formats of equal look, for example
-`0 .5 .5 .4 .4 .45 .45 .55 .55`: an outline of four points, or a box with two key points.
+Four numbers after the class are a box. Longer lines are ambiguous: `0 .5 .5 .4 .4 .45 .45 .55 .55` is an outline of
+four points, or a box with two key points.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LINES = ("auto", "box", "outline")
-_NEAR = 0.01  # of the image: rounding of points at the edge of a box or of the image
-_FLAT = 1e-3  # of its bounding box's area: below it points on one line, no outline
-_CHAIN = 10  # points that are searched for edges that cross
+_NEAR = 0.01  # tolerance relative to the image, for points on the border of a box or of the image
+_FLAT = 1e-3  # area relative to the bounding box; points below it are collinear, not an outline
+_CHAIN = 10  # points that are checked for crossing edges
 
-Hull = tuple[float, float, float, float]  # x1, y1, x2, y2 as shares of the image
+Hull = tuple[float, float, float, float]  # x1, y1, x2, y2 relative to the image
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Longer:
-    """A line with more than four numbers.
+    """A line with more than four numbers after the class.
 
-    count: of the numbers; hull: bounding box of all of them as points, NaN where one is
-    vote:  "box", "outline", "" or, with points outside the image, "outside": as far as the line alone shows
+    count: how many numbers
+    hull:  bounding box of the numbers as points; NaN where one is NaN
+    vote:  format from this line alone: "box", "outline", "outside" (points outside the image) or "" (ambiguous)
     """
 
     count: int
@@ -42,18 +43,17 @@ def longer_line(numbers: Sequence[float]) -> Longer:
 
 
 def what_lines_mean(longer: Sequence[Longer]) -> str:
-    """ "box": the first four numbers are one, others follow. "outline": all numbers are points. "": lines allow both,
-    or neither.
+    """Format of the lines. "box": the first four numbers are a box. "outline": all numbers are points. "": ambiguous.
 
-    Outlines differ in length; boxes with key points have one length, their points lie within the box, and as outlines
+    Outlines differ in length. Boxes with key points have equal length, their points lie within the box, and as outlines
     many of them would cross themselves.
     """
     longer = [line for line in longer if not math.isnan(line.hull[0])]
     if not longer:
-        return "outline"  # lines that are not finite, so dropped in either case
+        return "outline"  # only lines with NaN, which are dropped in either case
     lengths = {line.count for line in longer}
     votes = Counter(line.vote for line in longer)
-    if lengths <= {5, 6} and votes["box"] >= 0.9 * len(longer):  # confidence, and number of the track
+    if lengths <= {5, 6} and votes["box"] >= 0.9 * len(longer):  # confidence, and track number
         return "box"
     if len(lengths) == 1 and votes["box"] >= 0.05 * len(longer) and votes["outline"] <= 0.1 * votes["box"]:
         return "box"
@@ -114,7 +114,7 @@ def _is_parallelogram(points: list[Point], side: float) -> bool:
 
 
 def _crosses_itself(points: list[Point]) -> bool:
-    """Do two edges among the first points cross?"""
+    """Whether two edges among the first points cross."""
     chain = points + points[:1] if len(points) <= _CHAIN else points[:_CHAIN]
     edges = list(zip(chain, chain[1:], strict=False))
     for i, (a, b) in enumerate(edges):
@@ -125,5 +125,5 @@ def _crosses_itself(points: list[Point]) -> bool:
 
 
 def _side(a: Point, b: Point, p: Point) -> float:
-    """Above 0 where `p` lies left of the line from `a` to `b`, below 0 where right of it."""
+    """Cross product (b - a) x (p - a): above 0 where `p` lies left of the line from `a` to `b`."""
     return (b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0])
