@@ -1,9 +1,9 @@
-"""Look at a whole dataset before a training does: what it holds, and everything that is wrong with it.
+"""Check a dataset before training: statistics of each split, and every problem found.
 
     python check.py CONFIG [key=value ...] [--fast]      or: python -m data.check CONFIG ...
 
-Exit code 1 where something would stop a training; with data.strict, for anything found. `--fast` reads labels and the
-headers of images only, not their pixels, nor recordings.
+Exit code 1 if a problem would stop a training; with data.strict, for any problem. `--fast` reads labels and image
+headers only, neither pixels nor recordings.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_intermixed_args(argv)
     cfg = load_config(args.config, args.overrides)
     splits = [cfg.data.train_split, cfg.data.val_split, cfg.data.test_split]
-    dataset_kwargs(cfg)  # what is wrong with them stops the command, and is no fault of a split
-    create = partial(build_dataset, cfg, augment=True)  # whose options are checked too
+    dataset_kwargs(cfg)  # wrong arguments stop the command here: they are not a problem of one split
+    create = partial(build_dataset, cfg, augment=True)  # so that the augmentation options are checked too
     judge = partial(check_truth, cfg.eval.protocol)
     report = check_dataset(cfg.data.name, splits, fast=args.fast, optional=splits[2:], judge=judge, create=create)
     print(report)

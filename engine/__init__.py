@@ -1,1 +1,1 @@
-"""Configs, loops, checkpoints, logs and evaluation: what train.py and evaluate.py are made of."""
+"""Training and evaluation: configs, training loop, optimizer, checkpoints, run folders, logs."""

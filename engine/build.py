@@ -1,4 +1,4 @@
-"""The dataset and the detector that a config names, built; messages name the config's keys."""
+"""Build the dataset and the detector of a config. Error messages name config keys."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .keys import naming_keys
 
 
 def build_dataset(cfg: DictConfig, split: str, augment: bool = False, **options: Any) -> DetectionDataset:
-    """`split` of the dataset of `data`, with the training's augmentation or without. UserError where its events come in
-    other steps than the model's.
+    """The dataset of one split, with `data.augment` if `augment` is set.
 
-    options: of `create_dataset`, in place of the config's.
+    options: arguments of `create_dataset` that replace those of the config.
+    UserError if the dataset's number of event frames is not model.T.
     """
     name, kwargs = dataset_kwargs(cfg, augment)
     with naming_keys(config_to_plain(cfg)):
         dataset = create_dataset(name, split, **kwargs | options)
-    if dataset.num_steps not in (None, cfg.model.T):  # of a dataset that does not take the steps of its model
+    if dataset.num_steps not in (None, cfg.model.T):  # for datasets without the argument `num_steps`
         raise UserError(
             f"model.T = {cfg.model.T}, but the events of dataset {name!r} come in {dataset.num_steps} steps: set "
             f"model.T={dataset.num_steps}"
@@ -34,13 +34,13 @@ def build_dataset(cfg: DictConfig, split: str, augment: bool = False, **options:
 
 
 def build_model(cfg: DictConfig, num_classes: int, in_channels: int) -> tuple[Detector, dict[str, Any]]:
-    """(the detector of `model`, the arguments of `create_model` that rebuild it)."""
+    """Build the detector. Returns it and the plain arguments of `create_model` that rebuild it."""
     kwargs = model_kwargs(cfg, num_classes, in_channels)
     with naming_keys(config_to_plain(cfg)):
         return create_model(**kwargs), kwargs
 
 
 def check_samples(model: Detector, dataset: DetectionDataset) -> None:
-    """ValueError where the encoder of `model` does not take what `dataset` gives, such as micro-bins."""
+    """UserError if the encoder of `model` does not accept the samples of `dataset`, such as micro-bins."""
     if isinstance(model.encoder, ChecksShape):
         model.encoder.check(tuple(collate([dataset[0]], dataset.scale).x.shape))

@@ -1,4 +1,4 @@
-"""Runs a script's `main` as a command: what the user did wrong is one line, everything else keeps its traceback."""
+"""Run a script's `main`: user errors print as one line, all other errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .errors import reason
 
 
 def run_command(main: Callable[[], object], interrupted: str = "") -> None:
-    """`main()`; SIGTERM and SIGHUP end it like Ctrl-C, with one line and the remark `interrupted`, and files in order.
+    """Call `main`. UserError, OSError (full disk, lost process) and FloatingPointError (divergence) print as one line.
 
-    OSErrors (a full disk, a lost process) and FloatingPointErrors (a diverged training) name what happened, too.
+    SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that files are closed and locks released.
+    interrupted: what to print then, unless the interrupt has a message.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for stop in (signal.SIGTERM, signal.SIGHUP):

@@ -1,7 +1,7 @@
-"""One YAML file per experiment over `configs/base.yaml`, dotted overrides on top, every key checked.
+"""Load configs: an experiment's YAML file over `configs/base.yaml`, `key=value` overrides on top, every key checked.
 
-The only place that knows config objects: below it, parts take plain arguments, made here by `dataset_kwargs` and
-`model_kwargs`.
+`dataset_kwargs` and `model_kwargs` turn a config into the plain arguments of datasets and models, which never see a
+config object.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .ranges import check_values, leaves
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
 PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
-OWN = ("T", "neuron", "head")  # keys of `model` whose null stands for the model's own value
+OWN = ("T", "neuron", "head")  # keys of `model` where null means the model's default
 
-# The schema holds types only; values and their meaning stand in configs/base.yaml, their ranges in ranges.py.
+# The schema holds types only; configs/base.yaml has the defaults and descriptions, ranges.py the ranges.
 
 
 @dataclass
@@ -135,7 +135,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> DictCon
 
 
 def config_from_plain(plain: dict[str, Any], overrides: list[str] | None = None) -> DictConfig:
-    """A config from the plain values that a checkpoint holds; a key newer than it has its default."""
+    """A config from the plain values in a checkpoint. Keys that it lacks (of later versions) get their defaults."""
     check_plain(plain, "config of a checkpoint")
     if not isinstance(plain, dict):
         raise UserError(f"config of a checkpoint: expected a mapping of keys, got {type(plain).__name__}")
@@ -175,7 +175,7 @@ def apply_overrides(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _checked(cfg: DictConfig) -> DictConfig:
-    """`cfg` with the model's own values in place of null, every value in its range, `~` replaced by the home folder."""
+    """Replace null by the model's defaults and `~` by the home folder, and check the range of every value."""
     try:
         if missing := [key for key in OWN if cfg.model[key] is None]:
             own = own_values(cfg.model.name)
@@ -201,7 +201,7 @@ def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]
 
 
 def own_values(name: str) -> dict[str, Any]:
-    """T, neuron and head that the model `name` has by itself, the paper's; one that is no plain value is left out."""
+    """Default T, neuron and head of the model `name`, without those that are not plain values."""
     try:
         defaults = model_defaults(name)
     except ValueError as error:
@@ -210,15 +210,15 @@ def own_values(name: str) -> dict[str, Any]:
 
 
 def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[str, Any]]:
-    """(dataset name, arguments of `create_dataset` but for the split), with the training's augmentation or without.
+    """Dataset name and arguments of `create_dataset` except the split, with `data.augment` if `augment` is set.
 
-    Options that only some datasets take are among them where they are set, and what the model decides (`FROM_MODEL`)
-    where the dataset takes it.
+    Options that only some datasets have are included if they are set, and arguments that the model decides
+    (`FROM_MODEL`) if the dataset has them.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
         raise UserError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
     plain = config_to_plain(cfg.data)
-    # Whole, so that every message about its files says what a relative one is relative to.
+    # Absolute, so that messages about files show the whole path.
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
     with naming_keys(config_to_plain(cfg)):
         takes = dataset_arguments(plain["name"])
@@ -226,12 +226,12 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
         decided = OmegaConf.select(cfg, FROM_MODEL[name])
         if (given := kwargs.get(name, decided)) != decided:
             raise UserError(
-                f"data.args.{name} = {given!r}, but {FROM_MODEL[name]} = {decided!r}, which decides it: leave "
+                f"data.args.{name} = {given!r}, but {FROM_MODEL[name]} = {decided!r} decides it: leave "
                 f"data.args.{name} out, or set {FROM_MODEL[name]}"
             )
         kwargs[name] = decided
     for name in plain.keys() & plain["args"].keys():
-        if plain[name] or name == "augment":  # which is of the training split alone
+        if plain[name] or name == "augment":  # which applies to the training split only
             raise UserError(f"data.{name} and data.args.{name} are both set: leave one of them out")
     if plain["splits"] is not None:
         kwargs["splits"] = plain["splits"]
@@ -250,19 +250,19 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
 
 
 def model_kwargs(cfg: DictConfig, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """Arguments of `create_model`, plain values: they are kept in the checkpoint, to rebuild the model from."""
+    """Arguments of `create_model` as plain values. The checkpoint holds them, to rebuild the model."""
     plain = config_to_plain(cfg.model)
     args = plain.pop("args")
     fixed = {**plain, "num_classes": num_classes, "in_channels": in_channels}
     for name in fixed.keys() & args.keys():
-        where = f"model.{name}" if name in plain else "the data set, which says so by itself"
-        raise UserError(f"model.args: {name} = {args[name]!r} is not set here but by {where}: leave it out")
-    # null: of the model's own defaults one that is no plain value
+        remedy = f"set model.{name} instead" if name in plain else "the dataset decides it, leave it out"
+        raise UserError(f"model.args.{name} = {args[name]!r}: {remedy}")
+    # None is left where the model's default is not a plain value: omitted, so that the default applies.
     return {**{name: value for name, value in fixed.items() if value is not None}, **args}
 
 
 def evaluation_options(cfg: DictConfig) -> dict[str, Any]:
-    """Arguments of `set_evaluation_options`: how the evaluated detector differs from the trained one."""
+    """Arguments of `set_evaluation_options`: changes to the trained detector for evaluation."""
     return {key: cfg.eval[key] for key in ("T", "score_threshold", "nms_iou", "max_detections")}
 
 

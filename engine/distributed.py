@@ -1,4 +1,4 @@
-"""One process or many: started by torchrun, every rank runs the same script, rank 0 writes."""
+"""Distributed runs under torchrun: process group, device of each rank, gather, broadcast, lost processes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from torch import nn
 
 from registry import UserError
 
-# Rank 0 may read or make a large data set while the others wait at a barrier.
+# Rank 0 may read or generate a large dataset while the others wait at a barrier.
 PREPARATION = timedelta(hours=2)
 _preparing: dist.ProcessGroup | None = None  # the group of barriers
-_lost = False  # an exchange has failed: the process group can be neither used nor torn down
+_lost = False  # communication has failed: the process group can neither be used nor destroyed
 
 
 def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
     """Join the process group if torchrun started us, and pick this rank's device ("auto": CUDA where there is one).
 
-    timeout_minutes: that an exchange between processes, barriers apart, waits for one that does not answer.
+    timeout_minutes: after which a process that does not respond counts as lost; barriers wait for `PREPARATION`.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -65,7 +65,7 @@ def stop() -> None:
 def end(message: str) -> NoReturn:
     """End this process with status 1 and `message` on stderr.
 
-    Once another process is lost, without the destructors of the process group: they wait for it, or abort (SIGABRT).
+    After another process was lost, by os._exit: the process group's destructors would wait for it or abort (SIGABRT).
     """
     if not _lost:
         sys.exit(message)
@@ -75,7 +75,7 @@ def end(message: str) -> NoReturn:
 
 
 def end_with_parent(seconds: float = 1.0) -> None:
-    """End this process when torchrun, which started it, has ended: nobody else would, after a SIGKILL of torchrun."""
+    """End this process when its parent, torchrun, has ended. After a SIGKILL of torchrun nothing else does."""
     parent = os.getppid()
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
@@ -85,7 +85,7 @@ def end_with_parent(seconds: float = 1.0) -> None:
             time.sleep(seconds)
         print("torchrun has ended, and so does this process of the training", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(20)  # one that waits for another process does not see the signal
+        time.sleep(20)  # a process blocked in a collective does not handle the signal
         os._exit(1)
 
     threading.Thread(target=watch, name="end with torchrun", daemon=True).start()
@@ -93,7 +93,7 @@ def end_with_parent(seconds: float = 1.0) -> None:
 
 @contextmanager
 def naming_lost_processes(remedy: str = "continue with --resume") -> Iterator[None]:
-    """ConnectionError that names the reason and the remedy, where an exchange with other processes fails."""
+    """Raise ConnectionError with reason and remedy if communication with other processes fails."""
     try:
         yield
     except RuntimeError as error:
@@ -121,7 +121,7 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Waits for all ranks, as long as a data set takes to prepare."""
+    """Wait for all ranks, for up to `PREPARATION`."""
     if dist.is_initialized():
         dist.barrier(_preparing)
 
@@ -136,7 +136,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def require_same(what: str, value: Any) -> None:
-    """ValueError on every rank where ranks do not agree on the plain `value`."""
+    """UserError on every rank if the ranks have different plain values."""
     values = gather(value)
     if any(other != values[0] for other in values):
         raise UserError(f"the processes see different values of {what}: {values}. Do their machines share the folders?")
@@ -152,7 +152,7 @@ def broadcast(value: Any) -> Any:
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Rank 0's buffers (BatchNorm statistics differ between ranks), so that all ranks evaluate one model."""
+    """Copy rank 0's buffers to all ranks, so that all evaluate the same model: BatchNorm statistics differ by rank."""
     if dist.is_initialized():
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)

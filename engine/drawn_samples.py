@@ -1,4 +1,4 @@
-"""The detections that were scored beside the truth, on fixed samples of a dataset."""
+"""Draw ground truth and scored detections on a fixed selection of samples of a dataset."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def draw_samples(
     """{image id: uint8 [3, H, W]} of `count` samples spread evenly over the dataset, the same ones each time, drawn by
     `draw`, one of `analysis.draw.side_by_side` and `overlay`.
 
-    What is drawn is what `evaluator` holds, so of a sequential detector what it found with its membranes carried on.
-    Of samples that come in sequence the labelled ones are shown.
+    The detections are those in `evaluator`: of a sequential dataset, those found with carried membranes. In place of an
+    unlabelled sample the next labelled one is drawn.
     """
     images = {}
     for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():

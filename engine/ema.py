@@ -1,4 +1,4 @@
-"""Averaged weights: what is evaluated and deployed."""
+"""Exponential moving average (EMA) of the weights, which is evaluated and deployed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_ema(model: nn.Module, decay: float, ramp: float) -> AveragedModel:
-    """Exponential average of parameters and BatchNorm statistics, from those of `model` now; counters are copied.
+    """EMA of parameters and BatchNorm statistics, initialised from `model`; integer counters are copied.
 
     The decay at update n = 1, 2, ... is `decay * (1 - exp(-n / ramp))`, as in the published EMS-YOLO and SpikeYOLO
-    trainers: small at first, so that little of the random start remains in the average.
+    trainers: small at first, so that the random initialisation loses its weight quickly.
     """
 
     @torch.no_grad()

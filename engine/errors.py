@@ -1,4 +1,4 @@
-"""What to tell a user of an error: its reason, without the way it came."""
+"""Error messages for users: remedies for errors of torch, and the reason of an error from a loader process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from registry import UserError
 
 @contextmanager
 def remedies() -> Iterator[None]:
-    """Around a training: torch's errors that a config can mend, with the keys that do."""
+    """Context around training: raise errors of torch that the config causes as UserErrors naming its keys."""
     try:
         yield
     except ValueError as error:
@@ -25,7 +25,7 @@ def remedies() -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The message of `error`; of one that crossed from a loader's process, without that process's traceback."""
+    """The message of `error`, without the traceback that a DataLoader puts in front of a worker's error."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return str(error).rsplit(f"\n{name}: ", 1)[-1].strip()

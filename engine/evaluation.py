@@ -1,4 +1,4 @@
-"""One evaluation, for training and `evaluate.py`: each process runs its share of a split, and all get the whole."""
+"""Evaluation for training and evaluate.py: each rank runs its share of a split, then all ranks hold all detections."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def evaluate(
     device: torch.device,
     precision: str = "fp32",
 ) -> None:
-    """Fill `evaluators` with what `predict` finds in `batches`, and, of several processes, in those of all of them.
+    """Add the detections of `predict` on `batches` to `evaluators`, and merge those of all ranks.
 
-    `predict(x, batch)` gives the detections for each evaluator, one after the other: those of one model, see
-    `predictor`, or of several readings of it. AP against T, in one pass over the data:
+    `predict(x, batch)` gives one list of detections per evaluator, in order: for one model `predictor` makes it; AP
+    versus T in one pass over the data takes one evaluator per T:
 
         def predict(x, batch):
             for model.T in steps:
@@ -45,7 +45,7 @@ def evaluate(
 
         evaluate(predict, loader, [Evaluator(truth) for _ in steps], device)
 
-    UserError naming the image of an input or logits that are not finite.
+    UserError naming the image if its input or logits are not finite.
     """
     for batch in batches:
         x, _ = batch.to(device)
@@ -86,14 +86,14 @@ def predictor(model: nn.Module, loader: DataLoader) -> Iterator[Predict]:
 
 
 def write_detections(path: str | Path, evaluator: Evaluator) -> None:
-    """Write COCO results as JSON; `path` is either the old file or the whole new one at any moment."""
+    """Write COCO results as JSON, atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(evaluator.detections()))
 
 
 def _require_finite_input(x: Tensor, batch: Batch) -> None:
-    """Spiking neurons are silent on NaN, so that the detections of a damaged input would look like any others."""
+    """Spiking neurons do not fire on NaN, so the detections of a damaged input would look plausible."""
     if batch.x.is_floating_point() and not x.isfinite().all():
         rows = x.transpose(0, 1) if x.dim() == 5 else x  # event frames have the time first
         bad = [i for i, row in zip(batch.image_ids, rows, strict=True) if not row.isfinite().all()]

@@ -1,4 +1,4 @@
-"""What may differ between the detector as trained and as evaluated: T of images, and how detections are selected."""
+"""Evaluation options of a trained detector: T for images, score threshold, IoU of NMS, number of detections."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def set_evaluation_options(
     nms_iou: float | None = None,
     max_detections: int | None = None,
 ) -> dict[str, Any]:
-    """Change `model` where a value is given; returns T, score_threshold, nms_iou and max_detections as they then hold.
+    """Set the given values in `model`. Returns the T, score_threshold, nms_iou and max_detections then in effect.
 
-    num_steps: T of the dataset's event frames, None for images: these alone can be shown for another number of steps.
-    ValueError for T of events, and for selection by a head without the dict `selection`.
+    num_steps: T of the dataset's event frames, None for images. Only for images can T be changed.
+    UserError for T of events, and for options that the head's `selection` does not have.
     """
     if T is not None and num_steps is not None:
         raise UserError(

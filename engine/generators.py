@@ -1,4 +1,4 @@
-"""The global random generators, from which weights and modules such as dropout draw: seeding, saving, restoring."""
+"""Seed, save and restore the global random generators of Python, numpy, torch and CUDA."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """One seed for weights and whatever draws from a global generator; samples have streams of their own."""
+    """Seed all global generators, used for weights and dropout. Each sample has its own generator for augmentation."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def generator_states(device: torch.device) -> dict[str, Any]:
-    """Of Python, numpy, torch and the GPU `device`, as tensors and plain values."""
+    """States of the generators of Python, numpy, torch and the GPU `device`, as tensors and plain values."""
     version, words, gauss = random.getstate()
     numpy = np.random.get_state(legacy=False)
     assert isinstance(numpy, dict)

@@ -1,4 +1,4 @@
-"""Messages of parts name their arguments; a user of a config has set keys. Here each message is led by its key."""
+"""Error messages in config keys: "unknown sampling" of a dataset becomes "data.args.sampling: unknown sampling"."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from data import dataset_arguments, list_datasets
 
-FROM_MODEL = {"num_steps": "model.T"}  # arguments of datasets that the model decides, and the key that says so
-KINDS = {"data.name": "dataset", "model.name": "model"}  # what is named there; elsewhere it is the key's own word
+FROM_MODEL = {"num_steps": "model.T"}  # dataset arguments decided by the model
+KINDS = {"data.name": "dataset", "model.name": "model"}  # kinds of part, where not the last word of the key
 
 
 @contextmanager
 def naming_keys(plain: Mapping[str, Any]) -> Iterator[None]:
-    """Around building what the config with these plain values names: a ValueError says which key set its cause."""
+    """Context around building from the config `plain`: the message of a ValueError begins with the config key."""
     try:
         yield
     except ValueError as error:
@@ -25,7 +25,7 @@ def naming_keys(plain: Mapping[str, Any]) -> Iterator[None]:
 
 
 def in_keys(message: str, plain: Mapping[str, Any]) -> str:
-    """`message` about the argument of a part, led by the config's key for it.
+    """`message` about an argument, with the argument's config key in front.
 
     "sampling = 'foo'. There are ..." -> "data.args.sampling = 'foo'. There are ..."
     "neuron 'lif' has no argument 'ta', ..." -> "model.neuron.ta: neuron 'lif' has no argument 'ta', ..."
@@ -56,7 +56,7 @@ def in_keys(message: str, plain: Mapping[str, Any]) -> str:
 
 
 def _arguments(plain: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(key, argument, value) of everything that is handed to a dataset or a model."""
+    """(config key, argument, value) of all arguments of the dataset and the model."""
     for section in ("data", "model"):
         yield from _below(plain[section], section)
     for name, key in FROM_MODEL.items():
@@ -73,6 +73,6 @@ def _below(node: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _key(argument: str, plain: Mapping[str, Any]) -> str:
-    """The key for an argument of the dataset, set or not."""
+    """The config key of a dataset argument, whether it is set or not."""
     set_elsewhere = FROM_MODEL | {"rectangular": "eval.rectangular"}
     return set_elsewhere.get(argument) or ("data." if argument in plain["data"] else "data.args.") + argument

@@ -1,4 +1,4 @@
-"""One epoch of training. It takes parts and keeps nothing."""
+"""Train one epoch: accumulate gradients, step, update the EMA, stop at non-finite values."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ class Step:
 
 @dataclass
 class Update:
-    """How gradients change a model.
+    """Optimizer, schedule, EMA, and how gradients are accumulated and clipped.
 
-    accumulate: batches whose gradients are added for one step of `optimizer`. clip_norm: of all gradients together.
+    accumulate: batches whose gradients are added for one step of `optimizer`.
+    clip_norm: largest norm of all gradients together; None: no clipping.
     ema: the averaged weights, updated at each step.
     """
 
@@ -63,6 +64,7 @@ def train_epoch(
     batches: Iterable,
     update: Update,
     device: torch.device,
+    *,
     precision: str = "fp32",
     first_step: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
@@ -70,13 +72,12 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train `model` on all `batches`; returns the mean of each loss per image.
 
-    stream: of `model`, for samples that come in sequence: each row of a batch goes on from the membranes of that row of
-    the batch before, but where `batch.starts`. Its gradients end at the batch: truncated BPTT.
+    stream: the `Stream` of `model` for stateful training: each batch row continues from the membranes of the same row
+        in the batch before, except rows in `batch.starts`. Gradients stop at the batch (truncated BPTT).
 
-    A model's losses grow with its images, so gradients of accumulated batches and of several processes are added (DDP
-    averages them, which is undone here). They equal those of one large batch where the losses are sums over images;
-    heads that divide by what a batch holds say in what they differ. The batches left over at the end make a smaller
-    last step.
+    Losses are sums over images, so the gradients of accumulated batches and of several processes are added (DDP
+    averages them; the factor `world_size()` undoes that), and equal those of one large batch. Heads that normalise by
+    the content of a batch document the difference. The last step of an epoch may have fewer batches.
 
     FloatingPointError for a loss, gradient or buffer that is not finite: the step is not taken, and weights, averages
     and BatchNorm statistics are those of the step before. ValueError for a target box that is not finite.
@@ -134,7 +135,7 @@ def train_epoch(
 
 
 def stream_of(model: nn.Module, batches: DataLoader) -> AbstractContextManager[Stream | None]:
-    """A `Stream` of `model` where the loader's samples come in sequence; else none."""
+    """A `Stream` of `model` if the loader's dataset is sequential, else a context of None."""
     sequential = batches.dataset.sequences is not None  # type: ignore[attr-defined]
     return Stream(model) if sequential else nullcontext()
 
@@ -151,7 +152,7 @@ def _groups(batches: Iterable, size: int):
 
 
 def _require_finite_boxes(batch: Batch) -> None:
-    """Before the targets leave the CPU, where looking at them waits for nothing."""
+    """On the CPU, before the targets are copied: no synchronisation with the GPU."""
     boxes = [target["boxes"] for target in batch.targets if target]
     if boxes and not torch.cat(boxes).isfinite().all():
         bad = [

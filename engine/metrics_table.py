@@ -1,4 +1,4 @@
-"""A metrics.json as a table for the console."""
+"""Format metrics.json as a table for the console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = ("data.test_split", "eval.protocol")  # in rows of their own
 
 
 def table(metrics: dict[str, Any], out: Path) -> str:
-    """The numbers, what they mean, and where the rest is."""
+    """One row each for model, data, protocol, scores, firing rates and the folder `out`."""
 
     def number(key: str) -> str:
         return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"

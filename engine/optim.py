@@ -1,4 +1,4 @@
-"""Optimizers and their schedule, in the YOLO manner: three groups of parameters, warm-up of each its own, decay."""
+"""Optimizer and learning-rate schedule of the YOLO family: three parameter groups, warm-up, cosine or linear decay."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from registry import UserError
 def build_optimizer(
     model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Only weights of two axes and more decay (not
-    biases, BatchNorm gains or a neuron's own parameters)."""
+    """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Weight decay applies to weights of two or more
+    axes (not to biases, BatchNorm gains or parameters of neurons)."""
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -70,7 +70,7 @@ class Schedule:
         return rate
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set what `step` (from 0) is to be taken with; returns the weights' rate."""
+        """Set learning rate and momentum for `step` (from 0). Returns the learning rate of the weights."""
         warm = min((step + 1) / max(self.warmup_steps, 1), 1.0)
         momentum = self.warmup_momentum + (self.momentum - self.warmup_momentum) * warm
         for group in optimizer.param_groups:

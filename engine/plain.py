@@ -1,4 +1,4 @@
-"""Plain values from a file that is not trusted: dicts, lists and scalars, few enough to walk, and literal."""
+"""Check plain values (dicts, lists, scalars) of an untrusted file: types, number, depth, no interpolations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_plain(value: Any, source: str) -> None:
     """ValueError unless `value` is made of dicts with names as keys, lists, tuples, str, int, float, bool and None.
 
     At most MOST values, DEEPEST levels deep: a list that is its own element, or that stands ten times in a list that
-    stands ten times in the next, takes few bytes in a pickle and for ever to walk. No `${...}`: a config is saved with
+    stands ten times in the next, takes few bytes in a pickle, but endless time. No `${...}`: a config is saved with
     its interpolations resolved, and one from elsewhere could read the environment.
     """
     left = [(value, 0)]

@@ -1,4 +1,4 @@
-"""What each value of a config may be: the range of every number, the choices of every word, checked before any work."""
+"""Allowed values of config keys: ranges of numbers, choices of words; checked before anything is built."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from registry import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `open_low`, `open_high`: without that end itself. `null` allows None, and says what
-    it means."""
+    """Numbers from `low` to `high`; `open_low` and `open_high` exclude that end. A text `null` allows None and
+    describes it."""
 
     low: float
     high: float = math.inf
@@ -38,7 +38,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `words`, or what the pattern `also` matches, which reads as `example`."""
+    """One of `words`, or a match of the pattern `also`, shown in messages as `example`."""
 
     words: tuple[str, ...]
     also: str = r"(?!)"
@@ -53,7 +53,7 @@ class Choice:
 
 COUNT = Range(1, 2**31 - 1)
 SHARE = Range(0, 1, open_high=True)
-# Every number of configs/base.yaml, and every word that is one of few; data.size is read by the data sets.
+# Every number and every choice of configs/base.yaml, except data.size, which the datasets check.
 ALLOWED: dict[str, Range | Choice] = {
     "seed": Range(0, 2**64 - 1),
     "device": Choice(("auto", "cpu", "cuda"), r"cuda:\d{1,4}", "cuda:N, as in cuda:1"),
@@ -89,7 +89,7 @@ ALLOWED: dict[str, Range | Choice] = {
 
 
 def check_values(plain: Mapping[str, Any]) -> None:
-    """ValueError that names key, value and range of the first value in a config's plain values that is not allowed."""
+    """UserError with key, value and range of the first value of a config that is not allowed."""
     values = dict(leaves(plain))
     for key, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):

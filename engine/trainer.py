@@ -1,4 +1,4 @@
-"""Training from the first epoch, or from a checkpoint, to the last: epochs, evaluation, checkpoints, logs."""
+"""Trainer: runs epochs, validates, writes checkpoints and logs, resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 
 @dataclass
 class Validation:
-    """How a training is judged.
+    """Validation during training.
 
     new_evaluator: makes an empty `Evaluator` of the validation split.
     draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
-    every: so many epochs, and after the last.
+    every: epochs between validations; the last epoch is always validated.
     """
 
     loader: DataLoader
@@ -48,10 +48,10 @@ class Validation:
 
 @dataclass
 class Trainer:
-    """Parts in, run folder out.
+    """Train a detector and write its run folder.
 
     model: on `device`, as is the average in `update`, whose weights are validated.
-    identity: plain values kept in each checkpoint: config, and what a resume compares (`identity.COMPARED`).
+    identity: plain values saved in each checkpoint: the config, and what a resume compares (`identity.COMPARED`).
     checkpoint, compile: see `wrap`.
     """
 
@@ -69,7 +69,7 @@ class Trainer:
     log_every: int = 20
     epoch: int = 0
     best: float = -1.0
-    unscored: dict[str, Any] | None = None  # record of an epoch that was trained before a resume, and not scored
+    unscored: dict[str, Any] | None = None  # record of the last epoch before a resume, if it was not scored
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -106,10 +106,10 @@ class Trainer:
                         log.progress(self.train_loader, epoch, self.epochs),
                         self.update,
                         self.device,
-                        self.precision,
-                        first_step,
-                        log.step,
-                        stream,
+                        precision=self.precision,
+                        first_step=first_step,
+                        on_step=log.step,
+                        stream=stream,
                     )
                 self.epoch = epoch + 1
                 # The last step's number: the next one's would be purged from TensorBoard on a resume.
@@ -137,12 +137,12 @@ class Trainer:
             except Exception:
                 log.say(f"{self.folder / LAST} holds epoch {self.epoch}, whose validation failed: --resume scores it")
                 raise
-        log.epoch(record)  # before the checkpoint: a crash between them has this epoch scored or run and logged again
+        log.epoch(record)  # before the checkpoint: after a crash between both the epoch is scored and logged again
         score = record.get("val/AP", record.get("val/AP50"))  # AP50 where a protocol has no AP
         improved = score is not None and score > self.best
         if improved:
             self.best = float(score or 0.0)
-        # Best first, so that no checkpoint_last.pt knows of a best one that a crash kept from being written.
+        # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
         self._save([BEST, LAST] if improved else [LAST], record, scored=True)
         self.history.append(record)
         return record
@@ -184,9 +184,9 @@ class Trainer:
             save_checkpoint(self.folder / name, content)
 
     def resume(self, path: Path) -> list[str]:
-        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generator.
+        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generators.
 
-        Returns what is to be said of it. ValueError where classes, data, model, or steps of an epoch were others.
+        Returns lines for the user. UserError if classes, data, model or steps per epoch differ.
         """
         content = load_checkpoint(path)
         try:
@@ -216,7 +216,7 @@ class Trainer:
         self.epoch = content["epoch"]
         if not content.get("scored", True):
             self.unscored = content["metrics"]
-            _line(self.unscored, self.epochs)  # a record that is damaged fails here
+            _line(self.unscored, self.epochs)  # fails here if the record is damaged
         said = same_judge(content, self.identity["judged_by"])
         if not said:
             self.best = content["best"]
@@ -229,7 +229,7 @@ class Trainer:
         ]
 
     def _machine(self) -> dict[str, Any]:
-        """What the last digits of a result depend on."""
+        """Threads, torch version and device, which change the last digits of results."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         return {"threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": device}
 

@@ -1,6 +1,6 @@
-"""What is put around a model to train it: activation checkpointing, compilation of each block, data parallelism.
+"""Wrap a model for training: activation checkpointing, torch.compile of each block, DistributedDataParallel.
 
-In this order, as in torchtitan, and outside the model, whose code and names of parameters stay as they are.
+In this order, as in torchtitan. The model's code and parameter names do not change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device) -> nn.Module:
-    """The module to call in training: `model` itself, changed in place, or, of several processes, in DDP.
+    """The module to call in training: `model` itself, changed in place, or, with several processes, wrapped in DDP.
 
     checkpoint: keep only the input of each block of `model.network` for backward, which runs the block again (Chen et
         al., "Training Deep Nets with Sublinear Memory Cost", 2016). Losses, gradients and BatchNorm statistics are
@@ -41,7 +41,7 @@ def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device
         # PyTorch counts the recompilations of all instances of a class together, here one for each block and mode.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, 8 * len(found))
-        torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True  # membranes move on in the first run
+        torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True  # membranes: updated once
         for block in found:
             block.compile(dynamic=False)
     if world_size() > 1:
@@ -50,7 +50,7 @@ def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers and blocks that `network` is made of: its children, and those of its lists and rows."""
+    """The children of `network`; those of a container in its place."""
     for child in network.children():
         if isinstance(child, CONTAINERS):
             yield from blocks(child)
@@ -68,7 +68,7 @@ class Checkpointed:
         forward = partial(type(self.block).forward, self.block)
         if not torch.is_grad_enabled():
             return forward(*inputs, **kwargs)
-        if torch.compiler.is_compiling():  # the compiler runs again what only computes, and changes state once
+        if torch.compiler.is_compiling():  # recomputation is part of the compiled graph, which updates state once
             return recomputed(forward, *inputs, use_reentrant=False, **kwargs)
         state = partial(_first_and_second_run, self.block)
         return recomputed(forward, *inputs, use_reentrant=False, context_fn=state, **kwargs)

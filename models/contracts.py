@@ -1,4 +1,4 @@
-"""What a `Detector` expects of its parts. Each is an `nn.Module`; what is named optional may be missing."""
+"""Interfaces (protocols) of the parts of a `Detector`: encoder, network, head. Each part is an `nn.Module`."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-# torch.nn.Module.__call__ is typed as `Callable[..., Any]`, so the shapes are said in the docstrings.
+# torch.nn.Module.__call__ is typed as `Callable[..., Any]`, so the docstrings give the shapes.
 
 
 class Encoder(Protocol):
-    """Calling it turns a batch of a dataset into x [T, B, C, H, W], with H and W as they were.
+    """Calling it turns a batch of a dataset into x [T, B, C, H, W], of the same H and W.
 
-    The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; a ValueError names
-    one that this encoder does not take. It may have weights (a learned sampler) or random numbers (Poisson coding).
+    The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; UserError for a
+    shape that this encoder does not accept. It may have weights (a learned sampler) or be random (Poisson coding).
     Optional: `ChecksShape`.
     """
 
-    T: int  # steps that it gives; may be set, to evaluate with another number
+    T: int  # number of steps; may be set, to evaluate with another one
 
     __call__: Callable[..., Any]
 
 
 @runtime_checkable
 class ChecksShape(Protocol):
-    """An encoder that tells what it takes by the shape, so that a training can say so before it begins."""
+    """An encoder that checks the shape of a batch, so that a wrong dataset is reported before training."""
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """ValueError for a batch of a shape that it does not take."""
+        """UserError for a batch of a shape that it does not accept."""
 
 
 class Network(Protocol):
@@ -50,7 +50,7 @@ class Network(Protocol):
 class Head(Protocol):
     """Calling it turns a network's maps into logits, a list with one tensor [B, ...] per level, finest first.
 
-    It reads time out: its logits are those of one step, averaged over T (`layers.time.readout`). `size` is the input's
+    Its logits are those of each step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
     Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `HasPublishedNames`.
     """
@@ -66,14 +66,14 @@ class Head(Protocol):
 
 @runtime_checkable
 class Selects(Protocol):
-    """A head whose selection of detections can be changed for an evaluation: `selection` holds the arguments."""
+    """A head whose thresholds and NMS can be changed for an evaluation: `selection` holds the arguments."""
 
     selection: dict[str, Any]
 
 
 @runtime_checkable
 class HasClassRows(Protocol):
-    """A head whose weights can start another of other classes, class by class (`models.transfer`)."""
+    """A head whose weights can be transferred to other classes, class by class (`models.transfer`)."""
 
     def class_rows(self) -> dict[str, int]:
         """{key of the state dict: number of groups of rows, each of which ends in one row per class}."""
@@ -84,14 +84,14 @@ class FitsAnchors(Protocol):
     """A head with anchors that can be fitted to a dataset."""
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
-        """From box sizes [N, 2] in pixels of the input. Says in one line what was done."""
+        """Fit the anchors to box sizes [N, 2] in pixels of the input. Returns one line for the user."""
 
 
 @runtime_checkable
 class HasPublishedNames(Protocol):
     """A part whose paper published weights (`models.published`).
 
-    A head's names begin behind the network's `published_head`. A head that keeps values in another unit than published
+    The network's `published_head` is the prefix of a head's names. A head with values in another unit than published
     also has `published_factor(our key) -> Tensor | None`: ours = published * factor.
     """
 
@@ -104,4 +104,4 @@ class RenamesKeys(Protocol):
     """A module whose state dict had other keys in earlier versions. It also converts them when it is loaded."""
 
     def rename_keys(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Give earlier keys below `prefix` the names of today, in place."""
+        """Rename earlier keys below `prefix` to the current ones, in place."""

@@ -1,4 +1,4 @@
-"""A detector: an encoder that gives T steps, a network of spiking (or ANN) layers, a head that reads out its maps."""
+"""Detector: an encoder (images or events to T steps), a spiking or ANN network, and a detection head."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Detector(nn.Module):
     Args:
         network: x [T, B, C, H, W] -> feature maps [T, B, C_l, H_l, W_l], finest first.
         head: the maps -> logits, averaged over T; logits -> losses or detections.
-        encoder: what a dataset gives -> x [T, B, C, H, W]; `DirectEncoder(T)` repeats images and takes event frames.
+        encoder: a batch of a dataset -> x [T, B, C, H, W]; `DirectEncoder(T)` repeats images, keeps event frames.
 
-    `models.contracts` says what each must do.
+    `models.contracts` specifies each part.
     """
 
     network: Network
@@ -47,7 +47,7 @@ class Detector(nn.Module):
 
     @property
     def T(self) -> int:
-        """Steps that the encoder gives. Set it to evaluate images with another number."""
+        """Time steps of the encoder. Set it to evaluate images with another number."""
         return self.encoder.T
 
     @T.setter
@@ -55,7 +55,7 @@ class Detector(nn.Module):
         self.encoder.T = steps
 
     def encode(self, x: Tensor) -> Tensor:
-        """A batch as a dataset gives it -> [T, B, C, H, W]."""
+        """A batch of a dataset -> [T, B, C, H, W]."""
         return self.encoder(x)
 
     def logits(self, x_TBCHW: Tensor) -> list[Tensor]:
@@ -67,7 +67,7 @@ class Detector(nn.Module):
         return self.head(self.network(x_TBCHW))
 
     def raw(self, x: Tensor) -> list[Tensor]:
-        """`logits(encode(x))`: per level, finest first, of a batch as a dataset gives it."""
+        """`logits(encode(x))`: logits per level, finest first, of a batch of a dataset."""
         return self.logits(self.encode(x))
 
     def forward(
@@ -77,7 +77,7 @@ class Detector(nn.Module):
 
         None marks an unlabelled image: it updates the state but is excluded from loss and decoding.
 
-        In evaluation NonFiniteLogitsError names images whose logits are not finite, as NaN is below any threshold.
+        In evaluation, logits that are not finite raise NonFiniteLogitsError: NaN would pass as "no detection".
         """
         size = (x.shape[-2], x.shape[-1])
         logits = self.raw(x)
@@ -99,7 +99,7 @@ class Detector(nn.Module):
                 found[i] = detections
             return found
         if not known:  # zero losses that keep every parameter in the graph, as DDP requires
-            nothing["unlabelled"] = logits[0].new_zeros(())  # heads that count images over processes leave this one out
+            nothing["unlabelled"] = logits[0].new_zeros(())  # not counted by heads that count images over processes
             losses = self.head.loss([level[:1] for level in logits], [nothing], size)
             return {key: 0 * loss for key, loss in losses.items()}
         if len(known) < batch:

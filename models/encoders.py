@@ -1,4 +1,4 @@
-"""Encoders: from what a dataset gives to the steps [T, B, C, H, W] that a network runs on."""
+"""Encoders: turn a batch of images or events into the time steps [T, B, C, H, W] that a network takes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .layers.time import repeat_over_time
 
 
 class DirectEncoder(nn.Module):
-    """Direct coding: images [B, C, H, W] are repeated T times (a view), event frames [T, B, C, H, W] taken as they are.
+    """Direct coding: images [B, C, H, W] are repeated T times (a view), event frames [T, B, C, H, W] pass unchanged.
 
     Args:
         T: steps that an image is shown for, and the number of frames that an event sample must have.
 
-    ValueError for event frames of another T, and for micro-bins, which a learned sampler takes.
+    UserError for event frames of another T, and for micro-bins, which need a learned sampler.
     """
 
     def __init__(self, T: int):
@@ -29,7 +29,7 @@ class DirectEncoder(nn.Module):
         return repeat_over_time(x, self.T) if x.dim() == 4 else x
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """ValueError for a batch of a shape that is not taken."""
+        """UserError for a batch of a shape that is not accepted."""
         if len(shape) == 6:
             raise UserError(
                 f"events with an axis of micro-bins, [B, T, bins, C, H, W] = {shape}: only an encoder with a learned "

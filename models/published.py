@@ -1,4 +1,4 @@
-"""Weights of the papers' published networks, both ways: their parameter names and shapes to ours and back."""
+"""Published weights of the papers: map their parameter names and values to ours and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .detector import Detector
 
 @dataclass
 class LoadReport:
-    """Published names: `matched` were loaded; `missing` are expected but absent; `unexpected` are of no use here;
+    """Published names: `matched` were loaded; `missing` are expected but absent; `unexpected` are not used;
     `shape_differs` names what was skipped as (name, published shape, our shape)."""
 
     matched: list[str] = field(default_factory=list)
@@ -33,9 +33,9 @@ class LoadReport:
 
 
 def published_names(model: Detector) -> dict[str, str]:
-    """{our state-dict key: published key} of the model's family, both ways one to one.
+    """{our state-dict key: published key} of the model, one to one.
 
-    ValueError naming the encoder, network or head that has weights but no published names.
+    UserError naming the encoder, network or head that has weights but no published names.
     """
     names: dict[str, str] = {}
     parts = {"encoder": model.encoder, "network": model.network, "head": model.head}
@@ -45,8 +45,8 @@ def published_names(model: Detector) -> dict[str, str]:
             names |= {f"{part}.{ours}": f"{index}{theirs}" for ours, theirs in module.published_names().items()}
         elif any(key.startswith(f"{part}.") for key in model.state_dict()):
             raise UserError(
-                f"{type(module).__name__}, the {part} of this model, has no `published_names`, so that weights can not "
-                "be taken from or given under names of a paper's code"
+                f"{type(module).__name__}, the {part} of this model, has no `published_names`, so its weights cannot "
+                "be loaded from, or saved under, published names"
             )
     return names
 
@@ -70,7 +70,7 @@ def names_of_rows(network: nn.Module, rows: Mapping[str, int]) -> dict[str, str]
 
 
 def load_published_weights(model: Detector, state_dict: Mapping[str, Tensor]) -> LoadReport:
-    """Copy a published state dict into `model`. Nothing is guessed: the report names all that did not fit."""
+    """Copy a published state dict into `model`. The report names everything that did not fit."""
     own = model.state_dict()
     names = published_names(model)
     report = LoadReport(unexpected=sorted(set(state_dict) - set(names.values())))
@@ -98,6 +98,6 @@ def to_published_state_dict(model: Detector) -> dict[str, Tensor]:
 
 
 def _factor(model: Detector, ours: str) -> Tensor | None:
-    """Ours = published * factor, for what a head keeps in another unit (anchors, published in strides)."""
+    """Factor of `ours = published * factor`, for values of a head in another unit (anchors, published in strides)."""
     factor = getattr(model.head, "published_factor", None)
     return factor(ours.removeprefix("head.")) if factor and ours.startswith("head.") else None

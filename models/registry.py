@@ -23,14 +23,14 @@ def list_models(filter: str = "*") -> list[str]:
 
 
 def model_defaults(name: str) -> dict[str, Any]:
-    """Every argument of the model's function with its default: the paper's."""
+    """{argument: default} of the model's function; the defaults are those of its paper."""
     return {key: p.default for key, p in inspect.signature(MODELS[name]).parameters.items()}
 
 
 def create_model(name: str, **kwargs: Any) -> Detector:
-    """Build the detector `name`; what is not given is the paper's.
+    """Build the detector `name`; arguments that are not given have the defaults of its paper.
 
     Every family takes num_classes, T, neuron (a name, a mapping with `name` and arguments, or a factory), head (the
-    same), in_channels; its own further arguments stand in its function's signature.
+    same), in_channels; further arguments are in its function's signature.
     """
     return MODELS.build(name, **kwargs)

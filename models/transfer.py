@@ -1,4 +1,4 @@
-"""Weights of one detector as the start of another: by name and shape, rows of classes by class name."""
+"""Transfer weights to another detector (train.init_from): by name and shape, and per class name in the head."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .detector import Detector
 
 @dataclass
 class Transfer:
-    """`weights`: what fits, to be loaded; `whole`, `in_part`: their keys, the latter of the head, with rows of some
-    classes only. Of the model's other tensors `shape_differs` has (key, shape there, shape here), and `absent` the keys
-    that the source lacks. `classes`: those taken by name. `new_classes`: those that start fresh. `convolutions`: how
-    many of the model's convolutions fit, and how many it has."""
+    """`weights`: the tensors that fit. `whole`: keys taken as a whole. `in_part`: keys of the head, with some classes
+    only. `shape_differs`: (key, shape there, shape here). `absent`: keys that the source lacks. `classes`:
+    those taken by name. `new_classes`: those that keep their initial weights. `convolutions`: how many of the model's
+    convolutions fit, and how many it has."""
 
     weights: dict[str, Tensor]
     whole: list[str] = field(default_factory=list)
@@ -44,13 +44,13 @@ class Transfer:
 def fitting_weights(
     model: Detector, source: Mapping[str, Tensor], source_classes: Sequence[str] | None, classes: Sequence[str]
 ) -> Transfer:
-    """What of the state dict `source`, of a detector of `source_classes` (None: unknown), fits `model`, of `classes`.
+    """The weights in `source`, of a detector of `source_classes` (None: unknown), that fit `model`, of `classes`.
 
     A head names the tensors whose rows stand for classes (`class_rows`); where the classes differ, their other rows are
     taken, and the rows of classes with the same name. Tensors of a head without `class_rows` are then left out.
     """
     own = model.state_dict()
-    source = copy.copy(source)  # which keeps the versions of its modules
+    source = copy.copy(source)  # with the versions of its modules (`_metadata`)
     for name, module in model.named_modules():
         if isinstance(module, RenamesKeys):
             module.rename_keys(source, f"{name}.")  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def _rows_by_name(
     there: Tensor, here: Tensor, groups: int, source_classes: Sequence[str] | None, classes: Sequence[str]
 ) -> Tensor | None:
     """`here` [groups * (n + classes), ...] with the n rows of each group, and those of classes that both have, from
-    `there`; None where `there` is not made so."""
+    `there`; None if the shape of `there` does not fit."""
     n = here.shape[0] // groups - len(classes)
     if there.dim() != here.dim() or there.shape[1:] != here.shape[1:] or there.shape[0] % groups:
         return None

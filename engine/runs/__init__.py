@@ -1,4 +1,4 @@
-"""Run folders: what a run writes, checkpoints, resuming, where a score comes from."""
+"""Run folders: checkpoints, logs, resuming, provenance, folders of evaluations. `open_run` loads a trained detector."""
 
 from .open import Run, open_run
 

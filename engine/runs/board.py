@@ -1,4 +1,4 @@
-"""TensorBoard event files in order of time, also where the machine's clock is set back."""
+"""TensorBoard writer of a run folder, for resumed runs too, and for clocks that are set back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Board:
 
 
 def _date_before(files: list[Path], now: int) -> None:
-    """Rename event files, in their order, such that their names sort before one of `now`."""
+    """Rename event files, keeping their order, so that their names sort before a file of `now`."""
     if not files or files[-1].name < f"{PREFIX}{now:010d}":
         return
     for i, file in enumerate(files):

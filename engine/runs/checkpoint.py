@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values only, written atomically with a checksum, read with `weights_only=True`."""
+"""Save and load checkpoints: tensors and plain values only, written atomically, checked when they are read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 la
 
 
 class Content(dict):
-    """What a checkpoint holds; an entry that it lacks is a ValueError naming both."""
+    """The entries of a checkpoint. A missing one raises a UserError naming file and entry."""
 
     def __init__(self, path: Path, content: dict[str, Any]):
         super().__init__(content)
@@ -51,9 +51,9 @@ class Content(dict):
 
 
 def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write the file whole or not at all, whatever happens.
+    """Write a checkpoint atomically.
 
-    FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. ValueError for a
+    FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. UserError for a
     value that could not be loaded again, OSError where the disk is full.
     """
     if bad := _first_not_finite(content):
@@ -65,7 +65,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Content:
-    """ValueError naming file, reason and remedy for one that is damaged, hostile, not finite or not of this project."""
+    """Read a checkpoint. UserError if it is damaged, hostile, not finite, or not one of this project."""
     path = Path(path).expanduser()
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
@@ -97,8 +97,8 @@ def load_checkpoint(path: str | Path) -> Content:
 
 
 def _first_not_finite(content: dict[str, Any]) -> str | None:
-    """Says which tensor holds NaN or infinity, if one does. ValueError for what no checkpoint of ours holds: tensors
-    without storage of their own, values nested or repeated without end, objects."""
+    """Describes the first tensor with NaN or infinity; None without one. UserError for content that train.py never
+    writes: tensors without storage of their own, values nested or repeated without end, objects."""
     to_visit: list[tuple[str, Any]] = [("", content)]
     left = MAX_VALUES
     while to_visit:
@@ -122,8 +122,8 @@ def _first_not_finite(content: dict[str, Any]) -> str | None:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path, strict: bool = True) -> None:
-    """Copy the weights of the checkpoint `path` into `model`. ValueError where a module refuses them, as a network does
-    whose wiring has changed since, or where names or shapes differ."""
+    """Copy the weights of the checkpoint `path` into `model`. UserError if names or shapes differ, or if a module
+    rejects weights of an earlier version of its wiring."""
     try:
         model.load_state_dict(weights, strict)
     except (RuntimeError, AttributeError, TypeError) as error:  # also of odd version numbers beside the weights
@@ -131,8 +131,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path,
 
 
 def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
-    """Start `model`, of `class_names`, from another run's averaged weights, as far as `fitting_weights` finds them to
-    fit; says in one line what was taken. ValueError where hardly a convolution fits, as of another family or width."""
+    """Initialise `model`, of `class_names`, from the averaged weights of another run, as far as they fit
+    (`fitting_weights`). Returns one line for the user. UserError unless most convolutions fit."""
     content = load_checkpoint(path)
     transfer = fitting_weights(model, content["ema"], content.get("class_names"), class_names)
     fit = sum(len(model.state_dict()[key].shape) == 4 for key in transfer.weights)

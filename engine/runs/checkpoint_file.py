@@ -1,4 +1,4 @@
-"""The file of a checkpoint: a zip archive of torch.save with a checksum over all of it, read as untrusted."""
+"""Checkpoint files: torch.save, with a checksum of the whole file, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_checked(content: dict[str, Any], path: Path) -> None:
 def read_checked(path: Path) -> Any:
     """The content of a checkpoint, tensors on the CPU.
 
-    A file without checksum, of an earlier version, is held against the CRCs within. ValueError naming the file, for one
-    that is damaged or holds code, or that would unpack to more than its size.
+    A file of an earlier version, without checksum, is verified by its CRCs. UserError naming the file if it is damaged,
+    holds code, or would unpack to more than its size.
     """
     try:
         with path.open("rb") as file:
@@ -43,7 +43,7 @@ def read_checked(path: Path) -> Any:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever a hostile or damaged pickle makes of torch's reader
+    except Exception as error:  # damaged and hostile pickles raise errors of many types
         raise UserError(
             f"{path}: not a readable checkpoint of tensors and plain values, and nothing else; {REMEDY}"
         ) from error
@@ -57,7 +57,7 @@ class _DamagedError(UserError):
 
 
 def _check_archive(path: Path, file: BinaryIO) -> bool:
-    """Whether `file` has a checksum; raises where it is wrong."""
+    """Whether `file` has a checksum. Raises if it is wrong."""
     size = file.seek(0, 2)
     covered = size - LENGTH - 2
     file.seek(max(covered, 0))

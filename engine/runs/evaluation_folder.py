@@ -1,4 +1,4 @@
-"""The folder of one evaluation: its name says what was evaluated, and its files are always those of one evaluation."""
+"""Folders of evaluations: their name, the check before files are replaced, and the replacement of all at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .files import METRICS, PICTURES, SCORED
 def evaluation_name(parts: Sequence[str]) -> str:
     """["test", "coco", "best", "data.size=[64, 96]"] -> "test_coco_best_data.size=64-96-<digest>".
 
-    What a file's name had better not hold becomes "-", and a digest tells apart what that, or the length, leaves alike.
+    Characters that are unsafe in file names become "-". A name that was changed or cut gets a digest, to stay unique.
     """
     exact = "_".join(parts)
     name = re.sub(r"[^\w.=+-]+", "-", exact, flags=re.ASCII).strip("-.")[:100]
@@ -29,14 +29,14 @@ def evaluation_name(parts: Sequence[str]) -> str:
 
 
 def option(key: str, value: Any) -> str:
-    """`key=value`, the value as JSON unless it is a text."""
+    """Text `key=value`, the value as JSON unless it is a str."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def check_free(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The metrics that an evaluation of the same `request` left in `folder`, which a new one replaces; None without.
+    """The metrics that an evaluation of the same `request` left in `folder`, which a new one replaces, or None.
 
-    ValueError where files of another evaluation, or of anything else, would be overwritten.
+    UserError if other files, or those of another evaluation, would be overwritten.
     """
     remedy = "Name another folder with --out"
     if (folder / METRICS).exists():
@@ -66,8 +66,8 @@ def new_files(folder: Path) -> Iterator[Path]:
     """A folder to write `files.SCORED`, images and metrics.json into, which then replace those of an earlier evaluation
     in `folder`.
 
-    While files are exchanged metrics.json holds no scores but `incomplete`, so that after a crash no number stands
-    beside files of other weights. Call `check_free` before. ValueError where the disk does not take them.
+    While files are replaced, metrics.json holds `incomplete` and no scores, so that a crash cannot leave scores beside
+    files of other weights. Call `check_free` before. UserError if the files cannot be written.
     """
     partial = folder / ".partial"
     try:
@@ -93,7 +93,7 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 
 def _written(folder: Path) -> list[Path]:
-    """What evaluations wrote into `folder`, but for metrics.json."""
+    """Files of evaluations in `folder`, without metrics.json."""
     return [*(folder / name for name in SCORED if (folder / name).exists()), *folder.glob(f"{PICTURES}/image_*.png")]
 
 

@@ -1,4 +1,4 @@
-"""What a user is told of a run: what is trained, in how many steps, and how long it takes."""
+"""Console texts of a training: model, number of steps, expected time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-ENOUGH_STEPS, ENOUGH_SECONDS = 10, 30.0  # after either, beside the first step, an expected time is told
+ENOUGH_STEPS, ENOUGH_SECONDS = 10, 30.0  # measured before the expected time is printed
 
 
 def spec_text(spec: Any) -> str:
@@ -18,7 +18,7 @@ def spec_text(spec: Any) -> str:
 
 
 def model_text(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Neuron, head and T of a detector, and what the model has by itself where that is another."""
+    """Neuron, head and T of a detector, with the default of the model where it differs."""
     texts = []
     for key in ("neuron", "head", "T"):
         by_itself = "" if given.get(key) == own.get(key) else f" (the model's own: {spec_text(own.get(key))})"
@@ -27,7 +27,7 @@ def model_text(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 
 def steps_text(samples: int, batch_size: int, accumulate: int, epochs: int, processes: int = 1) -> str:
-    """samples: that one process draws in an epoch."""
+    """Steps per epoch and in all. samples: of one process in an epoch."""
     batches = -(-samples // batch_size)
     steps = -(-batches // accumulate)
     of = f"{processes} x {batch_size}" if processes > 1 else str(batch_size)
@@ -51,9 +51,9 @@ def duration(seconds: float) -> str:
 
 
 class Expected:
-    """The time that a training takes, from the steps and epochs seen.
+    """Expected remaining time of a training, from the steps and epochs measured so far.
 
-    first_step: from 0, at which this process begins. steps: of the whole training.
+    first_step: the step, from 0, at which this process starts. steps: of the whole training.
     """
 
     def __init__(self, first_step: int, steps: int):
@@ -62,7 +62,7 @@ class Expected:
         self._told = False
 
     def step(self, step: int, seconds: float) -> str:
-        """A line once enough steps are known, else nothing. The first step compiles and counts for nothing."""
+        """One line, once, when enough steps were measured, else "". The first step compiles and is not counted."""
         if self._told or step == self.first_step:
             return ""
         self._seen.append(seconds)
@@ -75,7 +75,7 @@ class Expected:
 
     @staticmethod
     def left(seconds: list[float], epochs: int) -> str:
-        """After each epoch: the time for `epochs` more, by the mean of those of this process, validation included."""
+        """Time for `epochs` more epochs, from the durations `seconds` of those so far, validation included."""
         if not epochs or not seconds:
             return ""
         known = seconds[1:] or seconds  # the first one compiled

@@ -1,4 +1,4 @@
-"""The files of a run: the marker by which its folder is known, and what a run wrote, which alone is ever removed."""
+"""Files of a run: their names, the marker that identifies a run folder, and their removal. No other file is removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from .lock import LOCK
 
 MARKER = ".spikesight_run"
-# What trainings and evaluations write. Overwriting a run removes these, and nothing else.
+# What a training writes. Overwriting a run removes these and `EVALUATED`, and nothing else.
 WRITTEN = (
     MARKER,
     "config.yaml",
@@ -53,7 +53,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _is_evaluation(folder: Path) -> bool:
-    """Its metrics.json is one of evaluate.py, which writes down what it was asked for."""
+    """Whether its metrics.json is one of evaluate.py, which has the entry `request`."""
     try:
         return "request" in json.loads((folder / METRICS).read_text())
     except (OSError, ValueError, TypeError):
@@ -74,9 +74,9 @@ def discard(folder: Path) -> bool | None:
 
 
 def run_name(folder: Path) -> str | None:
-    """The name that the run in `folder` was given (of which `folder` may be the second); None: no run's folder.
+    """The `name` of the run in `folder`, which may be called <name>-2; None if it is not a run folder.
 
-    Runs from before there were markers are known by a config.yaml with the sections of ours, and what they logged.
+    Runs of versions without a marker are recognised by the sections of their config.yaml and by their logs.
     """
     try:
         if (folder / MARKER).is_file():

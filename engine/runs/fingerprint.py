@@ -1,4 +1,4 @@
-"""Which data and weights a score belongs to, as digests: that of the truth is compared when detections are scored."""
+"""Digests of ground truth and weights, to check that detections are scored against the data they were made for."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
 
 
 def check_same_data(detections: Path, data: dict[str, Any]) -> str:
-    """Compare `data` (of `describe`) with the metrics.json beside `detections`; says in a line what was found.
+    """Compare `data` (from `describe`) with the metrics.json beside `detections`. Returns the result as one line.
 
-    ValueError naming both where they differ: image ids of two splits overlap, so the AP would mean nothing.
+    UserError naming both if they differ: image ids of two splits overlap, so the AP would mean nothing.
     """
     metrics = detections.with_name("metrics.json")
     try:

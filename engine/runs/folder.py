@@ -1,4 +1,4 @@
-"""Run folders: a new one per run, or the one to resume."""
+"""Create, find and overwrite run folders."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def check_name(name: str) -> None:
 
 
 def check_new_run(out: str, name: str, overwrite: bool = False) -> None:
-    """ValueError where `new_run_folder` would fail: a name that is none, a folder that nothing can be written to, or
-    something to overwrite that is no run, or one that is being trained."""
+    """UserError if `new_run_folder` would fail: an invalid name, a folder that is not writable, or `overwrite` of a
+    folder that is not a run or is being trained."""
     check_name(name)
     above = Path(out).absolute()
     while not above.exists() and above != above.parent:
@@ -49,8 +49,8 @@ def check_new_run(out: str, name: str, overwrite: bool = False) -> None:
 def new_run_folder(out: str, name: str, overwrite: bool = False, again: Path | None = None) -> Path:
     """<out>/<name>, or <name>-2, <name>-3 ... where that exists, with its marker.
 
-    With `overwrite` the files of an earlier run of that name are removed, or those of the run in `again`; what no run
-    wrote stays. ValueError as `check_new_run` says.
+    With `overwrite` the files of an earlier run of that name are removed, with `again` those of the run there; other
+    files stay. UserError as `check_new_run`.
     """
     check_name(name)
     first = again or Path(out) / name
@@ -77,8 +77,8 @@ def new_run_folder(out: str, name: str, overwrite: bool = False, again: Path | N
 
 @contextmanager
 def discarded_without_checkpoint(folder: Path) -> Iterator[None]:
-    """Around a training: one that is interrupted, or stopped by a mistake, before its first checkpoint leaves no folder
-    behind. An interrupt is raised again with what there is to tell."""
+    """Context around training: remove the files of a run that is interrupted, or fails with a ValueError, before its
+    first checkpoint. KeyboardInterrupt is raised again with how to continue."""
     try:
         yield
     except (KeyboardInterrupt, ValueError) as error:
@@ -92,7 +92,7 @@ def discarded_without_checkpoint(folder: Path) -> Iterator[None]:
 
 
 class Found(NamedTuple):
-    """A run of some name: where, how far (`trained` of `epochs`), and why it cannot be resumed, if it cannot."""
+    """A run found by its name: folder, progress (`trained` of `epochs`), and why it cannot be resumed, else ""."""
 
     folder: Path
     trained: int
@@ -118,8 +118,8 @@ def checkpoint_to_resume(folder: Path) -> Path:
 def run_to_resume(out: str, name: str, given: str) -> Path:
     """The folder of `given` (a run folder, or its checkpoint), or with "" the run of exactly this name to continue.
 
-    That is the newest one that has epochs left, else the newest. ValueError that says why where a newer one was
-    interrupted too early, or is being trained.
+    That is the newest one that has epochs left, else the newest. UserError with the reason if a newer one was
+    interrupted too early or is being trained.
     """
     if given:
         return _given(Path(given).expanduser())
@@ -172,7 +172,7 @@ def _look_at(folder: Path, checkpoint: Path) -> Found:
         return Found(folder, 0, 0, "it was interrupted before its first checkpoint, so there is nothing to continue")
     try:
         content = load_checkpoint(checkpoint)
-        done = content["epoch"] - (not content.get("scored", True))  # an epoch without its score is left to do
+        done = content["epoch"] - (not content.get("scored", True))  # an epoch without its score is not finished
         return Found(folder, done, int(content["config"]["train"]["epochs"]), "")
     except (ValueError, KeyError, TypeError) as error:
         return Found(folder, 0, 0, f"its checkpoint cannot be read: {error}")

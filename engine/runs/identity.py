@@ -1,4 +1,4 @@
-"""What makes a run what it is: compared when it is resumed, so that its config stays true of all its epochs."""
+"""What a resume may change of a run, and what must stay as it was: config keys, classes, data, steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from registry import UserError
 from ..ranges import leaves
 from .fingerprint import fingerprint
 
-# All that a resume may change, and what it does to the run; every other key of the config stays as it was.
+# Config keys that a resume may change, and the effect on the run. All others must stay as they were.
 MAY_CHANGE = {
-    "name": "",  # compared by run_folder
+    "name": "",  # compared in resume.py
     "out": "",
     "overwrite": "",
     "device": "results agree up to rounding, not bit for bit",
@@ -49,13 +49,13 @@ COMPARED = ("model_kwargs", "class_names", "data", "samples_per_step", "steps_pe
 
 
 def data_facts(dataset: DetectionDataset) -> dict[str, Any]:
-    """What tells one labelled split from another, wherever it lies."""
+    """Samples, boxes and fingerprint of a labelled split, independent of where it is stored."""
     truth = dataset.ground_truth()
     return {"samples": len(dataset), "boxes": len(truth["annotations"]), "fingerprint": fingerprint(truth)}
 
 
 def judged_by(config: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a best score depends on besides the weights: scores are compared only where all of it agrees."""
+    """What a best score depends on besides the weights. Scores are compared only if all of it is equal."""
     return {
         "split": config["data"]["val_split"],
         **{key: value for key, value in config["eval"].items() if key != "batch_size"},
@@ -64,7 +64,7 @@ def judged_by(config: Mapping[str, Any], validation: Mapping[str, Any]) -> dict[
 
 
 def changed_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resume changes of a run's config, one line each. ValueError for what may not change."""
+    """One line for each key that a resume changes in the config of a run. UserError for keys that may not change."""
     before, after = dict(leaves(saved)), dict(leaves(now))
     lines, refused = [], []
     for key in dict.fromkeys([*before, *after]):
@@ -80,14 +80,14 @@ def changed_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Keys in which two configs differ, each with both values, but for the name and place of the run."""
+    """Keys in which two configs differ, each with both values, except name and place of the run."""
     a, b = dict(leaves(one)), dict(leaves(other))
     keys = [key for key in dict.fromkeys([*a, *b]) if key not in ("name", "out", "overwrite")]
     return [f"{key} ({_short(a.get(key))}, here {_short(b.get(key))})" for key in keys if a.get(key) != b.get(key)]
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any], what: str = "") -> list[str]:
-    """Lines for every entry of two nested identities that differs; what only one of them has is not compared."""
+    """One line for each differing entry of two nested mappings. Entries of only one are not compared."""
     lines = []
     for key in saved.keys() & now.keys():
         was, is_ = saved[key], now[key]
@@ -107,7 +107,7 @@ def refuse(changes: list[str]) -> None:
 
 
 def same_judge(content: Mapping[str, Any], judged_by: Mapping[str, Any]) -> list[str]:
-    """Why the best score of a checkpoint is not comparable with scores `judged_by`; nothing where it is."""
+    """Why the best score of a checkpoint is not comparable with scores `judged_by`; [] if it is."""
     judge = content.get("judged_by")
     if judge is None:  # of an earlier version
         config = content["config"]
@@ -117,7 +117,7 @@ def same_judge(content: Mapping[str, Any], judged_by: Mapping[str, Any]) -> list
 
 
 def extension(before: int, now: int, epoch: int, rate: float, new_rate: float) -> str:
-    """What another number of epochs does to the schedule. rate, new_rate: of the next step, as planned and from now."""
+    """The line for a changed train.epochs. rate, new_rate: learning rate of the next step, before and after."""
     return (
         f"train.epochs changed from {before} to {now}: the schedule is that of {now} epochs, so that the rate, planned "
         f"as {rate:.2g} after epoch {epoch}, is {new_rate:.2g}"

@@ -1,4 +1,4 @@
-"""One process trains in a run folder: a lock of the operating system, which ends with the process, however it ends."""
+"""Lock of a run folder: only one process trains in it. The operating system releases the lock when the process ends."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class RunLock:
 
     A POSIX record lock: loader processes do not inherit it, so they cannot hold it longer than the training. It is lost
     when this process opens and closes the file again, which only `owner` of the same folder would do.
-    ValueError where another process holds it.
+    UserError if another process holds it.
     """
 
     def __init__(self, folder: Path):
         self.path = folder / LOCK
         self.file = open(self.path, "r+" if self.path.exists() else "w+")
-        for _ in range(20):  # somebody may just be looking whether it is locked
+        for _ in range(20):  # `owner` in another process may hold it for a moment
             try:
                 fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -58,7 +58,7 @@ class RunLock:
 
 
 def running(folder: Path, who: str) -> str:
-    """The message for a folder whose lock file says `who`."""
+    """The message for a locked folder. who: content of its lock file."""
     try:
         holder = json.loads(who)
         by = f" by process {holder['process']} on {holder['machine']}"
@@ -68,7 +68,7 @@ def running(folder: Path, who: str) -> str:
 
 
 def owner(folder: Path) -> str | None:
-    """What to tell of the other process that trains in `folder`; None where none does."""
+    """The message about another process that trains in `folder`; None if there is none."""
     try:
         with open(folder / LOCK) as file:
             try:

@@ -1,4 +1,4 @@
-"""What a run tells: console lines or a progress bar, metrics.jsonl, TensorBoard. Only rank 0 writes."""
+"""Logs of a training: console lines or a progress bar, metrics.jsonl, TensorBoard. Only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .facts import Expected
 class RunLog:
     """Logs into the run folder `folder`; on a terminal epochs show a tqdm bar, elsewhere one plain line each.
 
-    `log_every`: steps between points in TensorBoard; the first so many steps are points each, so that short runs show.
+    `log_every`: steps between points in TensorBoard; each of the first `log_every` steps is a point, for short runs.
     `first_epoch`: when resuming, lines of that epoch and later are cut from metrics.jsonl, and TensorBoard hides points
-    from `first_step` on, since they are written again. `steps`: of the whole training, to tell how long it takes.
+    from `first_step` on, since they are written again. `steps`: of the whole training, for the expected time.
     """
 
     def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0, steps: int = 0):
@@ -38,7 +38,7 @@ class RunLog:
         self.attempt("TensorBoard", lambda: self._open_board(first_step))
 
     def attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Run `action`; where it fails say so, the first time, and go on: no log is worth a training."""
+        """Run `action`. A failure prints a warning, once for each `what`, and does not stop the training."""
         try:
             action()
         except Exception as error:
@@ -50,7 +50,7 @@ class RunLog:
         self.board = Board(self.folder, first_step)
 
     def _on_board(self, action: Callable[[Board], object]) -> None:
-        """To TensorBoard, unless that has failed before."""
+        """Call `action` with the TensorBoard writer, unless that has failed before."""
         if (board := self.board) is not None and "TensorBoard" not in self._failed:
             self.attempt("TensorBoard", lambda: action(board))
 
@@ -75,7 +75,7 @@ class RunLog:
             write_atomically(self.metrics, text_kept)
 
     def say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a pipe that nobody reads any more
+        with contextlib.suppress(OSError):  # a closed pipe
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
@@ -107,7 +107,7 @@ class RunLog:
         self._on_board(Board.flush)
 
     def firing_rates(self, rates: dict[str, float], step: int) -> None:
-        # TensorBoard sorts groups of tags by name and opens the first two: the losses, not a card for each layer.
+        # TensorBoard sorts groups of tags by name and opens the first two. This name keeps the many layers closed.
         for layer, rate in rates.items():
             self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
 
@@ -121,7 +121,7 @@ class RunLog:
 
 
 class SilentLog:
-    """The log of ranks above 0, which writes nothing: what `RunLog` has for the trainer."""
+    """The log of ranks above 0: the methods of `RunLog` that the trainer calls, without output."""
 
     def attempt(self, what: str, action: Callable[[], object]) -> None:
         pass
@@ -149,7 +149,7 @@ class SilentLog:
 
 
 def _epoch(line: str) -> int | None:
-    """The epoch of a line of metrics.jsonl; None where the line is damaged."""
+    """The epoch of a line of metrics.jsonl; None if the line is damaged."""
     try:
         epoch = json.loads(line)["epoch"]
     except (ValueError, LookupError, TypeError, RecursionError):

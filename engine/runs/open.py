@@ -1,4 +1,4 @@
-"""Opens what a training left: the model with its weights, and all that says what it is to be given."""
+"""open_run: model, weights, config, class names and input from a checkpoint or run folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def input(self) -> Input:
-        """Turns an image or a window of events into what the model takes, as the evaluation of the training did.
+        """Turns an image or a window of events into an input of the model, as in the validation during training.
 
         UserError for the checkpoint of an earlier version, or of a dataset without an input of its own.
         """
@@ -45,10 +45,10 @@ class Run:
 
 
 def open_run(path: str | Path, weights: str = "ema") -> Run:
-    """The run of a checkpoint, or of a run folder: of its best checkpoint, or the last where no epoch was scored.
+    """Open a checkpoint, or a run folder: its best checkpoint, or the last one if no epoch was scored.
 
     weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
-    name and arguments; a checkpoint is read without running anything it holds. UserError for one that is damaged.
+    name and arguments. No code in a checkpoint is run. UserError if it is damaged.
     """
     path = Path(path).expanduser()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Where a number comes from: command, date, commit, versions and machine, as plain values."""
+"""Provenance of results: command, date, commit, versions and machine, as plain values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("spikesight", "torch", "torchvision", "spikingjelly", "numpy", "fast
 def provenance(command: list[str], device: torch.device | None = None) -> dict[str, Any]:
     """command (one line), date (ISO 8601 with offset), commit, dirty, versions, machine.
 
-    command: script and arguments. device: the model's, if one was run; a GPU is named in `machine`.
+    command: script and arguments. device: of the model, if one was run; `machine` then names it.
     commit: of the checkout that the code was run from, wherever the current folder is; None outside a git checkout.
     dirty: source files differ from the commit, or are not part of it; None without a commit.
     """

@@ -1,4 +1,4 @@
-"""How a command of train.py begins: a new run, or one that exists, with its own config and what may change of it."""
+"""How train.py starts: a new run, or a resumed one with its saved config and those overrides that may change."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .identity import changed_config, differing_keys
 
 @dataclass
 class Start:
-    """folder: None for a new run. checkpoint: None for a run from its beginning. epochs: that the run had, as far as it
-    was planned before. finished: nothing is left to train. say: lines for the user."""
+    """folder: None for a new run. checkpoint: None to start at the first epoch. epochs: `train.epochs` before this
+    command. finished: nothing is left to train. say: lines for the user."""
 
     cfg: DictConfig
     folder: Path | None = None
@@ -31,11 +31,11 @@ class Start:
 
 
 def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source: str) -> Start:
-    """What `train.py source overrides --resume` starts; `resume` is None without the option, "" for the last run of
-    this name, "auto" to continue it if there is one and to start it else, or names a run.
+    """Plan the command `train.py source overrides --resume`. resume: None without that option; "" for the last run of
+    this name; "auto" for the last run if there is one, else a new run; or the path of a run.
 
-    `cfg` is the config `source` with `overrides`. A resumed run keeps its own config, but for overrides that may change
-    (`identity.MAY_CHANGE`). ValueError for others, and where there is nothing to resume.
+    `cfg` is the config `source` with `overrides`. A resumed run keeps its own config, except for overrides of keys that
+    may change (`identity.MAY_CHANGE`). UserError for other keys, and if there is nothing to resume.
     """
     writes = int(os.environ.get("RANK", 0)) == 0  # the other processes' machines may not have `out`
     if resume is None:

@@ -1,7 +1,7 @@
-"""Spike-driven inference: integers 0..D as D binary slots, so that every convolution after a neuron sees 0 and 1.
+"""Binary inference of integer-valued networks: spikes 0..D as D binary steps, so convolutions see 0 and 1 only.
 
-An integer s is the thermometer code of D slots, the first s of them 1, and W s = sum of W slot. T logical steps become
-T * D; the neurons stay on logical steps, and the bias is added once per logical step, not once per slot.
+An integer s becomes a thermometer code of D slots, the first s of them 1, so that W s = sum over slots of W slot. Of
+T logical steps convolutions see T * D slots; neurons run on logical steps, and the bias is added once per logical step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BinarySpikeConv(nn.Module):
 
     In place of a RateConv, which ends a head, it gives the mean of its output over T.
 
-    `slots(x)` is what travels between the neuron and the convolution: [T * D, B, c1, H, W], index t * D + d.
+    `slots(x)` are the binary spikes of the neuron: [T * D, B, c1, H, W], at index t * D + d.
     """
 
     def __init__(self, layer: SpikeConv):
@@ -73,10 +73,10 @@ def to_binary(model: Detector) -> Detector:
 
 @torch.no_grad()
 def binary_check(model: Detector, x: Tensor) -> dict[str, float]:
-    """How far the binary network is from the integer one on x: the largest difference between their logits.
+    """Largest difference between the logits of the binary and the integer network on x, and the share of ones.
 
-    In float32 sums come in another order, and a potential within rounding of a half may go to the other integer; in
-    float64 nothing is that close, and what is left is the mapping itself. `share of ones` is what it ran on.
+    In float32 the order of sums differs, so that a potential close to a half may be rounded to the other integer. The
+    difference in float64, where this is improbable, is that of the mapping itself.
     """
     integer, binary = fuse(model), to_binary(model)
     slots = [layer.conv for layer in binary.modules() if isinstance(layer, BinarySpikeConv)]

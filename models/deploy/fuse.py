@@ -23,8 +23,8 @@ def fuse(model: Detector, form: str = "dense", example: Tensor | None = None, re
 
     Args:
         form: `dense`: one convolution per SpikeConv, as spike-driven hardware runs it, and `binary` needs it;
-            `separable`: RepConv and SepRepConv keep their cheap factors; `fastest`: whichever takes less time here,
-            layer by layer, on inputs as large as those that `example` gives it.
+            `separable`: RepConv and SepRepConv keep their cheap factors; `fastest`: for each layer the
+            faster of both on this machine, on the inputs that it gets for `example`.
         example: input of the model, for `fastest`.
         repeats: timings per layer, for `fastest`.
     """
@@ -55,7 +55,7 @@ def _fused(layer: SpikeConv, form: str) -> nn.Module:
 
 
 def _inputs(model: Detector, example: Tensor) -> dict[nn.Module, Tensor]:
-    """What the convolutions of each SpikeConv get when the model sees `example`."""
+    """Input of the convolution of each SpikeConv when the model runs on `example`."""
     found: dict[nn.Module, Tensor] = {}
     convs = [layer.conv for layer in model.modules() if isinstance(layer, SpikeConv)]
     with torch.no_grad(), watch(convs, lambda conv, x, y: found.update({conv: x})):

@@ -1,8 +1,8 @@
-"""EMS-YOLO: membrane-shortcut residual detectors. Blocks, network, tables of the published sizes, names, top to bottom.
+"""EMS-YOLO: spiking ResNet detectors with membrane shortcuts. Blocks, network, tables of the sizes, weight names.
 
 Su et al., "Deep Directly-Trained Spiking Neural Networks for Object Detection", ICCV 2023.
 
-All sums are sums of membrane potentials: a block takes and gives real values [T, B, C, H, W], and its neurons turn them
+Shortcuts add membrane potentials: a block maps real values to real values [T, B, C, H, W], and its neurons turn them
 into spikes before each convolution. Layers without state run on T * B images at once.
 """
 
@@ -33,7 +33,7 @@ GAIN, LAST_GAIN = 0.5, 0.1
 
 
 class ConvBN(nn.Module):
-    """k x k convolution without bias, then BatchNorm with statistics over T, B, H, W. Also the published stems."""
+    """k x k convolution without bias, then BatchNorm with statistics over T, B, H, W. Also the stem."""
 
     published = {"conv": "conv", "bn": "bn.bn"}
 
@@ -59,7 +59,7 @@ class GradedConv(ConvBN):
 
 
 class ResidualPath(nn.Module):
-    """spike - conv k, s - BN - spike - conv k - BN: what every EMS block adds to its shortcut."""
+    """Residual path of all EMS blocks: neuron - conv k, stride s - BN - neuron - conv k - BN."""
 
     def __init__(self, c1: int, hidden: int, c2: int, neuron: Factory, k: int, s: int):
         super().__init__()
@@ -76,8 +76,9 @@ class ResidualPath(nn.Module):
 class AddBlock(nn.Module):
     """Residual path + shortcut. Where the shape changes, the shortcut is pool - (spike) - conv 1 x 1 - BN.
 
-    With `spike_shortcut` all convolutions see spikes: EMS-Block1 of the paper, published `BasicBlock_2` and (hidden
-    width fixed at 1024) `BasicBlock_1`. Without, the shortcut's convolution sees the membrane: `BasicBlock_ms`.
+    With `spike_shortcut` the input of every convolution are spikes: EMS-Block1 of the paper, published `BasicBlock_2`
+    and (hidden width fixed at 1024) `BasicBlock_1`. Without, the shortcut's convolution takes the membrane potential:
+    `BasicBlock_ms`.
     """
 
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int, s: int, hidden: int, spike_shortcut: bool):
@@ -121,7 +122,7 @@ class ConcatBlock(nn.Module):
 
 
 class SEWBlock(nn.Module):
-    """The ablation of the paper's table: published `BasicBlock`, graded neurons after each convolution."""
+    """SEW block of the paper's ablation: published `BasicBlock`, graded neurons after each convolution."""
 
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int = 3, s: int = 1):
         super().__init__()
@@ -177,7 +178,7 @@ class EMSNetwork(nn.Module):
                             |                    +- lateral 1 x 1 - up x 2 -+
                             +--- c4 (stride 16) ---------------------------concat - p4
 
-    `stages` are rows of blocks; `c4` is the index of the one whose output joins the neck.
+    `stages` are the layers of the backbone; `c4` is the index of the one whose output the neck uses.
     """
 
     strides = (16, 32)
@@ -345,6 +346,6 @@ def ems_resnet18_ee(num_classes=80, T=4, neuron="lif", head="anchor", in_channel
 
 @register_model
 def sew_resnet18(num_classes=80, T=4, neuron="lif", head="anchor", in_channels=3, width=1.0) -> Detector:
-    """Published `res18-sew.yaml`, an ablation: graded everywhere, but in ANN twins. 9,743,134 parameters."""
+    """Published `res18-sew.yaml`, an ablation: all neurons graded. 9,743,134 parameters."""
     table = Table(GRADED(32, 2), _eighteen(SEW, SEW), *_neck(SEW, SEW, SEW, SEW))
     return _detector(table, num_classes, T, neuron, head, in_channels, width)

@@ -1,10 +1,10 @@
-"""SpikeYOLO: meta-SNN blocks, network, the published sizes and names, top to bottom.
+"""SpikeYOLO: meta-SNN blocks with re-parameterised convolutions, network, the published sizes, weight names.
 
 Luo et al., "Integer-Valued Training and Spike-Driven Inference Spiking Neural Network for High-performance and
 Energy-efficient Object Detection", ECCV 2024.
 
-All sums are sums of membrane potentials: blocks take and give real values [T, B, C, H, W]; a neuron stands before every
-convolution but the first. In evaluation each `SpikeConv` equals one convolution of its spikes (`models.deploy.fuse`).
+Shortcuts add membrane potentials: a block maps real values to real values [T, B, C, H, W]. A neuron precedes every
+convolution except the first. In evaluation each `SpikeConv` equals one convolution of spikes (`models.deploy.fuse`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GEN1_NEURON = {"name": "ilif", "D": 4, "tau": 2.0, "decay_input": True}  # of th
 
 
 class BNAndPad(nn.Module):
-    """BatchNorm, then a border of 1 pixel that holds what BatchNorm makes of 0 by its running statistics."""
+    """BatchNorm, then a border of 1 pixel with the value of BatchNorm at 0 by its running statistics."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -197,7 +197,7 @@ class SpikeSPPF(nn.Module):
 
 
 class Size(NamedTuple):
-    """depth and width multiply the repeats and channels of the published yaml; last: ratio of the P5 block."""
+    """depth, width: factors on the repeats and channels of the published yaml. last: ratio of the P5 block."""
 
     depth: float
     width: float
@@ -272,7 +272,7 @@ class SpikeYOLONetwork(nn.Module):
         return names_of_rows(self, ROWS)
 
     def rename_keys(self, state_dict: dict[str, Tensor], prefix: str) -> None:
-        """Give keys of a state dict of version 2 or earlier, below `prefix`, the names of today, in place."""
+        """Rename keys below `prefix` of a state dict of version 2 or earlier to the current ones, in place."""
         names = {str(row): name for name, row in ROWS.items()}
         for key in [key for key in state_dict if key.startswith(f"{prefix}rows.")]:
             row, _, rest = key.removeprefix(f"{prefix}rows.").partition(".")

@@ -1,4 +1,4 @@
-"""Detection heads: prediction layers, loss and decode of each in one file; usable with every network."""
+"""Detection heads, usable with every network: prediction layers, loss and decoding of each in one file."""
 
 from registry import import_modules
 

@@ -1,6 +1,6 @@
-"""The anchor head of EMS-YOLO: 1 x 1 predictions, ratio-matched anchors, loss of CIoU + objectness + class, decode.
+"""Anchor head (YOLOv5, EMS-YOLO): 1 x 1 convolutions, anchors matched by ratio, CIoU + objectness + class loss.
 
-The loss is that of the YOLOv5 family, to which the published code belongs; every rule is written out at its line.
+The loss is that of the YOLOv5 family, to which the published code belongs; comments name each of its rules.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ DEFAULT_ANCHORS = {
     2: (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319))),
     3: (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326))),
 }
-# For two levels the published code falls to (4, 1) by accident of its lookup table; kept, since the published weights
-# were trained so.
+# For two levels the published code uses (4, 1), by accident of its lookup table; kept, since the published weights were
+# trained with it.
 DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 
 
@@ -37,13 +37,13 @@ DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 class AnchorHead(nn.Module):
     """Feature maps [T, B, C_l, H_l, W_l] -> logits [B, A, H_l, W_l, 5 + K]: x, y, w, h, objectness, classes.
 
-    Differs from the published code where boxes share a cell: objectness learns the best of them, there the one written
-    last, which on CUDA is any. The eps of its CIoU stands elsewhere, which changes the loss by 1e-9 of itself.
+    Differs from the published code where boxes share a cell: the objectness target is the best of them, there the one
+    written last, which is random on CUDA. The eps of its CIoU differs, which changes the loss by a factor of 1 + 1e-9.
 
     Args:
         channels, strides: of the levels, finest first.
         num_classes: K.
-        anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` replaces them where they do not suit a dataset.
+        anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` can replace them for a dataset.
             These and `balance` have a default for two levels and for three.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
@@ -110,7 +110,7 @@ class AnchorHead(nn.Module):
         """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
         boxes, scores = self.decode_dense(logits)
         boxes = box_convert(boxes, "cxcywh", "xyxy")
-        # The logit of a single class is not trained: the score is objectness alone.
+        # With one class its logit is not trained: the score is the objectness.
         confidence = scores[..., :1] if self.num_classes == 1 else scores[..., :1] * scores[..., 1:]
         return [select_detections(b, c, **self.selection) for b, c in zip(boxes, confidence, strict=True)]
 
@@ -149,7 +149,7 @@ class AnchorHead(nn.Module):
                     box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
                 )
                 box_loss = box_loss + distance.mean()
-                # Objectness learns the CIoU of the best of the boxes that share a cell (published: of the last).
+                # Objectness target: the largest CIoU of the boxes that share a cell (published: of the last one).
                 flat = torch.arange(objectness.numel(), device=predicted.device).view_as(objectness)[
                     b, anchor, row, column
                 ]
@@ -171,7 +171,7 @@ class AnchorHead(nn.Module):
         }
 
     def _match(self, level: int, logits: Tensor, image: Tensor, labels: Tensor, boxes: Tensor):
-        """Which cells of a level are matched to which boxes (boxes [N, 4] cxcywh in pixels).
+        """Match the cells of a level to boxes [N, 4] cxcywh in pixels.
 
         Returns, one entry per match: image, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
         its centre relative to that cell.
@@ -196,8 +196,8 @@ class AnchorHead(nn.Module):
         return image[n], labels[n], anchor[match], column, row, relative
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
-        """Keep the anchors where they reach more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace
-        them by k-means, if that reaches more. Says in one line what was done."""
+        """Keep the anchors if they match more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace them
+        by those of k-means, if these match more. Returns one line for the user."""
         count, sizes = len(sizes), sizes[(sizes > 2).all(1)]
         if not len(sizes):
             return f"anchors kept: none of {count} training boxes is larger than 2 pixels, the least that can be fitted"
@@ -214,7 +214,7 @@ class AnchorHead(nn.Module):
         return f"anchors fitted by k-means: {reached:.1%} -> {better:.1%} of {len(sizes)} training boxes reached"
 
     def class_rows(self) -> dict[str, int]:
-        """Keys of the state dict whose rows come in groups (one per anchor), each of which ends in a row per class."""
+        """Keys of the state dict with one group of rows per anchor, each of which ends in one row per class."""
         return {key: self.anchors.shape[1] for key in self.state_dict() if key.startswith("predict.")}
 
     def published_names(self) -> dict[str, str]:

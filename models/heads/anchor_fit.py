@@ -1,4 +1,4 @@
-"""Anchors for a new dataset: how well given anchors reach its boxes, and k-means in log size where they do not."""
+"""Fit anchors to a dataset: best possible recall of given anchors, and k-means on log sizes."""
 
 from __future__ import annotations
 

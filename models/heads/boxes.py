@@ -1,4 +1,4 @@
-"""Boxes of any head: the cells that place them, complete IoU, and the selection of detections."""
+"""Box operations of all heads: grid of cells, complete IoU (CIoU), thresholding and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def cells(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def complete_iou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
-    """CIoU in (-2, 1] of boxes [..., 4] xyxy in pixels, shapes broadcast. Finite, with its gradient, for boxes of no
-    area too: overlap, less distance of centres, less difference of aspect ratios (Zheng et al., "Distance-IoU Loss:
+    """CIoU in (-2, 1] of boxes [..., 4] xyxy in pixels, shapes broadcast. IoU minus distance of centres minus
+    difference of aspect ratios, finite with its gradient for boxes without area too (Zheng et al., "Distance-IoU Loss:
     Faster and Better Learning for Bounding Box Regression", AAAI 2020).
 
-    `torchvision.ops` has it without broadcasting, waiting for the GPU at a mask, and NaN for boxes of no height.
+    `torchvision.ops` has it without broadcasting, with a GPU synchronisation, and NaN for boxes without height.
     """
     size_a, size_b = a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2]
     common = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)

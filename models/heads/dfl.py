@@ -1,4 +1,4 @@
-"""The DFL head of SpikeYOLO: boxes as distributions of four distances, no anchors, no objectness.
+"""DFL head (YOLOv8, SpikeYOLO): anchor-free, box sides as distributions over distances, no objectness.
 
 The loss is that of YOLOv8, to which the published code belongs: task-aligned assignment, CIoU, two-bin cross entropy
 (Li et al., "Generalized Focal Loss", NeurIPS 2020), class BCE.
@@ -38,7 +38,7 @@ class DFLHead(nn.Module):
     Args:
         channels, strides: of the levels, finest first.
         num_classes: K.
-        neuron: of the head's layers; of the network, unless given.
+        neuron: of the head's layers; default: that of the network.
         box_gain, class_gain, dfl_gain: of the losses.
         topk, alpha, beta: of the assignment, see `task_aligned.assign`.
         score_threshold, nms_iou, max_candidates, max_detections: of `decode`.
@@ -88,7 +88,7 @@ class DFLHead(nn.Module):
             branch(c, class_hidden, num_classes, math.log(5 / num_classes / (640 / s) ** 2))
             for c, s in zip(channels, strides, strict=True)
         )
-        # The distance each bin stands for. Never trained, but a parameter, as it is published and counted.
+        # Distance of each bin. Not trained, but a parameter, as in the published weights and parameter counts.
         self.dfl = nn.Parameter(torch.arange(BINS, dtype=torch.float32).view(1, BINS, 1, 1), requires_grad=False)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
@@ -113,9 +113,9 @@ class DFLHead(nn.Module):
         """Losses `box`, `class`, `dfl`, each summed over the points of all images, divided by the sum of the scores
         assigned (by 1, where it is less), and times the number of images, as published.
 
-        With several processes, sum and number are those of all, so that their gradients add up to those of one process
-        with all images (published: of each alone, whose gradients do not, the less so where a sum is below 1). All
-        processes must then call this equally often.
+        With several processes, sum and number are taken over all of them, so that the gradients add up to those of one
+        process with all images (published: over each process alone, which differs). All processes must then call this
+        equally often.
         """
         points, stride = self._points(logits)
         distributions, classes = self._split(logits)
@@ -164,7 +164,7 @@ class DFLHead(nn.Module):
         return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
 
     def class_rows(self) -> dict[str, int]:
-        """Keys of the state dict that have a row per class, in one group."""
+        """Keys of the state dict with one row per class, in one group."""
         return {key: 1 for key in self.state_dict() if re.fullmatch(r"classes\.\d+\.2\.conv\.(weight|bias)", key)}
 
     def published_names(self) -> dict[str, str]:
@@ -176,7 +176,7 @@ class DFLHead(nn.Module):
 
 
 def _over_processes(images: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
-    """Both, summed over all processes; as they are in one process, or where nothing is learned."""
+    """Both summed over all processes; unchanged in one process and without gradients."""
     if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
         return images, scores
     both = torch.stack([scores, scores.new_full((), images)])
@@ -185,8 +185,8 @@ def _over_processes(images: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
 
 
 def two_bin_cross_entropy(distributions: Tensor, distances: Tensor) -> Tensor:
-    """Logits [..., 16] and distances [...] in cells -> [...]: the cross entropy against the distribution that holds the
-    two nearest bins only and has the distance as its mean. Distances beyond the bins are moved to just within."""
+    """Logits [..., 16] and distances [...] in cells -> [...]: the cross entropy against the distribution over the
+    two nearest bins whose mean is the distance. Distances are clamped to the range of the bins."""
     distances = distances.clamp(0, BINS - 1 - 0.01)
     low = distances.long()
     high_weight = distances - low

@@ -1,4 +1,4 @@
-"""Task-aligned assignment: which points answer for which boxes, by how well they classify and locate them already.
+"""Task-aligned label assignment: points are assigned to boxes by classification score and IoU.
 
 Feng et al., "TOOD: Task-aligned One-stage Object Detection", ICCV 2021, section 3.2.
 """
@@ -14,8 +14,8 @@ from .boxes import complete_iou
 
 
 class Assignment(NamedTuple):
-    """For each point: `box` [B, M], the index of its box, and `score` [B, M] in [0, 1], its class probability to learn.
-    A score of 0 is background, and the index then says nothing."""
+    """For each point: `box` [B, M], the index of its box, and `score` [B, M] in [0, 1], the target of its class
+    probability. Score 0 is background; the index then has no meaning."""
 
     box: Tensor
     score: Tensor
@@ -33,9 +33,9 @@ def assign(
     beta: float,
     eps: float = 1e-9,
 ) -> Assignment:
-    """Each box claims the `topk` points inside it of the highest metric, probability^alpha * CIoU^beta. A point claimed
-    by several goes to the one of all boxes around it that its prediction overlaps most. Scores are the metric, scaled
-    such that the best point of each box learns the highest CIoU among that box's points.
+    """Assign to each box the `topk` points inside it with the highest metric, probability^alpha * CIoU^beta. A point of
+    several boxes is assigned to the box around it that its prediction overlaps most. Scores are the metric, scaled so
+    that the best point of each box gets the highest CIoU among that box's points.
 
     No gradient goes through an assignment.
 

@@ -1,1 +1,1 @@
-"""Layers that families share: SpikeConv, resampling, the time axis."""
+"""Layers shared by families: SpikeConv, pooling and upsampling, functions over the time axis, hooks."""

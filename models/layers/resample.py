@@ -1,4 +1,4 @@
-"""Maps [T, B, C, H, W] made smaller or larger, all steps at once."""
+"""Max pooling and upsampling of maps [T, B, C, H, W], all steps at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .time import over_time
 
 
 def max_pool(x: Tensor, s: int) -> Tensor:
-    """s x s max pooling of each step; odd sizes round up, as the strided convolutions beside it do."""
+    """s x s max pooling of each step; odd sizes round up, as in strided convolutions."""
     return x if s == 1 else over_time(lambda x: F.max_pool2d(x, s, ceil_mode=True), x)
 
 
@@ -19,5 +19,5 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def upsample_to(x: Tensor, like: Tensor) -> Tensor:
-    """x twice as large, less the last row or column where `like` had an odd size."""
+    """x upsampled by 2 and cropped to the size of `like`, for odd sizes."""
     return upsample(x)[..., : like.shape[-2], : like.shape[-1]]

@@ -1,4 +1,4 @@
-"""neuron - convolution - BatchNorm: the layer that spike-driven networks are made of, and its form for inference."""
+"""SpikeConv: neuron - convolution - BatchNorm, the layer of spike-driven networks, and its fusion for inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Reparameterised(Protocol):
-    """Several convolutions without a nonlinearity between them, which in evaluation equal one, or fewer."""
+    """Several convolutions without a nonlinearity between them; in evaluation they equal one, or a shorter sequence."""
 
     def dense(self) -> nn.Conv2d: ...
 
@@ -27,9 +27,9 @@ class SpikeConv(nn.Module):
     """x [T, B, c1, H, W] -> [T, B, c2, H', W']: a neuron, a convolution of its spikes, BatchNorm over T, B, H, W.
 
     Args:
-        neuron: None where the input itself is convolved.
+        neuron: None to convolve the input itself.
         conv: `nn.Conv2d`, or `Reparameterised` convolutions.
-        bn: None for a layer that ends in its convolution.
+        bn: None for a layer without BatchNorm.
     """
 
     published = {"conv": "conv", "bn": "bn"}
@@ -51,7 +51,7 @@ class RateConv(SpikeConv):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = readout(self.conv, self.neuron(x))  # type: ignore[arg-type]
-        return mean_over_time(logits.unsqueeze(0))  # of one step: makes the gradient of `logits` contiguous
+        return mean_over_time(logits.unsqueeze(0))  # a mean over one step: makes the gradient of `logits` contiguous
 
 
 def standard(c1: int, c2: int, neuron: nn.Module | None, k: int = 1, s: int = 1, bn: bool = True) -> SpikeConv:

@@ -1,4 +1,4 @@
-"""The time axis: repeat images over T steps, run stateless layers over T and B at once, average logits over T."""
+"""Functions over the time axis: repeat images, apply stateless layers to T and B at once, average logits."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def repeat_over_time(x_BCHW: Tensor, num_steps: int) -> Tensor:
 def over_time(layer: Callable[[Tensor], Tensor], x_TBCHW: Tensor) -> Tensor:
     """Apply a stateless layer [N, C, H, W] -> [N, C', H', W'], a module or a function, to all T * B images in one call.
 
-    Where all steps are one image (`repeat_over_time`), it is applied to that image only and its output repeated: the
-    same output for less work. This holds where no gradient is recorded, since the sum over T of the layer's weight
-    gradient rounds otherwise, which changes the digits of trainings; and not for a module in training mode, since
-    BatchNorm corrects its running variance by n / (n - 1), n over all T * B images.
+    If all steps are one image (`repeat_over_time`), the layer is applied once and its output repeated: the same output
+    for less work. Not while gradients are recorded, since the sum over T of weight gradients would be rounded
+    differently; and not for modules in training mode, since BatchNorm corrects its running variance by n / (n - 1),
+    with n over all T * B images.
     """
     repeated = x_TBCHW.shape[0] > 1 and x_TBCHW.stride(0) == 0
     if repeated and not torch.is_grad_enabled() and not getattr(layer, "training", False):

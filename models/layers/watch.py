@@ -1,4 +1,4 @@
-"""Watch layers: a function that is called with the input and output of their calls, without a change to the model."""
+"""Forward hooks: call a function with the input and output of each call of given layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Observer = Callable[[nn.Module, Tensor, Tensor], None]
 def watch(layers: Iterable[nn.Module], see: Observer) -> Iterator[None]:
     """Within the block `see(layer, x, y)` is called, without gradients, after every call y = layer(x) of the `layers`.
 
-    Nothing is copied or kept: `see` decides what it keeps. It must not write into x and y.
+    Nothing is copied or kept; `see` must not write into x and y.
     """
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -58,10 +58,10 @@ def test_overrides_win_and_are_typed():
     assert dataset_kwargs(cfg)[1]["size"] == (64, 64)
 
 
-@pytest.mark.parametrize(("name", "where"), [("in_channels", "the data set"), ("T", "model.T")])
-def test_what_is_set_elsewhere_is_no_argument_of_the_model(name, where):
+@pytest.mark.parametrize(("name", "remedy"), [("in_channels", "the dataset decides it"), ("T", "set model.T instead")])
+def test_what_is_set_elsewhere_is_no_argument_of_the_model(name, remedy):
     cfg = load_config("configs/demo.yaml", [f"model.args={{{name}: 2}}"])
-    with pytest.raises(ValueError, match=f"model.args: {name} = 2 is not set here but by {where}"):
+    with pytest.raises(ValueError, match=f"model.args.{name} = 2: {remedy}"):
         model_kwargs(cfg, 2, 20)
 
 
@@ -136,7 +136,7 @@ def test_the_model_decides_the_steps_of_events():
         cfg = load_config("configs/demo.yaml", [f"data.args.num_steps={given}", "model.T=7"])
         assert dataset_kwargs(cfg)[1]["num_steps"] == 7
     cfg = load_config("configs/demo.yaml", ["data.args.num_steps=3"])
-    with pytest.raises(ValueError, match=r"data.args.num_steps = 3, but model.T = 4, .*leave data.args.num_steps out"):
+    with pytest.raises(ValueError, match=r"data.args.num_steps = 3, but model.T = 4 .*leave data.args.num_steps out"):
         dataset_kwargs(cfg)
 
 

@@ -246,7 +246,7 @@ def test_score_threshold_and_nms_are_options(untrained, head, neuron, model):
         ("eval.T=3", "eval.T = 3: only images can be shown for another number of steps. Events come in the 2 frames"),
         (
             "data.args.num_steps=3",
-            "data.args.num_steps = 3, but model.T = 2, which decides it",
+            "data.args.num_steps = 3, but model.T = 2 decides it",
         ),
         ("eval.score_treshold=0.1", "did you mean 'eval.score_threshold'"),
     ],

@@ -164,7 +164,7 @@ def test_mistakes_fail_before_the_work_and_leave_no_folder(tiny, tmp_path):
         ("train.precision=fp16", "train.precision = 'fp16'"),
         ("train.log_every=0", "train.log_every = 0: give at least 1"),
         ("model.T=0", "model.T = 0: give at least 1"),
-        ("data.args.num_steps=3", "data.args.num_steps = 3, but model.T = 2, which decides it"),
+        ("data.args.num_steps=3", "data.args.num_steps = 3, but model.T = 2 decides it"),
     ):
         with pytest.raises(ValueError, match=message):
             train.main([tiny, override])
@@ -310,7 +310,7 @@ def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(command,
     """In the second epoch."""
     train_epoch = trainer.train_epoch
     monkeypatch.setattr(
-        trainer, "train_epoch", lambda *a: os.kill(os.getpid(), stop) if a[5] else train_epoch(*a)
+        trainer, "train_epoch", lambda *a, **k: os.kill(os.getpid(), stop) if k["first_step"] else train_epoch(*a, **k)
     )  # a[5]: the first step
     before = signal.signal(stop, signal.SIG_DFL)  # nohup has SIGHUP ignored
     try:

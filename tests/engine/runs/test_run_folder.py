@@ -216,7 +216,7 @@ def test_notes_of_a_user_stay_where_a_training_is_interrupted(tmp_path):
 def test_ctrl_c_in_the_first_epoch(command, tiny, tmp_path, monkeypatch):
     """The advice fits, and no folder is left."""
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer, "train_epoch", interrupted)
