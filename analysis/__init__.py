@@ -1,1 +1,1 @@
-"""What layers see and emit, drawings of detections, plots of evaluations."""
+"""Firing rates and other statistics of layers, drawings of detections, plots of evaluations."""

@@ -1,4 +1,4 @@
-"""Drawings: boxes with names on images, events in two colours, truth beside prediction."""
+"""Draw detections: boxes with names on images, event frames as images, ground truth beside predictions."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def draw_boxes(
 ) -> Tensor:
     """`image` uint8 [3, H, W] with boxes [N, 4] xyxy (pixels of `image`), each named, with its score if given.
 
-    Returns uint8 [3, zoom * H, zoom * W]. `zoom` is a whole number, by default what makes names legible: the shorter
-    side reaches 480 pixels, at most 4. Higher scores lie on top. Labels without a name are shown as their number.
+    Returns uint8 [3, zoom * H, zoom * W]. `zoom` is a whole number, by default such that names are legible: the
+    shorter side reaches 480 pixels, at most 4. Boxes of higher score are on top. Labels without a name are shown as
+    their number.
     ValueError for other shapes or dtypes, and for boxes that are not finite.
     """
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:

@@ -1,4 +1,4 @@
-"""How often each spiking layer fires."""
+"""Firing rate of each spiking layer."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class FiringRates(Recorder):
 
 
 def _nonzero(layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Non-zero outputs, in float64 from the share of the call in float32: rates repeat those recorded so far."""
+    """Number of non-zero outputs, float64, from the share in float32: rates equal those of earlier versions."""
     return (y.count_nonzero() / max(y.numel(), 1)).double() * y.numel()

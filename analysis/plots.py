@@ -104,9 +104,9 @@ def confusion_matrix(
 ) -> np.ndarray:
     """int64 [K + 1, K + 1]: rows truth, columns detections, K classes in the order of `categories`.
 
-    Row K counts detections on background, column K truth that was not found. In order of falling score each detection
-    is matched to the free truth of any class with the largest IoU, if that is >= `iou_threshold`. Difficult and crowd
-    boxes are matched like others, but neither they nor their detections are counted.
+    Row K counts detections on background, column K truth that was not found. In descending order of score each
+    detection is matched to the unmatched truth of any class with the largest IoU, if that is >= `iou_threshold`.
+    Difficult and crowd boxes are matched like others, but neither they nor their detections are counted.
     """
     index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
@@ -149,12 +149,12 @@ def _title(axes: Axes, title: str, conditions: str) -> None:
 
 
 def _verbatim(texts: Iterable[Text]) -> None:
-    """Without mathtext, so that a "$" in a name stays one."""
+    """Disable mathtext, so that a "$" in a name is drawn as it is."""
     for text in texts:
         text.set_parse_math(False)
 
 
 def _write(figure: Figure, path: str | Path) -> None:
-    """With an Agg canvas of its own: pyplot would keep the figure and choose a backend."""
+    """Write a png with an Agg canvas: pyplot would keep the figure and choose a backend."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)

@@ -1,4 +1,4 @@
-"""Running sums over what layers see and emit: one number per layer and measure, for any number of batches."""
+"""Recorder: running sums of measures of layer inputs and outputs, in constant memory for any number of batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ground room, which imports nothing of the project: parts by name, and the nearest name for a wrong one."""
+"""Registries of parts by name, nearest-name errors, `UserError`. Imports no other room."""
 
 from .arguments import checking, parameters
 from .discovery import import_modules

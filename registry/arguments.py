@@ -1,4 +1,4 @@
-"""Arguments of a part: which there are, and which of those given it cannot take, by name and by type."""
+"""Arguments of a registered part: their names and types, and the check of given ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 from .errors import UserError
 from .nearest import reject_unknown
 
-PLAIN = (str, int, float, list, tuple, dict, NoneType)  # what a config holds; any other value is the caller's business
+PLAIN = (str, int, float, list, tuple, dict, NoneType)  # types of config values; values of other types are not checked
 WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
 WORDS |= {Mapping: "a mapping", dict: "a mapping", Callable: "a function"}
 
 
 @lru_cache(maxsize=1024)
 def parameters(part: Callable[..., Any], given: int = 0) -> dict[str, tuple[Any, bool]]:
-    """{name: (type, whether it has to be given)} of what `part` takes besides the first `given`, which its caller gives
-    by position. A class that hands `**kwargs` on takes the keyword-only ones of the classes above as well.
+    """{name: (type, whether it is required)} of the arguments of `part` after the first `given` positional ones.
+    A class with `**kwargs` also has the keyword-only arguments of its base classes.
 
     The type is the annotation; without one it is that of a default that is a number, else Any.
     """
@@ -39,7 +39,7 @@ def parameters(part: Callable[..., Any], given: int = 0) -> dict[str, tuple[Any,
             if cls is with_init[0] and name not in by_position[: 1 + given]:  # not self
                 found.setdefault(name, (hint, required))
             elif kinds[name].kind == inspect.Parameter.KEYWORD_ONLY:
-                found.setdefault(name, (hint, False))  # the class below may give it
+                found.setdefault(name, (hint, False))  # a subclass may set it
         if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in kinds.values()):
             break
     return found
@@ -47,10 +47,10 @@ def parameters(part: Callable[..., Any], given: int = 0) -> dict[str, tuple[Any,
 
 @contextmanager
 def checking(owner: str, takes: Mapping[str, tuple[Any, bool]], options: Mapping[str, Any]) -> Iterator[None]:
-    """Around the call of a part with the named arguments `options`: UserError, which begins with `owner` ("neuron
-    'lif'"), for one that it does not take, that it lacks, or whose type is another than its annotation says.
+    """Context around the call of a part with the named arguments `options`: UserError, beginning with `owner` ("neuron
+    'lif'"), for an unknown argument, a missing one, or one whose type differs from its annotation.
 
-    The part's own errors about a value come first, as they say more. Types are checked of plain values alone.
+    The part's own errors about a value come first, as they are more specific. Only plain values are type-checked.
     """
     reject_unknown(options, takes, owner)
     for name, (_, required) in takes.items():
@@ -92,7 +92,7 @@ def _check_types(
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of the type `hint`; a type that is not known here takes any."""
+    """Whether a plain value is of the type `hint`; True for types that are not known here."""
     if not isinstance(value, PLAIN) or hint is Any:
         return True
     origin, inner = typing.get_origin(hint), typing.get_args(hint)

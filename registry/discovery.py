@@ -1,4 +1,4 @@
-"""Imports the modules of a package, so that each registers what it holds."""
+"""Import all modules of a package, so that their parts are registered."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The error of bad input: its message alone is what the user needs."""
+"""UserError: bad input by the user, reported without traceback."""
 
 
 class UserError(ValueError):
-    """What the user gave is wrong: a config, a file, an argument. The message names it and the remedy.
+    """Bad input: a config, a file, an argument. The message names it and the remedy.
 
-    Commands print it as one line. Any other error keeps its traceback, those of the user's own parts as well.
+    Commands print it as one line. All other errors keep their traceback, also those of the user's own parts.
     """

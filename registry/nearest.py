@@ -1,4 +1,4 @@
-"""Wrong names are answered with the nearest right one, in one wording."""
+"""Error texts for unknown names: the nearest known name, and all names."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .errors import UserError
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """ ", did you mean 'lif'?" where something is near, else nothing."""
+    """ ", did you mean 'lif'?" if a name is near, else ""."""
     near = difflib.get_close_matches(str(name), list(known), 1, cutoff)
     return f", did you mean {near[0]!r}?" if near else ""
 
 
 def none_of(what: str, name: object, known: Iterable[str]) -> str:
-    """The message for a name that is none of `known`: `what`, as in "unknown neuron 'lfi'", the nearest, and all."""
+    """The message for a name not in `known`: `what` ("unknown neuron 'lfi'"), the nearest name, all names."""
     known = list(known)
     return f"{what}{did_you_mean(name, known) or '.'} There are {', '.join(known) or 'none'}"
 

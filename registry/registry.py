@@ -1,4 +1,4 @@
-"""Parts of one kind by name: register them, list them, and build one from what a config says."""
+"""Registry: register parts of one kind by name, list them, and build one from a config value."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Registry(Generic[T]):
         return self._parts[name]
 
     def arguments(self, name: str, given: int = 0) -> list[str]:
-        """Arguments that the part takes besides the first `given`, which its caller gives by position. A class that
-        hands `**kwargs` on takes the keyword-only ones of the classes above as well."""
+        """Names of the arguments of the part after the first `given` positional ones. A class with `**kwargs` also has
+        the keyword-only arguments of its base classes."""
         return list(parameters(self[name], given))
 
     def build(self, spec: Spec, *args: Any, **kwargs: Any) -> T:
         """Build the part of `spec` with `args`, which every part of this kind takes, and named arguments: those of a
-        mapping and `kwargs`. UserError for an unknown name, a mapping without `name`, and as `checking` says."""
+        mapping and `kwargs`. UserError for an unknown name, a mapping without `name`, and as in `checking`."""
         if callable(spec):
             return spec(*args, **kwargs)
         name, options = split_spec(self.kind, spec)

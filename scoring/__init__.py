@@ -1,1 +1,1 @@
-"""Average precision: ground truth and detections as COCO dicts in, one protocol, its AP out. No training code."""
+"""Average precision (AP) of detections against ground truth, both as COCO dicts, by named protocols."""

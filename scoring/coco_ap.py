@@ -1,4 +1,4 @@
-"""COCO average precision of boxes. The one file that knows faster-coco-eval, and the one check of what is scored."""
+"""COCO average precision of boxes, by faster-coco-eval (imported here only), and the check of boxes before scoring."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def coco_ap(
         per_class, per_class_AP50           {class name: AP}
 
     AP, AP50, AP75 and AR are 0 where there is no truth at all, as RVT has it (pycocotools: -1). The other entries are
-    None where there is no truth of that class or area. A missing `area` is w * h, a missing `iscrowd` 0; `difficult` is
-    not known to COCO, such boxes count like others. Inputs are not changed, annotation ids play no role.
-    ValueError as `check_boxes` says.
+    None where there is no truth of that class or area. A missing `area` is w * h, a missing `iscrowd` 0; COCO has no
+    `difficult`: such boxes count like others. Inputs are not changed, annotation ids play no role.
+    UserError as in `check_boxes`.
     """
     check_boxes(ground_truth, detections)
     if max_dets < 1:
@@ -54,7 +54,7 @@ def coco_ap(
 
 
 def best_of_each_image(detections: list[dict[str, Any]], max_dets: int = 100) -> list[dict[str, Any]]:
-    """The `max_dets` of highest score per image and class, in the order given: those that `coco_ap` counts."""
+    """The `max_dets` detections of highest score per image and class, as `coco_ap` counts them, in the order given."""
     if not detections:
         return []
     image, category, score = (np.array([d[key] for d in detections]) for key in ("image_id", "category_id", "score"))
@@ -74,7 +74,7 @@ def _accumulate(
     shape = (10, 101, len(categories), 4, len(levels))
     if not images or not categories:
         return np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0)
-    # Copies, because the evaluator writes into its inputs, with ids from 1: it takes a match with id 0 for no match.
+    # Copies, because the evaluator writes into its inputs. Ids from 1, because it reads a match with id 0 as no match.
     truth = [_record(i, a, a.get("area"), a.get("iscrowd", 0)) for i, a in enumerate(ground_truth["annotations"], 1)]
     found = [_record(i, d, None, 0) | {"score": float(d["score"])} for i, d in enumerate(detections, 1)]
 
@@ -100,7 +100,7 @@ def _record(number: int, box: dict[str, Any], area: float | None, iscrowd: int) 
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Mean of what is defined: entries of -1 stand for "no truth"."""
+    """Mean of the defined values; -1 stands for "no truth"."""
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else None
 

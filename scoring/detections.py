@@ -1,4 +1,4 @@
-"""Truth and detections as COCO json files, every entry checked before it is scored."""
+"""Read ground truth and detections from COCO json files; every entry is checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Check = tuple[Callable[[Any], bool], str]
 def _is_number(value: Any) -> bool:
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number beyond any float
+    except OverflowError:  # an int beyond the range of float
         return False
 
 
@@ -51,8 +51,8 @@ GIVEN: dict[str, dict[str, Check]] = {
 def read_truth(path: str | Path) -> dict[str, Any]:
     """A COCO annotation file: `images`, `annotations`, `categories`, as `DetectionDataset.ground_truth()` gives them.
 
-    Images of event recordings also have `clip` and `t_us` and, on clocks that do not begin at 0, `start_us`. ValueError
-    naming file, entry and remedy for anything that could not be scored as it was meant.
+    Images of event recordings also have `clip` and `t_us` and, on clocks that do not begin at 0, `start_us`. UserError
+    naming file, entry and remedy for every entry that is malformed or ambiguous.
     """
     content = _read(path)
     lists = ("images", "categories", "annotations")
@@ -97,7 +97,7 @@ def _read(path: str | Path) -> Any:
 
 
 def _check_entries(path: str | Path, kind: str, name: str, entries: list[Any]) -> None:
-    """`name` is what the file calls the list, `kind` what it has to hold."""
+    """name: of the list in the file. kind: of its entries, a key of `NEEDED`."""
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: {name}[{i}] is {entry!r:.80}. Give a mapping with {', '.join(NEEDED[kind])}")

@@ -1,4 +1,4 @@
-"""Collects what a model detects, image by image, in original pixels and dataset ids, and scores it."""
+"""Evaluator: collects detections image by image, in original pixels and dataset ids, and scores them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .protocols import get_protocol
 
 
 class Scored(Protocol):
-    """Of each image of a batch: the id, (height, width), its place in the input, and None where it has no label."""
+    """What the evaluator reads of a batch: per image its id, (height, width), placement in the input, and target."""
 
     @property
     def image_ids(self) -> Sequence[int]: ...
@@ -29,7 +29,7 @@ class Scored(Protocol):
 
 
 class Evaluator:
-    """One pass of a model over one split.
+    """Detections of one model on one split, and their scores.
 
     ground_truth:    `DetectionDataset.ground_truth()`
     expected_images: how many images the labels list (`DetectionDataset.expected_images`), which is more than
@@ -55,7 +55,7 @@ class Evaluator:
     def add(self, outputs: list[dict[str, Tensor]], batch: Scored) -> None:
         """Take `Detector` outputs: per image boxes [N, 4] xyxy in pixels of `batch.x`, scores [N], labels [N].
 
-        Boxes are mapped back to the original image and clipped to it. One that lies wholly outside becomes empty and
+        Boxes are mapped back to the original image and clipped to it. A box entirely outside becomes empty and
         stays, as a false positive. An image seen before (samplers pad the last batch) is ignored the second time, and
         so is an event window without a label.
         ValueError for an output that is not finite, a label without category, or an image the truth does not list.
@@ -74,9 +74,9 @@ class Evaluator:
                 self._found[image_id] = self._rows(image_id, size, boxes, output["scores"], output["labels"])
 
     def add_results(self, detections: list[dict[str, Any]]) -> None:
-        """Take COCO results of all images, as `write_detections` writes them. An image without any was seen too.
+        """Take COCO results of all images, as `write_detections` writes them. Images without results count as seen.
 
-        Boxes count as they stand, neither mapped nor clipped. ValueError as `coco_ap.check_boxes` says.
+        Boxes are neither mapped nor clipped. UserError as in `coco_ap.check_boxes`.
         """
         check_boxes(self.ground_truth, detections)
         rows: dict[int, list[list[float]]] = {image_id: [] for image_id in self.images}
@@ -107,7 +107,7 @@ class Evaluator:
         return torch.cat([boxes[:, :2], sizes, scores[:, None], categories[:, None]], 1).numpy()
 
     def found(self, image_id: int) -> dict[str, Tensor] | None:
-        """Of one image boxes [N, 4] xyxy in original pixels, scores [N], labels [N]; None if it was not seen."""
+        """Boxes [N, 4] xyxy in original pixels, scores [N], labels [N] of one image; None if it was not seen."""
         if image_id not in self._found:
             return None
         rows = torch.from_numpy(self._found[image_id])
@@ -117,17 +117,17 @@ class Evaluator:
         return {"boxes": boxes, "scores": rows[:, 4], "labels": labels}
 
     def state(self) -> list[tuple[int, np.ndarray]]:
-        """What this rank saw, to be gathered (it pickles): (image id, [N, 6] x, y, w, h, score, category id)."""
+        """The detections of this rank, to be gathered: (image id, [N, 6] x, y, w, h, score, category id)."""
         return list(self._found.items())
 
     def merge(self, states: Iterable[list[tuple[int, np.ndarray]]]) -> None:
-        """Take in the states of all ranks; an image two ranks saw counts once, as the first has it."""
+        """Add the states of all ranks. Of an image that several ranks saw, the first state counts."""
         for state in states:
             for image_id, rows in state:
                 self._found.setdefault(image_id, rows)
 
     def detections(self) -> list[dict[str, Any]]:
-        """COCO results, images in the order of the ground truth, so that ranks and batches leave no trace."""
+        """COCO results, images in the order of the ground truth, so that ranks and batches make no difference."""
         return [
             {"image_id": image_id, "category_id": int(category), "bbox": [x, y, w, h], "score": score}
             for image_id in self.images
@@ -135,7 +135,7 @@ class Evaluator:
         ]
 
     def truth_and_detections(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The ground truth of the images seen, and what was found on them."""
+        """The ground truth of the images seen, and their detections."""
         truth = self.ground_truth
         if self.seen_images < len(self.images):
             truth = {
@@ -149,8 +149,8 @@ class Evaluator:
         """`Protocol.score` of everything seen, with `protocol`, `rule` and three counts beside it: `images` seen,
         `expected_images` that the labels list, and the `evaluated_images` that the protocol scored.
 
-        AP and AR are None where the protocol leaves no box to be found. ValueError when an image was never seen,
-        unless `allow_missing`: then the truth is that of the seen ones.
+        AP and AR are None if no box counts under the protocol. UserError if an image was not seen, unless
+        `allow_missing`: then only the seen images are scored.
         """
         rules = get_protocol(protocol)
         missing = [image for image_id, image in self.images.items() if image_id not in self._found]
@@ -162,7 +162,7 @@ class Evaluator:
                 "Run over the whole split and restore absent files, or pass --allow-missing to score what was seen"
             )
         scores = rules.score(*self.truth_and_detections())
-        if not scores["boxes"]:  # no AP, where a number would look like a bad detector
+        if not scores["boxes"]:  # undefined: 0 would look like a bad detector
             scores = {key: None if key.startswith("A") else value for key, value in scores.items()}
         return {
             "protocol": rules.name,

@@ -1,6 +1,6 @@
-"""What an AP means: each protocol says which boxes count and how they are averaged. Print its rule beside the number.
+"""Evaluation protocols (COCO, VOC, Prophesee, raw): which boxes count in an AP, and how it is averaged.
 
-One table, `PROTOCOLS`: `get_protocol("prophesee").score(ground_truth, detections)`. A new rule is one more entry.
+One table, `PROTOCOLS`: `get_protocol("prophesee").score(ground_truth, detections)`. A new protocol is one more entry.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from registry import UserError, none_of
 from .coco_ap import best_of_each_image, check_boxes, coco_ap
 from .voc_ap import voc_ap
 
-LONGEST_US = 3_600_000_000  # label times from there on need the time at which their recording begins
+LONGEST_US = 3_600_000_000  # later label times need `start_us`, the time at which their recording begins
 
 
 class Protocol(ABC):
-    """`name`, one line of `rule`, which boxes are `counted`, and `score`."""
+    """An evaluation protocol: `name`, its `rule` in one line, the boxes that are `counted`, and `score`."""
 
     name: str
 
@@ -34,13 +34,13 @@ class Protocol(ABC):
     def counted(
         self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The images, truth and detections that count: what `score` averages, and what curves are drawn of.
+        """The images, truth and detections that count, for `score` and for plots.
 
-        Truth with `iscrowd` or `difficult` set is neither to be found nor wrong to find. ValueError as `score`.
+        Truth with `iscrowd` or `difficult` is ignored: neither a miss nor a false positive. UserError as in `score`.
         """
 
     def why_none(self, ground_truth: dict[str, Any]) -> str:
-        """Why no truth counts, to go on a sentence that says so."""
+        """Why no truth counts, as the end of an error message."""
         return ""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class Protocol(ABC):
         """Score COCO results (original pixels, dataset category ids) against `DetectionDataset.ground_truth()`.
 
         Returns AP, AP50, AP75 (None where this protocol does not define it), images (how many were evaluated), boxes
-        (how many were to be found), and what else the protocol measures. ValueError for inputs it cannot judge.
+        (how many were to be found), and what else the protocol measures. UserError for inputs it does not apply to.
         """
 
 
@@ -68,7 +68,7 @@ class Coco(Protocol):
         self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         check_boxes(ground_truth, detections)
-        truth = [{**a, "difficult": 0} for a in ground_truth["annotations"]]  # COCO knows no such flag
+        truth = [{**a, "difficult": 0} for a in ground_truth["annotations"]]  # COCO has no such flag
         return {**ground_truth, "annotations": truth}, best_of_each_image(detections, self.max_dets)
 
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Voc(Protocol):
 
 @dataclass(frozen=True)
 class Raw(Protocol):
-    """COCO AP without exceptions: what the SNN papers on Gen1 that filter nothing count."""
+    """COCO AP of all boxes, without filters: the rule of SNN papers on Gen1 that filter nothing."""
 
     name: str = "raw"
 
@@ -140,8 +140,8 @@ class Prophesee(Protocol):
     >= `min_diagonal` and both sides >= `min_side`, in pixels of the recording. An image whose truth is filtered away is
     not evaluated, so detections there are free. Then COCO AP, with area = w * h.
 
-    sensor_width: of the recordings that the sizes are meant for; those half as wide have half the sizes, others are
-                  refused. None: the sizes hold for any recording
+    sensor_width: of the recordings that the sizes are for; those half as wide have half the sizes, others are
+                  rejected. None: the sizes apply to every recording
     tolerance_us: a label time takes the detections of its clip that are at most so far from it, ends included. Those
                   computed between labels then become false positives, and one may serve several label times. With 0 a
                   detection belongs to the label time it was computed for, which is the same for detectors that
@@ -205,7 +205,7 @@ class Prophesee(Protocol):
     def _near(
         self, evaluated: list[dict[str, Any]], images: dict[int, dict[str, Any]], found: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """The detections that each evaluated label time takes, by time, as results of that label time's image."""
+        """The detections of each evaluated label time, by time, as results of its image."""
         clips: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for detection in found:
             image = images[detection["image_id"]]
@@ -233,7 +233,7 @@ class Prophesee(Protocol):
         return 0.5
 
     def _timed(self, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """`images`, once each is known to be its own (clip, t_us)."""
+        """`images`, after checking that each has its own (clip, t_us)."""
         for image in images:
             if "t_us" not in image or "clip" not in image:
                 raise UserError(
@@ -261,7 +261,7 @@ class Prophesee(Protocol):
 
 
 def _plain(annotation: dict[str, Any]) -> dict[str, Any]:
-    """An ordinary box to be found, of area w * h."""
+    """The annotation with area w * h and without flags."""
     area = annotation["bbox"][2] * annotation["bbox"][3]
     return {**annotation, "area": area, "iscrowd": 0, "difficult": 0}
 
@@ -282,7 +282,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol called `name`; ValueError naming the nearest one."""
+    """The protocol `name`. UserError naming the nearest one for an unknown name."""
     if name not in PROTOCOLS:
         raise UserError(none_of(f"unknown protocol {name!r}", name, sorted(PROTOCOLS)))
     return PROTOCOLS[name]

@@ -1,4 +1,4 @@
-"""What a protocol leaves to be found in a split, said before a training or an evaluation begins."""
+"""Check before training or evaluation whether a protocol leaves ground truth in a split."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from .protocols import get_protocol
 
 
 def check_truth(protocol: str, ground_truth: dict[str, Any], split: str) -> list[str]:
-    """Sentences on what has no AP under `protocol`: classes without a box that counts, or all of them where `split`
-    holds no box.
+    """Warnings about classes whose AP is undefined under `protocol`: those without a box that counts.
 
-    ValueError where the split has boxes and the protocol leaves none of them, or cannot judge such a truth at all.
+    UserError if the split has boxes and none of them counts, or if the protocol does not apply to such ground truth.
     """
     rules = get_protocol(protocol)
     counted, _ = rules.counted(ground_truth, [])

@@ -1,8 +1,8 @@
 """PASCAL VOC average precision: 11 points (2007) or the area under the curve (2010 and later).
 
 Boxes here end where the next pixel begins (xyxy with exclusive end, so w = x2 - x1). VOC files give the last pixel
-inside, and the devkit adds 1 to each width; our widths hold that 1 already, so plain intersection over union of our
-boxes equals the devkit's number.
+inside, and the devkit adds 1 to each width. The datasets convert that, so plain intersection over union of our boxes
+equals the devkit's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .coco_ap import check_boxes
 
 @dataclass(frozen=True)
 class Curve:
-    """Detections of one class by falling score, those matched to difficult truth left out.
+    """Detections of one class by descending score, without those matched to difficult truth.
 
     is_true [n]: bool, true or false positive. scores [n]. positives: boxes to be found, without difficult ones.
     """
@@ -72,10 +72,10 @@ def precision_recall(
 ) -> dict[str, Curve]:
     """{class name: Curve} of COCO results against a COCO dict, matched as the VOC devkit does.
 
-    By falling score (equal scores in the order given) a detection takes the truth of its class it overlaps most. With
-    IoU >= `iou_threshold` it is a true positive, or a false one if that truth was taken before, or neither if that
-    truth is `difficult` (or `iscrowd`, which VOC does not have). Anything else is a false positive. No limit on the
-    number of detections. ValueError as `coco_ap.check_boxes` says.
+    In descending order of score (equal scores in the order given) a detection is matched to the truth of its class with
+    the largest IoU. If that is >= `iou_threshold`, it is a true positive, a false one if the truth was matched before,
+    and ignored if the truth is `difficult` (or `iscrowd`, which VOC does not have). Other detections are false
+    positives. Their number is not limited. UserError as in `coco_ap.check_boxes`.
     """
     check_boxes(ground_truth, detections)
     truth: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)

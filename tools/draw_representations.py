@@ -1,7 +1,7 @@
-"""All representations of one event window, side by side: `python -m tools.draw_representations OUT.png`.
+"""Draw all representations of one event window side by side: `python -m tools.draw_representations OUT.png`.
 
-The window is of a synthetic scene, made for it. Drawn are channels of the newest step of each form, with their numbers,
-as the network is given them: the values stand beside the colours.
+The window is of a generated scene. Up to four channels of the newest step are drawn per representation, as a network
+gets them, with a colour bar of their values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data.scenes import generate_scenes
 
 SCENE: dict[str, Any] = {"train": 1, "val": 1, "test": 1, "seconds": 1.0, "width": 160, "height": 120, "speed": 2.5}
 SCENE |= {"noise_hz": 0.05, "max_pan": 40, "workers": 1, "pictures": False}
-# The defaults of a form, but where they give the same as another form's.
+# Arguments of representations whose defaults would draw the same as another one.
 OPTIONS: dict[str, dict[str, Any]] = {
     "sbt": {"polarity": "signed"},
     "sbn": {"polarity": "signed", "value": "binary"},

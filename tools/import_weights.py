@@ -1,12 +1,12 @@
-"""Make a checkpoint of ours from a published one of EMS-YOLO or SpikeYOLO. None of its code is needed, none is run.
+"""Import published weights of EMS-YOLO or SpikeYOLO into a checkpoint. Their code is neither needed nor run.
 
     python -m tools.import_weights 23M.pt --model spikeyolo_s data.root=/path/to/coco data.size=640 data.test_split=val
     python -m tools.import_weights best.pt --config configs/coco/ems_resnet34.yaml data.root=/path/to/coco
     python -m tools.import_weights last.pt --model ems_resnet10_ee --T 5 --verbose
 
-Number of classes and input channels are read off the weights' shapes, class names from the file; `key=value` changes
-any key of configs/base.yaml, as in train.py. Refused, with a non-zero exit and nothing written: a file that asks for
-more than reading weights needs, and weights that do not fit the model (missing, or of another shape).
+Number of classes and input channels follow from the shapes of the weights, class names from the file; `key=value` sets
+keys of configs/base.yaml, as in train.py. Rejected, with a non-zero exit and nothing written: a file whose pickle calls
+functions that weights do not need, and weights that do not fit the model (missing, or of another shape).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> Path:
     kwargs["in_channels"] = infer("in_channels", published.weights, kwargs) or 3
     class_names = _class_names(args.class_names, published, kwargs["num_classes"])
 
-    torch.manual_seed(cfg.seed)  # for what --allow-missing leaves at its initial value
+    torch.manual_seed(cfg.seed)  # initial values, kept with --allow-missing
     detector = create_model(**kwargs)
     report = load_published_weights(detector, published.weights)
     print(
@@ -103,9 +103,9 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 def infer(argument: str, weights: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> int | None:
-    """The value of an argument of `create_model` that gives these shapes; None where they do not agree on one.
+    """The value of an argument of `create_model` that gives these shapes; None if no single value does.
 
-    How each shape grows with the argument is seen from two models that hold no memory, for the values 3 and 4.
+    How each shape depends on the argument is measured with two models on the meta device, for the values 3 and 4.
     """
     shapes = []
     for value in (3, 4):
@@ -135,7 +135,7 @@ def _class_names(given: str | None, published: PublishedNetwork, num_classes: in
 
 
 def describe(report: LoadReport, model: Detector, weights: Mapping[str, Tensor], verbose: bool) -> str:
-    """The counts, and the first names of what did not fit or is remarkable; with `verbose` all names."""
+    """The counts, and the first names of tensors that did not fit or are not finite; with `verbose` all names."""
     groups = {
         "missing": report.missing,
         "unexpected": report.unexpected,

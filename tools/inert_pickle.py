@@ -1,9 +1,9 @@
-"""Pickles read as data: opcodes build plain values and inert records. Nothing that a file names is imported or called.
+"""Read pickles without executing them: opcodes build plain values and records; nothing is imported or called.
 
 A published checkpoint is a pickled network of classes that are not installed here, and `pickle.load` runs whatever a
 file asks it to run. Here a class or function is its name (`Global`), an object is the name of its class and its state
-(`Record`), a tensor is its place in the file (`TensorRef`). No Python object of the file's choice is ever called or
-written to, so there is nothing to abuse; functions that no checkpoint needs are refused all the same, by name.
+(`Record`), a tensor is its place in the file (`TensorRef`). A file cannot choose Python objects to call or write
+to. Functions that no checkpoint needs are rejected as well, by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DTYPES = {
         **{torch.uint8: "Byte", torch.bool: "Bool"},
     }.items()
 }
-# What a checkpoint may ask to call: these give a record, as does a class of a package that is not Python's own.
+# Calls that are allowed and give a `Record`; so do classes of packages outside the standard library.
 RECORDED = {
     *(f"pathlib.{local}{kind}" for local in ("", "_local.") for kind in ("Path", "PosixPath", "WindowsPath")),
     *("pathlib.PurePosixPath", "pathlib.PureWindowsPath", "argparse.Namespace", "types.SimpleNamespace"),
@@ -55,7 +55,7 @@ class Global:
 
 @dataclass(eq=False, repr=False, slots=True)
 class Record:
-    """An object that was not made: the name of its class, and its attributes as far as the file has them."""
+    """An object that was not created: the name of its class, and its attributes in the file."""
 
     type: str
     state: dict[Any, Any] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class TensorRef:
 
 
 def read_pickle(stream: io.BytesIO, where: str, storages: dict[str, StorageRef] | None = None) -> Any:
-    """The next pickle of `stream`, which is left behind its end; ValueError, beginning with `where`, if it is unsound.
+    """The next pickle of `stream`, which is left at its end. UserError, beginning with `where`, if it is not valid.
 
     `storages` collects the storages that the pickle's tensors lie in, by key.
     """
@@ -98,7 +98,7 @@ def read_pickle(stream: io.BytesIO, where: str, storages: dict[str, StorageRef] 
 
 
 class _Refused(UserError):
-    """Readable, but not what a checkpoint holds."""
+    """Readable, but not content of a checkpoint."""
 
 
 def _read(stream: io.BytesIO, storages: dict[str, StorageRef]) -> Any:
@@ -199,7 +199,7 @@ def _global(module: str, name: str) -> Global:
 
 
 def _call(name: str, arguments: tuple[Any, ...]) -> Any:
-    """What the call of `name` stands for. Containers are passed on, not copied: a file may do this a million times."""
+    """The result of a call of `name`. Containers are passed on, not copied: a file may contain a million calls."""
     if name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
         storage, offset, size, stride = arguments[:4]
         if not len(_expect(size, tuple)) == len(_expect(stride, tuple)) <= 8:

@@ -1,4 +1,4 @@
-"""The weights in a published checkpoint: the state dict of the pickled network in it, under its own names."""
+"""Read the weights of a published checkpoint: the state dict of the pickled network, under its own names."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _walk(network: Record, path: Path) -> dict[str, TensorRef]:
         hidden = module.state.get("_non_persistent_buffers_set") or []
         if not all(isinstance(group, dict) for group in groups) or not isinstance(hidden, list):
             raise UserError(f"{path}: module {prefix or '(root)'} holds no dicts of parameters; the file is damaged")
-        # A file of a few bytes can hold modules that contain themselves, or each other without end.
+        # A small file can contain modules that contain themselves or each other: bound the traversal.
         entries += sum(map(len, groups)) + len(hidden)
         lengths = [len(prefix) + len(name) for group in groups for name in group if isinstance(name, str)]
         if entries > MAX_ENTRIES or max(lengths, default=0) > MAX_NAME:

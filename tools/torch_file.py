@@ -1,6 +1,6 @@
-"""Files of `torch.save`, both formats (zip, and the legacy one before torch 1.6), read without running their code.
+"""Read files of `torch.save` without running code in them: zip format, and the legacy format before torch 1.6.
 
-Sizes are compared with the size of the file before anything is read, so that what a file declares costs no memory.
+Sizes are compared with the size of the file before anything is read, so that a false size cannot exhaust memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class TorchFile:
-    """What `torch.save` wrote to `file` (opened for reading bytes, and open as long as tensors are read).
+    """A file written by `torch.save`, opened for reading bytes; it must stay open while tensors are read.
 
     kind: "zip" or "legacy".
     content: the pickled object, in which `Record` stands for every object of a class and `TensorRef` for every tensor.

@@ -76,9 +76,8 @@ class ResidualPath(nn.Module):
 class AddBlock(nn.Module):
     """Residual path + shortcut. Where the shape changes, the shortcut is pool - (spike) - conv 1 x 1 - BN.
 
-    With `spike_shortcut` the input of every convolution are spikes: EMS-Block1 of the paper, published `BasicBlock_2`
-    and (hidden width fixed at 1024) `BasicBlock_1`. Without, the shortcut's convolution takes the membrane potential:
-    `BasicBlock_ms`.
+    With `spike_shortcut` every convolution gets spikes: EMS-Block1 of the paper, published `BasicBlock_2` and (hidden
+    width fixed at 1024) `BasicBlock_1`. Without, the shortcut's convolution gets the membrane: `BasicBlock_ms`.
     """
 
     def __init__(self, c1: int, c2: int, neuron: Factory, k: int, s: int, hidden: int, spike_shortcut: bool):

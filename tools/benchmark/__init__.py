@@ -1,1 +1,1 @@
-"""Measurements, run by hand: `python -m tools.benchmark neurons`."""
+"""Benchmarks of neurons, detectors and event loading: `python -m tools.benchmark neurons`."""

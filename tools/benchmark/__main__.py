@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark WHAT ...`: every file beside this one that has a `main` is a WHAT."""
+"""`python -m tools.benchmark WHAT ...`: WHAT is the name of a module in this package."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""What the published loaders of event recordings do, written from their descriptions, to be timed beside ours.
+"""Event loading as in published code (Prophesee toolbox, RVT), written from descriptions, as a baseline for timing.
 
 `Toolbox` reads as Prophesee's toolbox does, which EMS-YOLO and SpikeYOLO use; `last_event_frames` are their images.
 `rvt_decode` and `rvt_histogram` are RVT's: events as int64 tensors, then one put with accumulation into uint8.

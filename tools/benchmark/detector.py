@@ -1,4 +1,4 @@
-"""A detector's training step and inference beside the time its convolutions alone would take.
+"""Benchmark a detector: time of a training step and of inference, relative to its convolutions alone.
 
     python -m tools.benchmark detector spikeyolo_s --T 1 --batch 2 --size 320,320
     python -m tools.benchmark detector runs/demo/checkpoint_best.pt
@@ -7,7 +7,7 @@
 
 CPU seconds of the process (the least of `--repeats`), on one thread unless told otherwise, and its peak memory. The
 input is random: of a name 320x320, of a checkpoint or config `data.size`, unless `--size` is given. The convolutions
-are timed one by one in the same run, forward and backward, on inputs of the sizes they meet.
+are timed one by one in the same run, forward and backward, on random inputs of the same sizes.
 """
 
 from __future__ import annotations

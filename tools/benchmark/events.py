@@ -1,11 +1,12 @@
-"""Event samples from disk to tensor: our readers and representations beside what the published loaders do.
+"""Benchmark event loading, from file to tensor: our readers and representations against published loaders.
 
     python -m tools.benchmark events                                       one thread, CPU milliseconds
     python -m tools.benchmark events --workers 2 --folder /data/benchmark  the recording is kept and used again
 
 A recording of 20 M events over 60 s on 304x240 pixels, drawn evenly, is read in windows at random times. All
-contestants take turns at each window, so that they meet the same neighbours, and what they give is compared. The file
-lies in the page cache. Then: samples per second through the loader, and the memory of a process that reads everywhere.
+implementations take turns at each window, so that the machine's load is the same for all, and their outputs are
+compared. The file is in the page cache. Then: samples per second of the loader, and the memory of a process that reads
+windows all over the file.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def write_recording(folder: Path, events: int, seconds: int, seed: int) -> Path:
 
 
 class Contestants:
-    """The ways from the file to a tensor; each is a function of the end of the window (us)."""
+    """The implementations to compare; each is a function of the end of the window (us)."""
 
     def __init__(self, path: Path):
         header = read_header(path, Problems())
@@ -142,7 +143,7 @@ def measure(rivals: dict[str, Callable[[int], torch.Tensor]], ends: list[int]) -
     taken: dict[str, list[float]] = {name: [] for name in rivals}
     names, order = list(rivals), np.random.default_rng(0)
     for t1 in [ends[0], *ends]:
-        for name in order.permutation(names).tolist():  # who comes first finds the window in no cache
+        for name in order.permutation(names).tolist():  # the first one has a cold cache
             start = time.process_time()
             rivals[name](t1)
             taken[name].append(1e3 * (time.process_time() - start))

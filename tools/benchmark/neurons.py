@@ -1,10 +1,11 @@
-"""Neurons: every backend against SpikingJelly's node, against a copy of the same bytes, and what backward keeps.
+"""Benchmark neurons: each backend against SpikingJelly's node and a memory copy, and bytes saved for backward.
 
     python -m tools.benchmark neurons                                   CPU seconds on one thread
     python -m tools.benchmark neurons --device cuda --shape 4,32,64,160,160 --dtype bfloat16
 
-On a CPU the figures are CPU time of the process, on CUDA device time, the least of `--repeats`. All contestants of a
-neuron take turns, so that they meet the same neighbours. For a GPU the tensor should be several times the last cache.
+On a CPU the figures are CPU time of the process, on CUDA device time, the least of `--repeats`. All backends of a
+neuron take turns, so that the machine's load is the same for all. For a GPU the tensor should be several times the size
+of the last cache.
 """
 
 from __future__ import annotations
