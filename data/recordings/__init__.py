@@ -1,4 +1,5 @@
-"""Event recordings: readers of their formats behind one interface, and audits of whole files."""
+"""Readers of event recordings (.dat, EVT2, EVT2.1, EVT3, .npz, HDF5, .bin) behind one interface (`EventReader`), box
+labels, writers, and audits of whole files."""
 
 from .audit import Tally, audit_dat, audit_events
 from .boxes import read_boxes, write_boxes

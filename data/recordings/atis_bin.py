@@ -1,4 +1,4 @@
-"""N-MNIST and N-Caltech101 `.bin` recordings: 5 bytes per event of the ATIS sensor, no header.
+"""Reader of N-MNIST and N-Caltech101 `.bin` recordings: 5 bytes per event of the ATIS sensor, no header.
 
 Bytes: x, y, then polarity (bit 7) and a time of 23 bits [us], high bits first. A record with y = 240 is no event but
 a mark of the clock: each adds 2^13 us to all times after it. Without marks the clock wraps after 8.4 s.
@@ -17,7 +17,7 @@ from .clock import JITTER_US, unwrap_clock
 from .interface import Events, LoggedProblems
 
 RECORD = 5  # bytes
-MARK = 240  # y of a mark of the clock
+MARK = 240  # y of a clock overflow mark
 MARK_US = 1 << 13
 WRAP_US = 1 << 23
 ATIS = (240, 304)  # height, width: the file names none

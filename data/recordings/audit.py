@@ -1,4 +1,4 @@
-"""Whole recordings read once, and what is wrong with them said: for checks before a training."""
+"""Audit whole recordings: read every event once and report all problems (`audit_events`, used by `data.check`)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .reader import is_dat, open_events
 from .scan import Scan
 from .unpacking import MAX_UNPACKED_MB
 
-_CHUNK = 1 << 16  # records read at once: what is done with them stays in the processor's cache
+_CHUNK = 1 << 16  # records read at once, small enough for the CPU cache
 _COUNTS = ("events", "width", "height", "first_us", "last_us", "on", "wraps", "backwards", "clamped", "outside")
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What one recording holds: its events, those of them that are ON, the times [us] of the first and the last one, 0
-    where there is none, and its `Scan.silences`."""
+    """Summary of a recording: number of events, times [us] of the first and the last one (0 without events), number of
+    ON events, `Scan.silences`."""
 
     events: int
     first_us: int
@@ -42,12 +42,13 @@ def audit_events(
     silence_us: int | None = None,
     max_unpacked_mb: int = MAX_UNPACKED_MB,
 ) -> Tally | None:
-    """Read every event of a recording of any format and add what is wrong to `problems`, as opening and reading would:
-    fatal where a training would stop, and else dropped or repaired; and events that it holds more than once. OSError
-    when the file is not there. `silence_us`: how long a silence has to be to stand in the result; `max_unpacked_mb`: as
-    in `open_events`.
+    """Read every event of a recording of any format and add its problems to `problems`: those of opening and reading
+    it, fatal where they would stop a training, and duplicate events. OSError when the file is not there.
 
-    Returns its `Tally`; None for a recording that would stop a training.
+    silence_us: minimum length of the silences in the result; None: they are not searched
+    max_unpacked_mb: as in `open_events`
+
+    Returns its `Tally`; None where a problem would stop a training.
     """
     before, scan = len(problems.items), Scan(silence_us)
     try:
@@ -57,7 +58,7 @@ def audit_events(
                 return None
             events, first_us, last_us, on = (found[name] for name in ("events", "first_us", "last_us", "on"))
         else:
-            reader = open_events(path, sensor_size, problems, max_unpacked_mb=max_unpacked_mb)  # which reads all of it
+            reader = open_events(path, sensor_size, problems, max_unpacked_mb=max_unpacked_mb)  # reads all of it
             assert isinstance(reader, BlockReader)
             _scan(reader, scan)
             reader.close()
@@ -84,9 +85,9 @@ def _scan(reader: BlockReader, scan: Scan) -> None:
 
 
 def audit_dat(path: str | Path, problems: Problems, scan: Scan | None = None) -> dict[str, int]:
-    """`audit_events` of a `.dat`, whose events `scan` takes, too. Returns the counts `events`, `width`, `height`,
-    `first_us`, `last_us`, `on`, `wraps`, `backwards` (times too far behind an earlier one), `clamped` (a little behind)
-    and `outside` the sensor."""
+    """`audit_events` for a `.dat`, with `scan` for its events. Returns `events`, `width`, `height`, `first_us`,
+    `last_us` and the counts `on`, `wraps`, `backwards` (times too far behind an earlier one), `clamped` (slightly
+    behind) and `outside` the sensor."""
     found = dict.fromkeys(_COUNTS, 0)
     header = read_header(path, problems)
     if header is None:
@@ -124,7 +125,7 @@ def audit_dat(path: str | Path, problems: Problems, scan: Scan | None = None) ->
 
 
 class _Times:
-    """The order of the times of a file, chunk by chunk. Records are 0 where there is none: the first has no fault."""
+    """Checks the times of a file, chunk by chunk. Record numbers are 0 for "none": the first record cannot be wrong."""
 
     def __init__(self) -> None:
         self.first = self.latest = 0  # times of the first and of the latest event
@@ -132,10 +133,10 @@ class _Times:
         self.clamped = self.early = 0  # how many, and the first record
         self.backwards = 0
         self.far: tuple[int, int, int] | None = None  # the first record of those: it, its time, the latest before
-        self.gap = self.wrap = 0  # the first record before which the clock leapt, or fell, by over half its range
+        self.gap = self.wrap = 0  # first record at which the clock jumped, or fell, by over half its range
 
     def add(self, start: int, raw: np.ndarray) -> np.ndarray:
-        """Returns int64 times as they are read."""
+        """Check a chunk from record `start` on; returns its int64 times, unwrapped and clamped."""
         if start == 0:
             self.first = self.latest = self.raw = self.time = int(raw[0])
         end = int(raw[-1])

@@ -1,7 +1,7 @@
-"""Random access by a sparse index: one pass when a recording is opened notes the time and decoder state of each block.
+"""Random access by a sparse index (`BlockReader`): opening a recording takes one pass, which stores the time and the
+decoder state of each block.
 
-The pass also checks the order of time and counts what is not usable, so a window read later is right without looking
-at the rest of the file.
+The pass also checks the order of times and counts invalid events, so that later reads need only the blocks of a window.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .span import Span
 
 
 class Block(NamedTuple):
-    """What a stretch of a file decodes to.
+    """Decoded part of a file.
 
-    events: as recorded: x, y and p may be any number, of any numeric type
+    events: as recorded, not validated: x, y and p may have any value and numeric type
     state:  of the decoder at its end
-    lost:   words of events that need a time, row or column which has not come yet
-    kinds:  int [16], words of each type, in the formats of words
+    lost:   number of event words before the first word with their time, row or column
+    kinds:  int [16], number of words of each type, for formats of words
     """
 
     events: Events
@@ -38,16 +38,16 @@ class Block(NamedTuple):
 
 
 class BlockReader(EventReader):
-    """Base of the formats that are decoded in blocks of `BLOCK` units (records or words).
+    """Base class of formats that are decoded in blocks of `BLOCK` units (records or words).
 
-    A format gives `_connect()`, which opens its memory map, and `_decode(start, stop, state)`. Its constructor calls
-    `_build_index`, which raises ValueError where time runs backwards by more than jitter, or more than 1 % is clamped
-    or unusable. What is less goes to `problems`. `on` counts the ON events of the file.
+    A subclass implements `_connect()`, which opens its memory map, and `_decode(start, stop, state)`. Its constructor
+    calls `_build_index`, which raises UserError where time runs backwards by more than jitter, or more than 1 % of the
+    events are clamped or invalid. Fewer are added to `problems`. `on` counts the ON events of the file.
     """
 
     BLOCK = 1 << 14
     WHOLE = True  # False: see `only_span`
-    _ends = True  # whether `_source` reaches to the last unit; those of `only_span` need not
+    _ends = True  # whether `_source` includes the last unit; not always with `only_span`
 
     def __init__(self, path: str | Path, sensor_size: tuple[int, int] | None = None):
         self.path = Path(path)
@@ -59,15 +59,15 @@ class BlockReader(EventReader):
 
     @abstractmethod
     def _connect(self) -> Any:
-        """The memory map or file handle that `_decode` finds in `_source`."""
+        """Open the memory map or file handle, which `_decode` reads as `_source`."""
 
     @abstractmethod
     def _decode(self, start: int, stop: int, state: tuple[int, ...]) -> Block:
-        """The units start .. stop - 1, decoded from `state` on."""
+        """Decode the units start .. stop - 1, beginning with the decoder state `state`."""
 
     @property
     def _source(self) -> Any:
-        # Before each read: a map of a file that was cut off meanwhile would end the process (SIGBUS).
+        # Before each read: reading a map of a file that was truncated meanwhile kills the process (SIGBUS).
         if self.path.stat().st_size != self._size:
             raise UserError(f"{self.path}: changed its size since it was opened. Open it again")
         if self._handle is None or self._owner != os.getpid():  # a handle is not shared with a forked worker
@@ -76,7 +76,7 @@ class BlockReader(EventReader):
         return self._handle
 
     def _map(self, dtype: str, offset: int, count: int) -> np.ndarray:
-        """`count` items of the file from byte `offset`, memory-mapped; an empty map is not allowed, so an array."""
+        """`count` items of the file from byte `offset`, memory-mapped; an array if 0, since maps cannot be empty."""
         return np.memmap(self.path, dtype, "r", offset, (count,)) if count else np.empty(0, dtype)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class BlockReader(EventReader):
         return Events(events.t, events.x.astype(np.uint16), events.y.astype(np.uint16), events.p.astype(np.uint8))
 
     def _whole(self, what: str, offset: int, size: int, problems: Problems) -> int:
-        """How many units of `size` bytes (`what`: record or word) follow byte `offset`; one cut off is left out."""
+        """Number of complete units of `size` bytes (`what`: record or word) after byte `offset`."""
         count, rest = divmod(self._size - offset, size)
         if rest:
             problems.add(truncated(self.path, what, count, rest, size))
@@ -130,7 +130,7 @@ class BlockReader(EventReader):
         return count
 
     def _find_span(self, units: int, state: tuple[int, ...]) -> None:
-        """Find the first event, and the last one in formats that decode from anywhere: those without a state."""
+        """Find the first event and, in formats without a decoder state, which decode from anywhere, the last one."""
         whence, self._t_last = state, None
         for start in range(0, units, self.BLOCK):
             block = self._decode(start, min(start + self.BLOCK, units), state)
@@ -175,7 +175,7 @@ class BlockReader(EventReader):
             self._count += len(t)
             first.append(int(t[0]) if len(t) else latest)
             last.append(latest)
-        # Blocks before the first event hold nothing: any time up to the first event's keeps the lists sorted.
+        # Blocks before the first event are empty: any time up to the first event's keeps the lists sorted.
         self._first = np.array([self._t_first if t is None else t for t in first], np.int64)
         self._last = np.array([self._t_first if t is None else t for t in last], np.int64)
         self.dropped += lost + invalid.outside + invalid.polarity
@@ -186,15 +186,16 @@ class BlockReader(EventReader):
         if not self._count:
             found.append(without_events(self.path))
         for problem in found:
-            if problem.fatal:  # the reader would be of no use, whoever collects
+            if problem.fatal:  # also if `problems` collects: the reader would be unusable
                 raise UserError(str(problem))
             problems.add(problem)
 
     def _odd_words(self, lost: int, kinds: np.ndarray) -> list[Problem]:
-        """What is wrong with the words of the file: `lost` and `kinds` as in `Block`."""
+        """Problems of the words of the file; `lost` and `kinds` as in `Block`."""
         return []
 
 
 def only_span(reader: type[BlockReader]) -> type[BlockReader]:
-    """The class `reader`, but with `span` alone: it decodes the beginning of a file, and its end where that tells."""
+    """The class `reader` without the pass over the file, for `span` only: it decodes the beginning, and the end if the
+    format allows it."""
     return type(reader.__name__, (reader,), {"WHOLE": False})

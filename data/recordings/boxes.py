@@ -1,8 +1,8 @@
-"""Prophesee `_bbox.npy` labels: both published field orders, read by name and validated.
+"""Read, validate and write Prophesee `_bbox.npy` labels, in both published field orders.
 
 Old files: ts, x, y, w, h, class_id, confidence, track_id. New ones: t, x, y, w, h, class_id, track_id,
 class_confidence. x, y is the top-left corner in pixels, t in us on the clock of the clip. Tracks and confidences are
-optional and decide nothing here.
+optional.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OLD_BOX_DTYPE = np.dtype(
     }
 )
 _OLD_NAMES = {"t": "ts", "class_confidence": "confidence"}
-# Names that a field also goes by in files of other tools.
+# Field names in files of other tools.
 _OTHER_NAMES = {
     "t": ("ts", "timestamp"),
     "class_id": ("class", "label"),
@@ -46,9 +46,9 @@ _OTHER_NAMES = {
 }
 NO_TRACK = (1 << 32) - 1  # `track_id` of a box without one: -1 in 32 bits, as many files have it
 _DEFAULTS = {"track_id": NO_TRACK, "class_confidence": 1.0}  # of fields that may be absent
-_SAME = 0.8  # IoU from which two boxes of one class at one time are one object: NMS leaves no two detections so close
-_NEIGHBOURS = 256  # rows after a box, of its time, that it is compared with: more than any frame holds
-# All that a damaged header raises.
+_SAME = 0.8  # IoU from which two boxes of one class and time are duplicates: NMS leaves no two detections so close
+_NEIGHBOURS = 256  # following rows of the same time that a box is compared with: more than any frame holds
+# Errors of np.load on damaged files.
 _DAMAGE = (ValueError, EOFError, SyntaxError, BadZipFile, TokenError, TypeError, KeyError, OverflowError, MemoryError)
 _ROUNDING = 1e-3  # pixels outside the sensor that are float32 rounding of x + w, clipped without a report
 
@@ -58,11 +58,11 @@ def read_boxes(
 ) -> np.ndarray:
     """Valid boxes of one clip, `BOX_DTYPE` [N] in order of time, clipped to the `width` x `height` sensor.
 
-    Repaired or dropped, and added to `problems`: boxes that are not finite, of no size, wholly or partly outside the
-    sensor, before `earliest_us` (below 0 where the clock of the recording is), or repeated: of two rows of one time and
-    class whose boxes are equal or nearly so (IoU >= 0.8) the last stays. Fatal: a file that is no such array, a class
-    id of `num_classes` or above. An empty array is a clip without objects. Where a file has no `track_id`, or one below
-    0, it is `NO_TRACK`; without `class_confidence` that is 1.
+    Dropped or repaired, and added to `problems`: boxes that are not finite, have no size, lie entirely or partly
+    outside the sensor or before `earliest_us` (negative for recordings with negative times), and duplicates: of two
+    boxes of one time and class with IoU >= 0.8 the last is kept. Fatal: a file without such an array, a class id of
+    `num_classes` or above. An empty array is a clip without objects. Defaults: `track_id` `NO_TRACK`, also for ids
+    below 0; `class_confidence` 1.
     """
     return check_boxes(_load(path, problems), path, width, height, num_classes, problems, earliest_us)
 
@@ -76,7 +76,7 @@ def check_boxes(
     problems: Problems,
     earliest_us: int = 0,
 ) -> np.ndarray:
-    """`read_boxes` of an array that was read from `path` already."""
+    """`read_boxes` for an array that is already loaded from `path`."""
     boxes = _to_boxes(raw, path, problems)
     rows = np.arange(len(boxes))
 
@@ -103,7 +103,7 @@ def check_boxes(
     report(~_finite(boxes), "box not finite", xywh, dropped)
     report((boxes["w"] <= 0) | (boxes["h"] <= 0), "box without size", xywh, dropped)
 
-    for _ in range(2):  # boxes wholly outside go first, then those partly outside are cut
+    for _ in range(2):  # first drop boxes entirely outside, then compute the clipped ones again
         corners = np.stack([boxes["x"], boxes["y"], boxes["x"], boxes["y"]], axis=1).astype(np.float64)
         corners[:, 2] += boxes["w"]
         corners[:, 3] += boxes["h"]
@@ -132,7 +132,7 @@ def write_boxes(path: str | Path, boxes: np.ndarray, old: bool = False) -> None:
 
 
 def _repeated(boxes: np.ndarray) -> np.ndarray:
-    """bool [N]: boxes that a later row of their time and class repeats, equal or nearly so."""
+    """bool [N]: boxes with a duplicate in a later row: same time and class, IoU of at least `_SAME`."""
     repeated = np.zeros(len(boxes), bool)
     order = np.argsort(boxes["t"], kind="stable")
     t, kind = boxes["t"][order], boxes["class_id"][order]
@@ -155,7 +155,7 @@ def _finite(boxes: np.ndarray) -> np.ndarray:
 
 
 def _load(path: str | Path, problems: Problems) -> np.ndarray:
-    """The array of a label file; an empty one where it is unusable and `problems` collects."""
+    """The array of a label file; an empty one where it is invalid and `problems` collects."""
 
     def fatal(value: str, remedy: str) -> np.ndarray:
         problems.add(Problem("not a label array", path, "", value, remedy, fatal=True))
@@ -171,7 +171,7 @@ def _load(path: str | Path, problems: Problems) -> np.ndarray:
 
 
 def _to_boxes(raw: np.ndarray, path: str | Path, problems: Problems) -> np.ndarray:
-    """The array with our names and types; empty where it has no such fields and `problems` collects."""
+    """Convert to `BOX_DTYPE` [N]; empty where fields are missing and `problems` collects."""
 
     def fatal(kind: str, record: str, value: object, remedy: str) -> np.ndarray:
         problems.add(Problem(kind, path, record, value, remedy, fatal=True))
@@ -209,7 +209,7 @@ def _to_boxes(raw: np.ndarray, path: str | Path, problems: Problems) -> np.ndarr
 
 
 def _tracks(ids: np.ndarray, path: str | Path, problems: Problems) -> np.ndarray:
-    """uint32 [N]; `NO_TRACK` for ids below 0 and, added to `problems`, those that are no integer of 32 bits."""
+    """uint32 [N]; `NO_TRACK` for ids below 0 and for those that are no 32-bit integers, added to `problems`."""
     usable = (ids >= 0) & (ids < NO_TRACK)
     if ids.dtype.kind == "f":
         usable &= np.floor(ids) == ids

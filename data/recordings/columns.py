@@ -1,4 +1,4 @@
-"""Events kept as arrays t, x, y, p, as `.npz` and HDF5 do: four vectors, one array of records, or one array [N, 4]."""
+"""Recordings stored as arrays t, x, y, p (`.npz`, HDF5): four vectors, one array of records, or one array [N, 4]."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LATEST_US = 10**17  # 3000 years: an epoch in ns lies above, any in us below
 
 
 class ColumnReader(BlockReader):
-    """Base of the formats whose `_source` is a list of arrays: one for each of t, x, y, p, or one for all four.
+    """Base class of formats whose `_source` is a list of arrays: one for each of t, x, y, p, or one for all four.
 
-    x, y and p may be of any numeric type; what does not fit is dropped and counted. Times are whole numbers of us.
+    x, y and p may have any numeric type; invalid values are dropped and counted. Times are integers in us.
     """
 
     BLOCK = 1 << 16
@@ -35,7 +35,7 @@ class ColumnReader(BlockReader):
         return Block(Events(whole_times(self.path, start, t) + self._offset, *xyp))
 
     def _columns(self, start: int, stop: int) -> list[np.ndarray]:
-        """Rows start .. stop - 1 of t, x, y, p as they are stored."""
+        """Rows start .. stop - 1 of t, x, y, p as stored."""
         parts = [np.asarray(array[start:stop]) for array in self._source]
         if len(parts) > 1:
             return parts
@@ -43,7 +43,7 @@ class ColumnReader(BlockReader):
         return [rows[name] if rows.dtype.names else rows[:, self._order.index(name)] for name in NAMES]
 
     def _index_columns(self, count: int, problems: Problems) -> None:
-        """`_build_index`, once the order of the columns is known."""
+        """Detect the order of the columns, then `_build_index`."""
         (first, *others) = self._source
         if not others and first.dtype.names is None:
             self._order = find_order(self.path, np.asarray(first[: self.BLOCK]), problems)
@@ -51,9 +51,9 @@ class ColumnReader(BlockReader):
 
 
 def find_columns(path: str | Path, arrays: Mapping[str, Any], groups: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the arrays that hold events, of `arrays` (anything with dtype and shape): t, x, y, p, or of one for all.
-    ValueError where there are none, which names what the file holds, `groups` among it, or where their type or shape
-    is not that of events."""
+    """Names of the arrays with events among `arrays` (anything with dtype and shape): t, x, y, p, or one for all four.
+    UserError where there are none, with the content of the file (`arrays` and `groups`), or where a type or shape is
+    wrong."""
     there = [name for name in NAMES if name in arrays]
     tables = [name for name, array in arrays.items() if _is_table(array)]
     if not there and len(tables) == 1:
@@ -85,7 +85,7 @@ def _check_type(path: str | Path, name: str, dtype: np.dtype) -> None:
 
 
 def _is_table(array: Any) -> bool:
-    """An array of records with fields t, x, y, p, or a numeric one of shape [N, 4]."""
+    """Whether an array has records with fields t, x, y, p, or is numeric of shape [N, 4]."""
     if array.dtype.names:
         return len(array.shape) == 1 and set(NAMES) <= set(array.dtype.names)
     return len(array.shape) == 2 and array.shape[1] == 4 and array.dtype.kind in "iuf"

@@ -1,8 +1,8 @@
-"""Prophesee `.dat` recordings: any time window in O(log n) from a memory map.
+"""Reader of Prophesee `.dat` recordings (`DatReader`): any time window in O(log n) from a memory map.
 
 The file: ASCII header lines that start with `% `, then one byte event type (0x00 or 0x0C) and one byte record size (8),
 then little-endian records of u32 time [us] and u32 address (x: bits 0-13, y: bits 14-27, polarity: bit 28). Old files
-name no sensor size: it is the ATIS of Gen1, 304 x 240. Times wrap at 2^32 us (71.6 minutes); they are unwrapped here.
+have no sensor size: it is the ATIS of Gen1, 304 x 240. Times wrap at 2^32 us (71.6 minutes); they are unwrapped here.
 """
 
 from __future__ import annotations
@@ -29,17 +29,24 @@ log = logging.getLogger(__name__)
 _TIME = struct.Struct("<I")
 _THREE_TIMES = struct.Struct("<I4xI4xI")
 _CHUNK = 1 << 16  # records counted at once
-_MARKS = 64  # records looked at in the first read, between which windows are searched
-_MARGIN = 64  # records looked at before and after a window: a search that damage misled ends beside that damage
+_MARKS = 64  # records sampled at the first read, as brackets of later searches
+_MARGIN = 64  # records read before and after a window, to find damage that misled its search
 
 
 class DatReader(EventReader):
     """Random access to one recording. The memory map is opened at the first use, and not pickled.
 
-    `width`, `height`: of the sensor. `dropped`, `clamped`: counted in the reads so far, for the file is not read when
-    it is opened. A search trusts no record alone: each is compared with its neighbours and with the ends of the range
-    it lies in, and ValueError names the one that is out of order. Damage that no search meets changes nothing in
-    windows beside it.
+    width, height:    of the sensor
+    dropped, clamped: counts over the reads so far, since opening does not read the file
+
+    Binary search over the times, with `_marks` as brackets:
+
+        marks    0 ............ k-1 ......... k ............ n-1     sampled records, their unwrapped times increase
+        search                   low -> middle <- high               times[low] <= time < times[high]
+        window          low - _MARGIN [t0 ..... t1] high + _MARGIN   searched for t0 and t1, JITTER_US farther apart
+
+    Each record that a search reads is checked against its neighbours (`_probe`) and against the bracket (`_search`);
+    UserError names the one that is out of order. Damage elsewhere does not affect a window.
     """
 
     def __init__(self, path: str | Path, problems: Problems | None = None):
@@ -100,13 +107,13 @@ class DatReader(EventReader):
         return self.last_us
 
     def read(self, t0_us: int, t1_us: int) -> Events:
-        """Events with t0_us < t <= t1_us. ValueError where times there run backwards by more than jitter, or more than
+        """Events with t0_us < t <= t1_us. UserError where times there run backwards by more than jitter, or more than
         1 % of the recording lies outside the sensor."""
         self._check_size()
         if not self._count or t1_us <= t0_us:
             return _decode(np.empty(0, np.int64), np.empty(0, "<u4"))
-        # The event times are the running maximum of the recorded ones, which lie at most JITTER_US below it: found so
-        # much apart, `low` and `high` bracket the window.
+        # Recorded times lie at most JITTER_US below their running maximum, so searches for t0 and t1 with that margin
+        # bracket the window.
         low = max(self._search(t0_us - JITTER_US) - _MARGIN, 0)
         high = min(self._search(t1_us + JITTER_US) + _MARGIN, self._count)
         if low >= high:
@@ -123,7 +130,7 @@ class DatReader(EventReader):
         inside = (events.x < self.width) & (events.y < self.height)
         i, outside = int(np.argmin(inside)), int(len(events) - inside.sum())
         x, y, record = int(events.x[i]), int(events.y[i]), f"record {low + cut.start + i}"
-        # A window alone does not tell whether they are too many: 1 % of the recording are an error, as in all formats.
+        # The limit is 1 % of the whole recording, as in all formats, so count them all where the window exceeds it.
         share = (outside, len(events)) if not too_many(outside, len(events)) else (self._all_outside(), self._count)
         self._report(outside_sensor(self.path, record, x, y, self.sensor_size, *share), self._outside)
         self._outside += outside
@@ -131,7 +138,7 @@ class DatReader(EventReader):
         return Events(events.t[inside], events.x[inside], events.y[inside], events.p[inside])
 
     def close(self) -> None:
-        """Give the memory map back; the next read opens it again."""
+        """Close the memory map; the next read reopens it."""
         if self._map is not None:
             self._map.close()
             self._map = None
@@ -143,7 +150,7 @@ class DatReader(EventReader):
             log.warning("%s", problem)
 
     def _all_outside(self) -> int:
-        """How many events of the whole recording lie outside the sensor, counted once."""
+        """Number of events of the whole recording outside the sensor, cached."""
         if self._outside_in_all is None:
             addresses = np.frombuffer(self._open(), "<u4", 2 * self._count, self._header.offset)[1::2]
             pieces = (addresses[start : start + _CHUNK] for start in range(0, self._count, _CHUNK))
@@ -151,7 +158,7 @@ class DatReader(EventReader):
         return self._outside_in_all
 
     def _check_size(self) -> None:
-        """ValueError where the file was cut off since it was mapped, which else would end the process (SIGBUS)."""
+        """UserError where the file was truncated since it was mapped; reading it would kill the process (SIGBUS)."""
         if self._map is not None and self._map.size() != self._header.size:
             raise UserError(f"{self.path}: changed its size since it was opened. Build the dataset again")
 
@@ -164,11 +171,11 @@ class DatReader(EventReader):
         return self._map
 
     def _read_times(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Times of the records low .. high - 1, clamped, which of them were, and their addresses."""
+        """(clamped times of the records low .. high - 1; bool [N] which were clamped, or None; addresses)."""
         marks, times = self._marks()
         buffer = self._open()
         records = np.frombuffer(buffer, "<u4", 2 * (high - low), self._header.offset + RECORD * low).reshape(-1, 2)
-        # Columns of their own first: what follows takes a third of the time on them.
+        # Contiguous columns: the following operations take a third of the time.
         raw, address = np.ascontiguousarray(records[:, 0]), np.ascontiguousarray(records[:, 1])
         base = times[bisect_right(marks, low) - 1] - JITTER_US
         first = base + (int(raw[0]) - base) % WRAP
@@ -190,7 +197,7 @@ class DatReader(EventReader):
         return t, moved, address
 
     def _search(self, time: int) -> int:
-        """A record with a time above `time` whose forerunner has none above it."""
+        """Binary search: index of a record later than `time` whose predecessor is not."""
         marks, times = self._marks()
         k = bisect_right(times, time)
         if not 0 < k < len(marks):
@@ -210,8 +217,8 @@ class DatReader(EventReader):
         return high
 
     def _marks(self) -> tuple[list[int], list[int]]:
-        """Some records, the first and the last among them, and their unwrapped times. From one to the next the clock
-        moves on by less than half its range, unless they are neighbours; less than 71 minutes are assumed."""
+        """(indices of sampled records including the first and the last, their unwrapped times). Intervals are bisected
+        until the clock rises by less than half its range in each; they are assumed less than 71 minutes apart."""
         self._open()
         if self._found is not None:
             return self._found
@@ -243,7 +250,7 @@ class DatReader(EventReader):
         return self._found
 
     def _probe(self, index: int) -> int:
-        """The recorded time of one record. ValueError where it does not fit those of its neighbours."""
+        """Recorded time of one record. UserError where it contradicts those of its neighbours."""
         assert self._map is not None
         at = self._header.offset + RECORD * index
         if 0 < index < self._count - 1:
@@ -266,9 +273,9 @@ class DatReader(EventReader):
 
 
 def open_dat(path: str | Path, problems: Problems | None = None) -> DatReader:
-    """Open a recording: reads its header only. ValueError names what is wrong with the file, where, and the remedy.
+    """Open a recording; reads only its header. UserError for an invalid header.
 
-    A last record that is cut off and a file without events are added to `problems`, or else logged.
+    A truncated last record and a file without events are added to `problems`, or logged if None.
     """
     return DatReader(path, problems)
 

@@ -1,4 +1,4 @@
-"""The header of Prophesee `.dat` recordings: where the records lie and what sensor they come from."""
+"""Header of Prophesee `.dat` recordings: offset and number of records, sensor size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .text_header import read_text_header
 
 RECORD = 8  # bytes per event
 EVENT_TYPES = (0x00, 0x0C)
-OLD_SENSOR = (304, 240)  # width, height where the header names none
+OLD_SENSOR = (304, 240)  # width, height, where the header has none
 
 
 @dataclass(frozen=True)
 class Header:
-    """`events` whole records begin at byte `offset`, which may be odd, of a file of `size` bytes."""
+    """`events` complete records from byte `offset`, which may be odd, in a file of `size` bytes."""
 
     offset: int
     events: int
@@ -29,7 +29,7 @@ class Header:
 
     @property
     def rest(self) -> int:
-        """Bytes of a record cut off at the end."""
+        """Bytes of a truncated last record."""
         return self.size - self.offset - RECORD * self.events
 
     def outside(self, address: np.ndarray) -> np.ndarray:
@@ -40,8 +40,8 @@ class Header:
 def read_header(path: str | Path, problems: Problems) -> Header | None:
     """The header of a file; None where it is unusable and `problems` collects. OSError when the file is not there.
 
-    Fatal: no header, one that is cut off within a line or longer than `text_header.MAX_BYTES`, other events, another
-    record size, a bad sensor size. Not fatal: a last record that is cut off, and a file without events: 0 bytes, or
+    Fatal: no header, one truncated within a line or longer than `text_header.MAX_BYTES`, other event types, another
+    record size, an invalid sensor size. Not fatal: a truncated last record, and a file without events: 0 bytes, or
     nothing after the header.
     """
 

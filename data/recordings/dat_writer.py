@@ -1,4 +1,4 @@
-"""`.dat` recordings written, at once or piece by piece in memory that does not grow with them."""
+"""Write `.dat` recordings, at once (`write_dat`) or in chunks (`DatWriter`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .invalid_events import check_sensor
 
 
 class DatWriter:
-    """Writes a recording of a `width` x `height` sensor; use it in a `with` block. An error in the block removes the
-    file: half a recording would pass for a whole one.
+    """Writes a recording of a `width` x `height` sensor, as a context manager. An error in the block removes the file,
+    since an incomplete recording could not be told from a whole one.
 
-    `events`: how many were written so far.
+    events: number written so far
     """
 
     def __init__(self, path: str | Path, width: int, height: int):
@@ -31,7 +31,7 @@ class DatWriter:
         self._file.write(header.encode("ascii") + bytes((EVENT_TYPES[1], RECORD)))
 
     def write(self, events: Events) -> None:
-        """Append events, sorted by time and none before those written. ValueError names the record that is wrong."""
+        """Append events, sorted by time and not before those written. UserError names the first invalid record."""
         if not len(events):
             return
         limits = (("t", 1 << 62), ("x", self.width), ("y", self.height), ("p", 2))

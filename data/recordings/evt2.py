@@ -1,4 +1,4 @@
-"""Prophesee EVT2 words, 32 bits each, and what EVT2.1 shares with them: a clock whose high bits come in own words.
+"""Reader of Prophesee EVT2 (32-bit words), and `RawReader`, shared with EVT2.1 and EVT3: high time bits in own words.
 
 Bits: type 31-28; CD_OFF (0) and CD_ON (1): time 27-22 (low 6 bits, us), x 21-11, y 10-0; TIME_HIGH (8): time 27-0 in
 units of 64 us, which wraps after 4.8 hours. (docs.prophesee.ai, "EVT 2.0 Format")
@@ -18,11 +18,11 @@ from .invalid_events import check_sensor
 from .raw_header import RawHeader
 
 OFF, ON, TIME_HIGH = 0x0, 0x1, 0x8
-KNOWN = (OFF, ON, TIME_HIGH, 0xA, 0xE, 0xF)  # the last three: triggers and vendors' data, which hold no pixels
+KNOWN = (OFF, ON, TIME_HIGH, 0xA, 0xE, 0xF)  # the last three: triggers and vendor data, without pixels
 LOW_BITS = 6
 HIGH_BITS = 28
 TIME_MASK = (1 << HIGH_BITS) - 1
-UNSET = -1  # high bits of the clock before they have come
+UNSET = -1  # high bits of the clock before the first TIME_HIGH
 Clock = tuple[np.ndarray, tuple[int, int]]
 
 
@@ -32,7 +32,7 @@ class RawReader(BlockReader):
     WORD: int
     DTYPE: str
     START: tuple[int, ...]  # state of the decoder, that of the clock first
-    KNOWN: tuple[int, ...]  # types of words; the others of the 16 are reserved, and some cameras pad with them
+    KNOWN: tuple[int, ...]  # word types; the others of the 16 are reserved, and used as padding by some cameras
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class RawReader(BlockReader):
         self._build_index(self._words, problems, self.START)
 
     def _prepare(self, header: RawHeader) -> None:
-        """What an encoding finds out before the pass."""
+        """Hook: set up the decoder before the pass over the file."""
 
     def _connect(self) -> np.ndarray:
         return self._map(self.DTYPE, self._offset, self._words)

@@ -1,4 +1,4 @@
-"""Prophesee EVT2.1 words, 64 bits each: up to 32 neighbours of one row, polarity and time in one word.
+"""Reader of Prophesee EVT2.1 (64-bit words): up to 32 adjacent pixels of one row, polarity and time per word.
 
 Bits: type 63-60; EVT_NEG (0) and EVT_POS (1): time 59-54 (low 6 bits, us), x 53-43 of the first pixel (a multiple of
 32), y 42-32, then a mask of the pixels x .. x + 31 from bit 0; TIME_HIGH (8): time 59-32 in units of 64 us. The IMX636
@@ -16,7 +16,7 @@ from .evt2 import HIGH_BITS, KNOWN, LOW_BITS, OFF, ON, TIME_HIGH, TIME_MASK, UNS
 from .interface import Events
 from .raw_header import RawHeader
 
-_LOOKED_AT = 1 << 12  # words by which the order of the halves is found where the header does not tell
+_LOOKED_AT = 1 << 12  # words used to detect the order of the halves where the header does not give it
 _BITS = np.arange(32, dtype=np.uint32)
 
 
@@ -29,7 +29,7 @@ class Evt21Reader(RawReader):
         self._upper = self._find_upper(header.endianness)
 
     def _find_upper(self, endianness: str) -> int:
-        """Which half of a word, 0 or 1, is the upper one."""
+        """Index of the upper half of a word, 0 or 1."""
         if endianness in ("legacy", "little"):
             return int(endianness == "little")
         words = np.asarray(self._source[:_LOOKED_AT])

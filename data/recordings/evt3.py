@@ -1,4 +1,4 @@
-"""Prophesee EVT3 words, 16 bits each, which change a state: only what differs from the event before is sent.
+"""Reader of Prophesee EVT3 (16-bit words): a stateful encoding that only sends what differs from the event before.
 
 Type in bits 15-12: ADDR_Y (0): y; ADDR_X (2): polarity (bit 11) and x, one event; VECT_BASE_X (3): polarity and x of
 the vectors to come; VECT_12 (4), VECT_8 (5): a mask of the next 12 or 8 pixels, after which the base moves on by as
@@ -15,7 +15,7 @@ from .evt2 import UNSET, RawReader, last_seen, time_high
 from .interface import Events
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
-# The last four: triggers, vendors' data and continuations of both, which hold no pixels.
+# The last four: triggers, vendor data and continuations of both, without pixels.
 KNOWN = (ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH, 0x7, 0xA, 0xE, 0xF)
 COLUMNS = 1 << 11  # vectors that lead further have lost their base
 _BITS = np.arange(12, dtype=np.uint16)

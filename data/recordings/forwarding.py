@@ -1,4 +1,4 @@
-"""Base of recordings that read another one."""
+"""Base class of readers that wrap another one (`ForwardingReader`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .span import Span
 
 
 class ForwardingReader(EventReader):
-    """Gives what `_reader` gives; a subclass says which reader that is, and changes what it has to."""
+    """Forwards everything to `_reader`; a subclass defines that property, and overrides what differs."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Event recordings as HDF5: datasets t, x, y, p in the group `events` (RVT, DSEC) or at the top, or one dataset of all.
+"""Reader of HDF5 recordings: datasets t, x, y, p in the group `events` (RVT, DSEC) or at the top, or one with all four.
 
 The one may be of records with fields t, x, y, p, as `CD/events` of Prophesee is, or of shape [N, 4]. RVT keeps scalars
 height and width beside them; DSEC keeps `t_offset` [us] at the top, which is added to every time. `ArrayFile` reads

@@ -1,5 +1,4 @@
-"""HDF5 files read as files of strangers: only what lies in the file itself is opened, and no chunk is unpacked that is
-above a limit.
+"""Safe reading of untrusted HDF5 files: no links to other files, no virtual or external storage, bounded chunks.
 
 Blosc and other filters that h5py lacks come with the package hdf5plugin. Prophesee's ECF filter does not.
 """

@@ -1,4 +1,4 @@
-"""What every event recording offers, whatever its format: any window of time as arrays, and what the file holds."""
+"""Interface of event recordings (`EventReader`): events of any window of time (`Events`), sensor size, time span."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Events:
 
 
 class EventReader(ABC):
-    """Random access to one recording. It pickles without its memory map or file handle, which each process opens anew.
+    """Random access to one recording. Pickles omit the memory map or file handle; each process opens its own.
 
-    `dropped`: what reads leave out: events outside the sensor or without a polarity, words of events that lack a time,
-    row or column, a record cut off at the end.
-    `clamped`: events whose time lies a little behind that of an earlier one, which they get: what is read is in order.
+    dropped: number of unusable events: outside the sensor, without a valid polarity, words without a time, row or
+             column, a truncated last record
+    clamped: number of events slightly out of order, whose time is raised to that of the latest one before
     Both are logged once.
     """
 
@@ -43,12 +43,12 @@ class EventReader(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Events in the file, those outside the sensor among them."""
+        """Number of events in the file, including those outside the sensor."""
 
     @property
     @abstractmethod
     def sensor_size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels; None where neither the file nor the caller names it."""
+        """(height, width) in pixels; None where neither the file nor the caller gives it."""
 
     @property
     @abstractmethod
@@ -62,23 +62,23 @@ class EventReader(ABC):
 
     @abstractmethod
     def span(self, exact: bool = False) -> Span | None:
-        """When the first and the last event come; None in a recording without events.
+        """Times of the first and the last event; None in a recording without events.
 
-        Unless `exact`, it is found without a pass over the file: the last time may be unknown then, and where a clock
-        of 32 bits has wrapped it may be too early.
+        Unless `exact`, it is found without a pass over the file. The last time may then be unknown, or too early where
+        a 32-bit clock has wrapped.
         """
 
     @abstractmethod
     def read(self, t0_us: int, t1_us: int) -> Events:
-        """Events with t0_us < t <= t1_us, in order of time. Consecutive windows give what one long window does."""
+        """Events with t0_us < t <= t1_us, in order of time. Consecutive windows give the same events as one."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give the memory map or file handle back; the next read opens it again."""
+        """Close the memory map or file handle; the next read reopens it."""
 
 
 class LoggedProblems(Problems):
-    """For a recording opened by itself: what is not fatal is logged."""
+    """Logs problems that are not fatal, for a recording that is opened on its own."""
 
     def add(self, problem: Problem) -> None:
         super().add(problem)

@@ -1,5 +1,5 @@
-"""Events that cannot be used: beyond the sensor, or of a polarity other than 0 and 1. They are dropped and counted in
-every format alike, and more than 1 % of a recording are an error."""
+"""Invalid events of all formats: outside the sensor, or with a polarity other than 0 and 1. They are dropped and
+counted; more than 1 % of a recording are an error."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_SIDE = 4096  # pixels: far above any event camera, and small enough for fram
 def check_sensor(
     path: str | Path, named: tuple[int, int] | None, given: tuple[int, int] | None
 ) -> tuple[int, int] | None:
-    """The (height, width) that the file names or else the caller gives. ValueError where the two differ or are not
-    1 to `MAX_SIDE`."""
+    """(height, width) of the file (`named`), or else of the caller (`given`). UserError where they differ or are not 1
+    to `MAX_SIDE`."""
     size = named or given
     if size is not None and not all(0 < n <= MAX_SIDE for n in size):
         raise UserError(f"{path}: sensor size: height, width = {size}. Give both as 1 to {MAX_SIDE}")
@@ -31,7 +31,7 @@ def check_sensor(
 
 
 def whole_below(values: np.ndarray, limit: int) -> np.ndarray:
-    """bool [N]: which of the `values`, of any numeric type, are whole numbers from 0 to `limit` - 1."""
+    """bool [N]: which `values`, of any numeric type, are integers from 0 to `limit` - 1."""
     good = values < limit
     if values.dtype.kind in "if":
         good &= values >= 0
@@ -41,13 +41,13 @@ def whole_below(values: np.ndarray, limit: int) -> np.ndarray:
 
 
 def inside(events: Events, sensor: tuple[int, int] | None) -> np.ndarray:
-    """bool [N]: which events lie on a `sensor` of (height, width); None: on any."""
+    """bool [N]: which events lie on a `sensor` of (height, width); None: unknown, up to `MAX_SIDE`."""
     height, width = sensor or (MAX_SIDE, MAX_SIDE)
     return whole_below(events.x, width) & whole_below(events.y, height)
 
 
 class InvalidEvents:
-    """Counts of a recording, piece by piece: events `outside` the sensor, of an unknown `polarity`, and those `on`."""
+    """Counters of a recording, updated chunk by chunk: events `outside` the sensor, of invalid `polarity`, and `on`."""
 
     def __init__(self, sensor: tuple[int, int] | None):
         self._sensor = sensor
@@ -57,7 +57,7 @@ class InvalidEvents:
         self._odd: tuple[str, Any] = "", 0  # the first of an unknown polarity
 
     def add(self, start: int, events: Events) -> None:
-        """Count `events`, which are those from number `start` on."""
+        """Count a chunk of `events`, the first of which has the index `start`."""
         on_sensor, known = inside(events, self._sensor), whole_below(events.p, 2)
         self.on += int(np.count_nonzero(events.p == 1))
         self._off += int(np.count_nonzero(events.p == 0))
@@ -73,7 +73,7 @@ class InvalidEvents:
             self._negative += int(np.count_nonzero(events.p[odd] < 0))
 
     def problems(self, path: str | Path, total: int) -> list[Problem]:
-        """Of a recording of `total` events. An OFF of -1 is always an error: all of these would be dropped."""
+        """Problems of a recording of `total` events. OFF written as -1 is always an error: all OFF would be dropped."""
         found = []
         if self.outside:
             sensor = self._sensor or (MAX_SIDE, MAX_SIDE)

@@ -1,4 +1,4 @@
-"""A recording that is opened at its first read: folders of many that need a pass each are ready at once."""
+"""Recordings opened at their first read (`LazyReader`), since opening most formats takes a pass over the file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .unpacking import MAX_UNPACKED_MB
 
 
 class LazyReader(ForwardingReader):
-    """`open_events`, postponed until events, their number or their times are asked for.
+    """`open_events`, deferred to the first access to events, their number or their times.
 
-    sensor_size: (height, width), known without opening. ValueError at the first read where the file names another one
+    sensor_size: (height, width), known without opening. UserError at the first read where the file has another one
     max_unpacked_mb: as in `open_events`
     """
 

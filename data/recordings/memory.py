@@ -1,4 +1,4 @@
-"""Events in memory as a recording: of a camera that is read live, of another program."""
+"""Events in memory as a recording (`MemoryReader`), e.g. from a live camera."""
 
 from __future__ import annotations
 

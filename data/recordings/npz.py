@@ -1,4 +1,4 @@
-"""Event recordings as `.npz`: arrays t [us], x, y, p and, optionally, the scalars height and width.
+"""Reader of `.npz` recordings: arrays t [us], x, y, p and, optionally, the scalars height and width.
 
 `numpy.savez` keeps the arrays as they are, so they are memory-mapped inside the archive; those of
 `numpy.savez_compressed` are unpacked into memory by every process that reads them, up to a limit.

@@ -1,4 +1,4 @@
-"""Boxes of labels that stand still for long without being one object: nothing is there, as in some clips of Gen1."""
+"""Detect phantom boxes: labels that repeat exactly for a long time without an object, as in some clips of Gen1."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from ..problems import Problem
 
-TIMES, LASTING_US = 10, 10_000_000  # at so many label times and for so long
+TIMES, LASTING_US = 10, 10_000_000  # minimum number of label times and duration
 
 
 def phantom_boxes(boxes: np.ndarray, path: str | Path, no_track: int) -> list[Problem]:
-    """A line for each box, equal to the last digit, that `boxes` (`BOX_DTYPE` [N]) repeat for long under several tracks
-    or without one. A box of one track may be that of a parked car."""
+    """A problem for each box in `boxes` (`BOX_DTYPE` [N]) that repeats exactly for long under several tracks or without
+    one. Repeated boxes of one track may be a parked car."""
     if len(boxes) < TIMES:
         return []
     columns = np.stack([boxes[name].astype(np.float64) for name in ("class_id", *"xywh")], axis=1)

@@ -1,4 +1,4 @@
-"""The header of Prophesee `.raw` recordings: which encoding the words have, and of what sensor they come.
+"""Header of Prophesee `.raw` recordings: encoding of the words, and sensor size.
 
 The encoding is named by `evt` ("3.0") or `format`
 ("EVT3;height=720;width=1280"), the sensor by `format`, `geometry` ("1280x720") or, in old files, only by its plugin.
@@ -14,7 +14,7 @@ from registry import UserError
 from ..problems import Problem
 from .text_header import read_text_header
 
-MAX_SIDE = 1 << 11  # pixels that the words of all encodings can name
+MAX_SIDE = 1 << 11  # largest side in pixels that all encodings can address
 ENCODINGS = {"2.0": "EVT2", "2.1": "EVT2.1", "3.0": "EVT3", "EVT2": "EVT2", "EVT21": "EVT2.1", "EVT3": "EVT3"}
 # Part of `plugin_name` -> height, width, for recordings older than the other two ways to say it.
 _PLUGINS = {"gen3": (480, 640), "gen4": (720, 1280), "imx636": (720, 1280), "genx320": (320, 320)}
@@ -22,7 +22,7 @@ _PLUGINS = {"gen3": (480, 640), "gen4": (720, 1280), "imx636": (720, 1280), "gen
 
 @dataclass(frozen=True)
 class RawHeader:
-    """`sensor_size` is (height, width), None where not named. `endianness` is that of `format`, "" where not named."""
+    """`sensor_size` is (height, width), None if absent. `endianness` is that of `format`, "" if absent."""
 
     offset: int  # of the first word, bytes
     encoding: str | None  # a value of `ENCODINGS`; None: this is no .raw

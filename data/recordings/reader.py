@@ -1,4 +1,4 @@
-"""`open_events`: any recording by its path, the format found by what the file begins with, then by its name."""
+"""Open an event recording of any format (`open_events`), detected by its first bytes, then by its suffix."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def open_events(
 ) -> EventReader:
     """Random access to an event recording: .dat, .raw (EVT2, EVT2.1, EVT3), .npz, HDF5, .bin (N-MNIST, N-Caltech101).
 
-    sensor_size: (height, width) for a file that does not name it
-    problems:    takes what was dropped or repaired: a record cut off at the end, no events, some outside the sensor or
-                 a little out of order, words without meaning. It is logged where none are given
-    whole:       False: opened without the pass that formats other than .dat need, for `span` and `sensor_size` alone
-    max_unpacked_mb: how many MiB a compressed .npz, or one chunk of a compressed HDF5 file, may unpack to
+    sensor_size: (height, width) for a file without it
+    problems:    collects what was dropped or repaired: a truncated last record, no events, events outside the sensor
+                 or slightly out of order, invalid words. None: they are logged
+    whole:       False: skip the pass over the file that formats other than .dat need; only `span` and `sensor_size`
+    work max_unpacked_mb: limit in MiB of an unpacked .npz, or of one chunk of an HDF5 file
 
     ValueError names file, record, value and remedy: for a file of no such format or a damaged one, times that run
     backwards by more than jitter, more than 1 % to drop or repair, data in other files, or more than
@@ -76,8 +76,8 @@ def open_events(
 
 
 def is_dat(path: str | Path, head: bytes | None = None) -> bool:
-    """Whether a file is to be read as a `.dat`: its header is text without an encoding, or its name says so and no
-    other format's beginning is there. `head`: its first bytes, where they are read already."""
+    """Whether a file is a `.dat`: a text header without an encoding, or the suffix .dat and the signature of no other
+    format. head: its first bytes, if already read."""
     if head is None:
         require_regular(path)
         with open(path, "rb") as file:
@@ -88,6 +88,6 @@ def is_dat(path: str | Path, head: bytes | None = None) -> bool:
 
 
 def _is_text_header(head: bytes) -> bool:
-    """A line of text after `% `: a .bin may begin with these two bytes by chance."""
+    """Whether a file begins with a line of text after `% `; a .bin may begin with these two bytes by chance."""
     line, end, _ = head.partition(b"\n")
     return line.startswith(b"% ") and bool(end) and all(32 <= c < 127 or c in b"\r\t" for c in line)

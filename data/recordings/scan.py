@@ -1,4 +1,4 @@
-"""What only a look at every event tells: long silences, and events that a recording holds more than once."""
+"""Scan all events of a recording (`Scan`) for long gaps (silences) and duplicate events."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import numpy as np
 
 from ..problems import Problem
 
-CHANCE = 1e-5  # share of events that are equal by chance in a dense recording, of which nothing is said
+CHANCE = 1e-5  # share of events that are equal by chance in a dense recording, not reported
 _PLACE = (1 << 29) - 1  # x: bits 0-13, y: bits 14-27, polarity: bit 28, as in a .dat
 
 
 class Scan:
-    """Takes the events of a recording in order of time, in pieces.
+    """Takes the events of a recording in order of time, chunk by chunk.
 
-    silences: (a, b) in us for events at a and b with none in between, where that is at least `silence_us`; None: none
-              is kept
-    repeated: events of the t, x, y and p of another one
+    silences: [(a, b)]: times [us] of consecutive events at least `silence_us` apart; empty if `silence_us` is None
+    repeated: number of events with the t, x, y and p of another one
     """
 
     def __init__(self, silence_us: int | None = None):
@@ -25,7 +24,7 @@ class Scan:
         self.repeated = 0
         self._silence_us = silence_us
         self._columns = np.zeros(1 << 14, np.int64)  # repeated events by x
-        self._t, self._place = np.empty(0, np.int64), np.empty(0, np.int64)  # of the latest time, which may go on
+        self._t, self._place = np.empty(0, np.int64), np.empty(0, np.int64)  # of the latest time, not counted yet
 
     def add(self, t: np.ndarray, place: np.ndarray) -> None:
         """t: int64 [N] us; place: integers [N], x, y and polarity in the bits of a `.dat`."""
@@ -42,7 +41,7 @@ class Scan:
         self._t, self._place = t[last:], place[last:]
 
     def problem(self, path: str | Path, events: int) -> Problem | None:
-        """A line on repeated events, of `events`; call it after the last piece."""
+        """The problem of duplicate events among `events` in all, if any; call it after the last chunk."""
         self._count(np.diff(self._t), self._place)
         self._t, self._place = self._t[:0], self._place[:0]
         if self.repeated <= CHANCE * events:
@@ -58,7 +57,7 @@ class Scan:
         return Problem("events more than once", path, "", what, remedy)
 
     def _count(self, steps: np.ndarray, place: np.ndarray) -> None:
-        """Count among events [N] with `steps` [N - 1] of time between them."""
+        """Count duplicates among events [N] with time differences `steps` [N - 1]."""
         equal = steps == 0
         if not equal.any():
             return

@@ -1,4 +1,4 @@
-"""A recording on a clock that begins at its first event."""
+"""Recordings whose clock is shifted to begin at the first event (`ShiftedReader`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .span import Span
 
 
 class ShiftedReader(ForwardingReader):
-    """`reader`, all times counted from its first event, which is at 0: as the SDK of the camera's maker gives raw files
-    by default, and so the labels made with it."""
+    """`reader` with all times relative to its first event. Prophesee's SDK reads raw files so by default, and labels
+    made with it are on that clock."""
 
     def __init__(self, reader: EventReader):
         self.path, self._original = reader.path, reader

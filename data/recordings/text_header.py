@@ -1,4 +1,4 @@
-"""The lines of text that Prophesee's `.dat` and `.raw` recordings begin with: `% key value`."""
+"""Text header of Prophesee `.dat` and `.raw` recordings: lines `% key value`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LINE = 4096
 
 
 class TextHeader(NamedTuple):
-    """`fields` by their keys in lower case, and what follows: `head` are its first two bytes, at byte `offset` of a
-    file of `size` bytes."""
+    """fields: {key in lower case: value}; head: the first two bytes after the header, at byte `offset` of a file of
+    `size` bytes."""
 
     fields: dict[str, str]
     offset: int

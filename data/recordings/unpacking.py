@@ -1,4 +1,4 @@
-"""How much a recording may unpack into memory at once, checked before it is: a few MB can hold many GB of zeros."""
+"""Limit of the memory that compressed recordings unpack to, against decompression bombs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_UNPACKED_MB = 256  # 20 M events of 13 bytes
 
 
 def check_unpacked(path: str | Path, what: str, size: int, limit_mb: int) -> None:
-    """ValueError where `what` of a file, of `size` bytes unpacked, is above the limit."""
+    """UserError where `what` in a file has more than `limit_mb` MiB unpacked (`size` bytes)."""
     if size > limit_mb << 20:
         raise UserError(
             f"{path}: {what} would unpack to {-(-size >> 20)} MiB, and the limit is {limit_mb} MiB. If you trust the "

@@ -1,4 +1,4 @@
-"""Events -> what a network takes: one file per form. Modules here are imported automatically."""
+"""Event representations: events of a window -> array [T, C, H, W]. Modules in this package are imported automatically."""
 
 from registry import import_modules
 

@@ -1,4 +1,4 @@
-"""Where each event lands in a flat array of steps, channels and pixels, and how many land in each cell."""
+"""Flat cell indices of events (`cell_indices`), and counts and signed sums per cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cell_indices(events: Events, edges: np.ndarray, starts: np.ndarray, polarity
     """
     inside = slice(edges[0], edges[-1])
     starts = np.asarray(starts, np.int64)
-    # In place and in 32 bits as long as they hold it: half the time of new arrays of 64.
+    # In place and in 32 bits where possible: half the time of new 64-bit arrays.
     kind = "i4" if starts.max(initial=0) + polarity < 1 << 30 else "i8"
     cell = events.y[inside].astype(kind)
     cell *= width
@@ -29,11 +29,11 @@ def cell_indices(events: Events, edges: np.ndarray, starts: np.ndarray, polarity
 
 def count(cell: np.ndarray, cells: int, clip: int = 255) -> np.ndarray:
     """uint8 [cells]: how often each number 0 .. cells - 1 occurs in `cell` (intp), saturating at `clip`, 1 to 255."""
-    # numpy adds in place at a flat index of its own integer type several times faster than it makes a bincount.
+    # np.add.at with an intp index is several times faster than np.bincount.
     counts = np.zeros(cells, np.uint8)
     np.add.at(counts, cell, np.uint8(1))
     most = int(counts.max(initial=0))
-    if len(cell) > 255 and _total(counts, most) != len(cell):  # a cell went past 255 and began anew
+    if len(cell) > 255 and _total(counts, most) != len(cell):  # a cell overflowed 255
         wide = np.zeros(cells, np.uint32)
         np.add.at(wide, cell, np.uint32(1))
         counts, most = np.minimum(wide, 255).astype(np.uint8), 255
@@ -43,7 +43,7 @@ def count(cell: np.ndarray, cells: int, clip: int = 255) -> np.ndarray:
 
 
 def _total(counts: np.ndarray, most: int) -> int:
-    """Sum of uint8 [n], none above `most`, eight at a time: so many rows of them are added that none overflows."""
+    """Sum of uint8 [n] with values up to `most`: eight at a time as uint64, over few enough rows not to overflow."""
     rows = 255 // max(most, 1)
     width = len(counts) // (8 * rows)
     body, rest = counts[: 8 * rows * width], counts[8 * rows * width :]
@@ -52,13 +52,13 @@ def _total(counts: np.ndarray, most: int) -> int:
 
 
 def signed_sum(cell: np.ndarray, p: np.ndarray, cells: int) -> np.ndarray:
-    """int32 [cells]: ON less OFF events of each cell; p uint8 [n]."""
+    """int32 [cells]: number of ON minus OFF events of each cell; p uint8 [n]."""
     total = np.zeros(cells, np.int32)
     np.add.at(total, cell, p.astype(np.int32) * 2 - 1)
     return total
 
 
 def two_signs(x: np.ndarray) -> np.ndarray:
-    """Signed [T, H, W] to look at: float32 [T, 2, H, W], what is negative in channel 0, positive in channel 1."""
+    """Signed [T, H, W] for display: float32 [T, 2, H, W], negative part in channel 0, positive part in channel 1."""
     x = x.astype(np.float32)
     return np.stack([np.maximum(-x, 0), np.maximum(x, 0)], axis=1)

@@ -1,4 +1,4 @@
-"""Counts: how often each pixel fired OFF and ON in each time step."""
+"""Event counts: number of OFF and ON events per pixel and time step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .registry import register_representation
 
 @register_representation("counts")
 class Counts(Representation):
-    """uint8 [T, 2, H, W]: numbers of OFF (channel 0) and ON (channel 1) events, saturating at `clip`, 1 to 255.
+    """uint8 [T, 2, H, W]: number of OFF (channel 0) and ON (channel 1) events, saturating at `clip`, 1 to 255.
 
-    With `clip` 1 it is any-event, the only form that is binary spikes. The frames of SpikingJelly (Fang et al. 2023),
-    whose equal slices of the first to the last event are equal slices of the window here.
+    With `clip` 1 the frames are binary spikes. They are the frames of SpikingJelly (Fang et al. 2023), except that the
+    window is divided into equal steps, not the time from the first to the last event.
     """
 
     channels = 2

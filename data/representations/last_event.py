@@ -1,4 +1,4 @@
-"""Last event: images of which way each pixel fired last in each time step (EMS-YOLO, SpikeYOLO)."""
+"""Last event: gray-scale images of the polarity of each pixel's last event in a time step (EMS-YOLO, SpikeYOLO)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from .base import Representation, step_edges
 from .cells import cell_indices
 from .registry import register_representation
 
-GROUND = 127  # where no event came
+GROUND = 127  # value without events
 
 
 @register_representation("last_event")
 class LastEvent(Representation):
     """uint8 [T, 3, H, W], three equal channels: 255 where a pixel's last event of the step is ON, 0 where it is OFF,
-    127 where it had none. The network is given x / 255.
+    127 where it had none. The network takes x / 255.
 
-    As the published scripts of EMS-YOLO (Su et al. 2023) and SpikeYOLO (Luo et al. 2024) make them; these take the
-    events of [t0, t1), stretch 304x240 to 320x320 (EMS-YOLO), and SpikeYOLO's loader reverses the steps and pads with
-    114: `newest_first` and `pad` of the dataset.
+    From the published scripts of EMS-YOLO (Su et al. 2023) and SpikeYOLO (Luo et al. 2024). Differs in that these use
+    the events of [t0, t1), that EMS-YOLO stretches 304x240 to 320x320, and that SpikeYOLO's loader reverses the steps
+    and pads with 114: see `newest_first` and `pad` of `EventInput`.
     """
 
     channels = 3
@@ -31,6 +31,6 @@ class LastEvent(Representation):
         edges = step_edges(events, t0_us, t1_us, self.num_steps, height, width)
         cell = cell_indices(events, edges, np.arange(self.num_steps) * (height * width), 0, width)
         frames = np.full(self.num_steps * height * width, GROUND, np.uint8)
-        # Of several events at a pixel the last one stays.
+        # The last of several events at a pixel wins.
         frames[cell] = events.p[edges[0] : edges[-1]] * np.uint8(255)
         return np.repeat(frames.reshape(self.num_steps, 1, height, width), 3, axis=1)

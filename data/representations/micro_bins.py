@@ -17,10 +17,10 @@ class MicroBins(Representation):
 
     span: "window": the bins are equal slices of the nominal step. "events", as published: with the whole number
           w = max(floor((t_last - t_first) / bins), 1) of the step's own events, bin b holds the times
-          t_first + b * w <= t < t_first + (b + 1) * w, and the rest at the step's end is dropped.
+          t_first + b * w <= t < t_first + (b + 1) * w, and later events are dropped.
 
-    Its sampler takes the newest bin first; that is the sampler's business. Differs from the published code in that a
-    window without events stays empty, where that takes an earlier one.
+    The published sampler processes the newest bin first; the reversal belongs to the sampler. Differs from the
+    published code in that a window without events stays empty; there it is replaced by an earlier one.
     """
 
     channels = 2

@@ -1,4 +1,4 @@
-"""Mixed-density stack: signed sums over parts of a step that double in length (RVT)."""
+"""Mixed-density stack: signed event sums over intervals of a step that double in length (RVT)."""
 
 from __future__ import annotations
 

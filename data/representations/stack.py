@@ -1,4 +1,4 @@
-"""Stacks of events, by time (SBT) or by number (SBN)."""
+"""Stacks of events by time (SBT) or by number of events (SBN)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .registry import register_representation
 
 
 class Stack(Representation):
-    """[T, C, H, W]; a subclass says which events are in which step.
+    """[T, C, H, W]; a subclass defines the events of each step (`edges`).
 
     polarity: "separate": uint8, C = 2, OFF and ON. "signed": int8, C = 1, ON less OFF
     value:    "sum": the number of events, saturating at 255, or their signed sum, at -127 and 127. "binary": 1 where

@@ -1,4 +1,4 @@
-"""TAF: for each pixel, how long ago its latest bursts of events were (FRLW-EvD)."""
+"""Temporal active focus (TAF): ages of the latest time bins with events of each pixel (FRLW-EvD)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Taf(Representation):
     At the end of a step, time runs back in bins of `bin_us`. Of each pixel and polarity the `depth` latest bins with
     events are kept, the latest in channel p * depth, the one before in p * depth + 1, and so on. A bin's value is
     255 * max(0, 1 - log1p(a) / 8.7), rounded to the nearest, where a is the mean age of its events in units of
-    `bin_us`; 0 where there is none. The network is given x / 255.
+    `bin_us`; 0 where there is none. The network takes x / 255.
 
     Events of the window up to the end of the step count, and those of the last `history_us` before the window.
 
-    Differs from the paper in that each step has its own bins, which end with it (the paper's steps are whole bins,
-    where both are the same), and in that the queues begin empty at `history_us` before each window.
+    Differs from the paper in that bins are aligned to the end of each step (equal where steps are multiples of
+    `bin_us`, as in the paper), and in that the queues start empty at `history_us` before each window.
     """
 
     scale = 1 / 255

@@ -1,4 +1,4 @@
-"""Time surface: how long ago each pixel fired last, fading exponentially."""
+"""Time surface: exponential decay of the time since each pixel's last event."""
 
 from __future__ import annotations
 

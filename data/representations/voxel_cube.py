@@ -1,4 +1,4 @@
-"""Voxel cube: whether each pixel fired in each of a step's micro-bins (Cordone)."""
+"""Voxel cube: binary events per pixel in the micro-bins of each step (Cordone)."""
 
 from __future__ import annotations
 

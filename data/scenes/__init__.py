@@ -1,4 +1,4 @@
-"""Synthetic driving scenes for an event camera and a photo camera, with exact labels."""
+"""Synthetic traffic scenes with exact labels, as simulated event recordings (`scenes`) and images (`scene_images`)."""
 
 from registry import import_modules
 

@@ -1,4 +1,4 @@
-"""One clip of a set: its scene and its events, made from the settings, the split and the index alone."""
+"""Render one clip (`render_clip`): scene and simulated events, determined by settings, split and index."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .settings import SPLITS, Settings
 
 
 def render_clip(settings: Settings, split: str, index: int) -> tuple[Scene, Iterator[Events]]:
-    """The scene of clip `index` of `split`, and its events from 0 to `settings.seconds`, a step at a time.
+    """(scene of clip `index` of `split`, its events from 0 to `settings.seconds`, one `Events` per simulation step).
 
-    They are those of the files: `scene.render(t)` and `scene.truth(frame)` give more truth at any time than was saved.
+    The events equal those in the files. `scene.render(t)` and `scene.truth(frame)` give the ground truth at any time.
     """
     if split not in SPLITS or index < 0:
         raise UserError(f"clip {index} of split {split!r}: give one of {', '.join(SPLITS)}, and an index from 0 on")
-    # The key names the split and the clip, so no two clips share a stream, however many there are.
+    # The spawn key is (split, clip), so no two clips share a random stream, and their number does not matter.
     seeds = np.random.SeedSequence(settings.seed, spawn_key=(SPLITS.index(split), index)).spawn(2)
     scene_rng, camera_rng = (np.random.default_rng(s) for s in seeds)
     scene = Scene(

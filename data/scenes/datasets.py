@@ -1,4 +1,4 @@
-"""The embedded datasets: synthetic moving scenes, made on first use, as event recordings and as images."""
+"""Datasets of synthetic scenes, generated on first use: event recordings (`scenes`) and images (`scene_images`)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from .settings import MANIFEST
 
 
 def make_scenes(root: str | Path, scenes: dict[str, Any] | None) -> None:
-    """Make the scenes in the folder `root` if they do not stand there; `scenes` holds arguments of `generate_scenes`.
-
-    None: its defaults, or whatever scenes there are.
+    """Generate the scenes in the folder `root` unless they exist. scenes: arguments of `generate_scenes`; None: keep
+    any existing scenes, otherwise use the defaults.
     """
     if scenes is not None or not (Path(root) / MANIFEST).is_file():
         generate_scenes(root, **{"workers": os.cpu_count() or 1, **_known(scenes)})
 
 
 def standing_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Settings:
-    """Settings of the scenes in `root`; ValueError where there are none, or others than `scenes` says, if not None."""
+    """Settings of the existing scenes in `root`. UserError where there are none, or where they differ from `scenes`."""
     try:
         found = read_settings(root)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""An event camera: a pixel fires each time its log intensity has moved by its threshold."""
+"""Simulator of an event camera (`DvsSimulator`): a pixel fires when its log intensity changes by its threshold."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from registry import UserError
 from ..recordings.interface import Events
 
 _DARK = np.float32(1e-3)  # added to the intensity before the logarithm
-_BLOCK = 1 << 15  # pixels worked on at once, so that they stay in the cache
+_BLOCK = 1 << 15  # pixels processed at once, small enough for the CPU cache
 
 
 class DvsSimulator:
-    """Turns frames into events.
+    """Converts frames to events.
 
-    A pixel remembers the log intensity of its last event. When the current one differs by its threshold C (normal
-    around `threshold` with deviation `sigma`), it fires, ON or OFF, and the memory moves by C; several crossings in a
-    step are several events. Crossing times are linear between two frames. A pixel is silent for `refractory_us` after
-    an event: crossings in that time move the memory, but are lost.
+    Each pixel has a reference log intensity. When the current one differs from it by the threshold C of the pixel
+    (normal with mean `threshold` and deviation `sigma`), the pixel fires ON or OFF, and the reference moves by C.
+    Several crossings in a step give several events. Crossing times are interpolated linearly between two frames. During
+    `refractory_us` after an event, crossings move the reference without giving events.
 
-    Noise events come at `noise_hz` per pixel, of either polarity. The memory leaks: without any change a pixel fires ON
-    `leak_hz` times per second, and a share `hot_pixels` of all pixels `hot_pixel_hz` times.
+    Noise events of either polarity come at `noise_hz` per pixel. The reference leaks: without any change a pixel fires
+    ON `leak_hz` times per second, and a share `hot_pixels` of all pixels `hot_pixel_hz` times.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class DvsSimulator:
         hot_pixels: float = 0.0,
         hot_pixel_hz: float = 100.0,
     ):
-        """`intensity`: float [H, W] in 0..1, what the camera sees at 0 us."""
+        """intensity: float [H, W] in 0..1, the frame at 0 us."""
         self.height, self.width = intensity.shape
         self.rng, self.refractory_us, self.noise_hz = rng, refractory_us, noise_hz
         pixels = intensity.size
         self.threshold = np.maximum(rng.normal(threshold, sigma, pixels), threshold / 4).astype(np.float32)
         self._log, self._next = np.log(_flat(intensity) + _DARK), np.empty(pixels, np.float32)
-        # Pixels do not start in step: each is somewhere between its two thresholds.
-        self._memory = self._log + self.threshold * rng.uniform(-0.9, 0.9, pixels).astype(np.float32)
+        # Random initial references between the two thresholds, so that pixels are not synchronised.
+        self._reference = self._log + self.threshold * rng.uniform(-0.9, 0.9, pixels).astype(np.float32)
         self._last_us = np.full(pixels, -refractory_us, np.int64)  # of each pixel's last event
         self._now_us = 0
         self._leak: np.ndarray | None = None  # log intensity per us
         if leak_hz > 0 or hot_pixels > 0:
             hz = np.full(pixels, leak_hz)
-            # A stream of its own: with hot pixels and without, all else is the same.
+            # A separate random stream, so that hot pixels do not change the other events.
             hz[rng.spawn(1)[0].permutation(pixels)[: round(hot_pixels * pixels)]] = hot_pixel_hz
             self._leak = (hz * 1e-6 * self.threshold).astype(np.float32)
 
@@ -60,24 +60,24 @@ class DvsSimulator:
             raise UserError(f"the clock must advance: {t_us} us follows {start} us")
         log = self._next
         pixel = self._beyond(_flat(intensity), span)
-        change, threshold = log[pixel] - self._memory[pixel], self.threshold[pixel]
+        change, threshold = log[pixel] - self._reference[pixel], self.threshold[pixel]
         crossings, up = (np.abs(change) / threshold).astype(np.int32), change > 0
         stride = np.where(up, threshold, -threshold)
-        # Crossing k is at `share` = lead + k * pace of the step. A pixel that did not change has only a rounding left.
+        # Crossing k is at `share` = lead + k * pace of the step. Unchanged pixels differ by rounding only.
         before = self._log[pixel]
         slope = log[pixel] - before
         slope[slope == 0] = np.inf
-        lead, pace = (self._memory[pixel] - before) / slope, stride / slope
+        lead, pace = (self._reference[pixel] - before) / slope, stride / slope
         found = []
         for k in range(1, crossings.max(initial=0) + 1):
             live = np.flatnonzero(crossings >= k)
             share = np.clip(lead[live] + k * pace[live], 0, 1)
             t = start + np.maximum(np.ceil(share * span), 1).astype(np.int64)
             found.append(self._fire(pixel[live], t, up[live]))
-        self._memory[pixel] += crossings * stride
+        self._reference[pixel] += crossings * stride
         if self._leak is not None:
             drift = self._leak * np.float32(span)
-            self._memory -= drift
+            self._reference -= drift
             log -= drift
         self._log, self._next, self._now_us = log, self._log, t_us
 
@@ -87,13 +87,13 @@ class DvsSimulator:
         found.append(self._fire(noisy, when, self.rng.random(len(noisy)) < 0.5))
 
         t, pixel, p = (np.concatenate(column) for column in zip(*found, strict=True))
-        # Sixteen bits are sorted by their digits, which is many times as fast.
+        # numpy sorts 16-bit keys by radix sort, which is many times faster.
         order = np.argsort((t - start).astype(np.uint16 if span < 1 << 16 else np.int64), kind="stable")
         y, x = np.divmod(pixel[order], self.width)
         return Events(t[order], x.astype(np.uint16), y.astype(np.uint16), p[order].astype(np.uint8))
 
     def _beyond(self, intensity: np.ndarray, span: int) -> np.ndarray:
-        """Fill `_next` with the log intensity, the leak in it; the pixels that it takes beyond their threshold."""
+        """Fill `_next` with the log intensity including the leak; returns the pixels beyond their threshold."""
         found = []
         change = np.empty(_BLOCK, np.float32)
         for start in range(0, len(intensity), _BLOCK):
@@ -102,12 +102,12 @@ class DvsSimulator:
             np.log(log, out=log)
             if self._leak is not None:
                 log += self._leak[part] * np.float32(span)
-            moved = np.subtract(log, self._memory[part], out=change[: len(log)])
+            moved = np.subtract(log, self._reference[part], out=change[: len(log)])
             found.append(np.flatnonzero(np.abs(moved, out=moved) >= self.threshold[part]) + start)
         return np.concatenate(found)
 
     def _fire(self, pixel: np.ndarray, t: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(t, pixel, up) of those of at most one candidate per pixel that are not in the dead time."""
+        """(t, pixel, up) of the candidates, at most one per pixel, outside the refractory time."""
         ready = t - self._last_us[pixel] >= self.refractory_us
         t, pixel, up = t[ready], pixel[ready], up[ready]
         self._last_us[pixel] = t

@@ -1,4 +1,4 @@
-"""Scenes on disk: a folder in the layout of Gen1, and the same scenes as images with COCO labels."""
+"""Generate synthetic scenes on disk (`generate_scenes`): recordings in the layout of Gen1, images with COCO labels."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .settings import MANIFEST, SPLITS, Settings, read_settings
 
 log = logging.getLogger(__name__)
 
-CACHE = ".spikesight_cache"  # of the decoded images of the old scenes, see data.images.cache
-_REPORT_S = 10.0  # between two words about the progress
+CACHE = ".spikesight_cache"  # image cache of the old scenes, see data.images.cache
+_REPORT_S = 10.0  # seconds between progress messages
 
 
 def generate_scenes(
@@ -69,9 +69,9 @@ def generate_scenes(
         root/images/{train,val,test}/*.png, root/annotations/*.json       the same label times, as COCO, with `pictures`
         root/manifest.json                                                the settings
 
-    docs/scenes.md explains the options. `workers` processes share the clips; the result does not depend on how many. A
-    folder whose manifest has these settings is left as it is. In one with others the scenes are replaced, and files
-    that are none of theirs stay. ValueError for any other folder that is not empty.
+    docs/scenes.md explains the options. The result does not depend on the number of `workers`. A folder whose manifest
+    has these settings is left unchanged. In one with other settings the scenes are replaced, and other files are kept.
+    UserError for any other folder that is not empty.
     """
     options = {name: value for name, value in locals().items() if name not in ("root", "workers")}
     root, settings = Path(root).resolve(), Settings(**options)
@@ -82,14 +82,14 @@ def generate_scenes(
     else:
         log.info("%s: making scenes: %s", root, why)
     root.parent.mkdir(parents=True, exist_ok=True)
-    # Everything goes to a folder beside it that takes the name when it is whole: nobody meets half a data set.
+    # Write to a temporary folder beside it, and rename that when it is complete.
     partial_root = Path(tempfile.mkdtemp(prefix=f"{root.name}.partial-", dir=root.parent))
     try:
         totals = _write_all(partial_root, settings, workers)
         text = json.dumps({"settings": settings.as_dict(), "classes": settings.classes, "totals": totals}, indent=2)
         (partial_root / MANIFEST).write_text(text + "\n")
-        partial_root.chmod(0o755)  # mkdtemp's are private
-        if not _lacking(root, settings):  # another process was as busy, and faster
+        partial_root.chmod(0o755)  # mkdtemp creates private folders
+        if not _lacking(root, settings):  # another process generated the same scenes meanwhile
             return root
         _put_in_place(partial_root, root)
     finally:
@@ -98,7 +98,7 @@ def generate_scenes(
 
 
 def _put_in_place(new: Path, root: Path) -> None:
-    """Give `new` the name `root`, for the scenes that stand there; files that are none of theirs move into it."""
+    """Rename `new` to `root`, replacing the scenes there; other files of the old folder are moved into it."""
     if not (root / MANIFEST).is_file():  # nothing, or an empty folder
         os.replace(new, root)
         return
@@ -136,7 +136,7 @@ def _is_of_scenes(place: Path, settings: Settings) -> bool:
 
 
 def _lacking(root: Path, settings: Settings) -> str:
-    """Why these very scenes are not in `root`: "" where they are. ValueError where `root` is not ours to write."""
+    """Why `root` does not have these scenes; "" where it does. UserError where it has other files and no manifest."""
     if not (root / MANIFEST).is_file():
         if root.exists() and any(root.iterdir()):
             remedy = "Name a new folder, or empty it"
@@ -186,7 +186,7 @@ def _write_all(root: Path, settings: Settings, workers: int) -> dict[str, dict[s
 
 
 def _reported(clips: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """All `clips`; says now and then how many are made."""
+    """List of all `clips`; logs the progress."""
     made: list[dict[str, Any]] = []
     events, said = 0, time.monotonic()
     for clip in clips:

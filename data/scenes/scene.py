@@ -1,4 +1,4 @@
-"""One seeded street scene: vehicles and people pass in front of a panning, textured background."""
+"""A random street scene (`Scene`): vehicles and people pass in front of a panning, textured background."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from .shapes import CLASSES, WHEEL, Pose, draw, extent
 
-MIN_SIDE = 10  # pixels: smaller visible boxes carry no label
-MIN_VISIBLE = 0.25  # share of an object that must be in the frame and in front for a label
+MIN_SIDE = 10  # pixels: smaller visible boxes are not labelled
+MIN_VISIBLE = 0.25  # visible share of an object (in the frame, not occluded) required for a label
 DARK, BRIGHT = 0.05, 0.95  # intensities of a scene lie between these
-SOLID = 0.1  # less than the share of its patch that any object fills
+SOLID = 0.1  # lower bound of the share of its patch that an object fills
 # Per class, in an image 240 pixels high: size far away, what it gains near, slowest and fastest in pixels/s.
 PACE = ((45, 75, 25, 105), (38, 70, 10, 35), (42, 66, 20, 70), (60, 100, 20, 90))
 
@@ -22,8 +22,9 @@ PACE = ((45, 75, 25, 105), (38, 70, 10, 35), (42, 66, 20, 70), (60, 100, 20, 90)
 class Frame:
     """A scene at one moment.
 
-    intensity: float32 [H, W] in 0..1; owner: int16 [H, W], the object seen in each pixel, -1 for the background;
-    area: pixels that each object would fill if nothing hid it, 0 where it is wholly outside.
+    intensity: float32 [H, W] in 0..1
+    owner:     int16 [H, W], index of the visible object in each pixel, -1 for the background
+    area:      unoccluded area of each object in pixels, also beyond the frame; 0 if it is entirely outside
     """
 
     intensity: np.ndarray
@@ -33,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Mover:
-    """An object and its path: at time `when` it is at `x` and of `size`; it moves evenly and grows as it nears."""
+    """An object and its path: position `x` and `size` at time `when`, constant speed, exponential growth."""
 
     kind: int  # of CLASSES
     x: float
@@ -60,13 +61,13 @@ class Mover:
 
 
 class Scene:
-    """Everything random is drawn in the constructor; `render(t)` and `truth(t)` are functions of time alone.
+    """A random scene. All randomness is drawn in the constructor; `render(t)` and `intensity(t)` depend on time alone.
 
-    classes: which of `shapes.CLASSES` appear; a label is a place in this list
-    speed: factor on the speeds of the objects and their gait
-    arrivals: 0: 1 to `max_objects` come by around the middle of the clip; else that many pass per second, on average,
-        from its first to its last moment
-    min_side: pixels: smaller visible boxes carry no label
+    classes:  which of `shapes.CLASSES` appear; a label is an index into this list
+    speed:    factor on the speeds of objects and limbs
+    arrivals: mean number of objects that pass per second, over the whole clip; 0: 1 to `max_objects` objects pass
+              around the middle of the clip
+    min_side: pixels; smaller visible boxes are not labelled
     """
 
     def __init__(
@@ -93,10 +94,10 @@ class Scene:
         movers = [_mover(rng, self.kinds, width, height, self.horizon, seconds, speed) for _ in range(count)]
         if arrivals > 0:
             movers = [_passer(rng, mover, width, seconds) for mover in movers]
-        self.movers = sorted(movers, key=lambda m: m.ground)  # the nearer stands lower and hides the farther
+        self.movers = sorted(movers, key=lambda m: m.ground)  # nearer objects stand lower
 
     def intensity(self, t: float, out: np.ndarray | None = None) -> np.ndarray:
-        """float32 [H, W], `out` where given: what an event camera sees at `t` seconds."""
+        """float32 [H, W] (written to `out` if given): intensity at `t` seconds, for the event camera."""
         image = self._view(t, out)
         for _ in self._paint(image, t):
             pass
@@ -114,7 +115,7 @@ class Scene:
         return Frame(intensity, owner, area)
 
     def truth(self, frame: Frame) -> list[tuple[int, int, tuple[int, int, int, int]]]:
-        """(track id, label, (x, y, w, h)) of every object of which enough is seen; the box holds its visible pixels."""
+        """(track id, label, (x, y, w, h)) of every sufficiently visible object; boxes enclose the visible pixels."""
         found = []
         for index, mover in enumerate(self.movers):
             seen = frame.owner == index
@@ -134,7 +135,7 @@ class Scene:
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def _paint(self, image: np.ndarray, t: float) -> Iterator[tuple[int, tuple[int, int, int, int], np.ndarray]]:
-        """Draw all objects, the farther first; yields (index, its pixels in the image, coverage) of each seen."""
+        """Draw all objects from back to front; yields (index, (left, top, right, bottom), coverage) of visible ones."""
         for index, mover in enumerate(self.movers):
             pose = mover.pose(t)
             left, top, right, bottom = extent(mover.kind, pose)
@@ -147,7 +148,7 @@ class Scene:
             yield index, (left, top, right, bottom), coverage
 
     def _whole_area(self, mover: Mover, t: float, solid: int, drawn: int) -> int:
-        """Pixels that the object fills, in the image and outside, where `solid` of the `drawn` ones are its own."""
+        """Area of an object in pixels, also beyond the image; `solid` of its `drawn` pixels inside it are covered."""
         pose = mover.pose(t)
         left, top, right, bottom = extent(mover.kind, pose)
         pixels = (right - left) * (bottom - top)

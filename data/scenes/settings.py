@@ -1,4 +1,4 @@
-"""What decides how the synthetic scenes are: every option with its default, checked, and kept in the manifest."""
+"""Options of the synthetic scenes (`Settings`), with defaults and checks; they are saved in the manifest."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _REASON = {"seconds": ": a clip needs one whole window", "hot_pixels": ": it is 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides what the scenes are. Two folders with equal settings hold the same bytes.
+    """All options of the generator. Two folders with equal settings have identical files.
 
-    ValueError names an option that makes no scene.
+    UserError for an invalid option.
     """
 
     train: int = 32
@@ -88,7 +88,7 @@ class Settings:
             )
 
     def label_times(self, split: str) -> list[int]:
-        """us: the multiples of the label period less 1, as Gen1 has them, from the first whole window on."""
+        """Label times [us]: multiples of the label period minus 1, as in Gen1, from the first whole window on."""
         hz = self.train_label_hz if split == "train" else self.label_hz
         times = [round(k * 1e6 / hz) - 1 for k in range(1, int(self.seconds * hz + 1e-6) + 1)]
         return [t for t in times if t >= FIRST_LABEL_US]
@@ -98,14 +98,14 @@ class Settings:
         return [(split, index) for split in SPLITS for index in range(getattr(self, split))]
 
     def as_dict(self) -> dict:
-        """As json holds them."""
+        """The settings as json values."""
         return asdict(self) | {"classes": list(self.classes)}
 
 
 def read_settings(root: str | Path) -> Settings:
-    """The settings of a folder of scenes. Options that its manifest is too old to know have their defaults.
+    """The settings of a folder of scenes. Options that an older manifest lacks have their defaults.
 
-    FileNotFoundError without a manifest, ValueError where it is not of `make_scenes`.
+    FileNotFoundError without a manifest, UserError for one that `make_scenes` did not write.
     """
     manifest = Path(root) / MANIFEST
     text = manifest.read_text()

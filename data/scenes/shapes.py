@@ -1,4 +1,4 @@
-"""Cars, pedestrians, cyclists and trucks, drawn by signed distance into a small patch."""
+"""Draw cars, pedestrians, cyclists and trucks by signed distance functions, each into a small patch of pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXTENT = ((0.5, 0.42), (0.30, 1.0), (0.47, 1.0), (0.5, 0.48))  # half width abo
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands at one moment: the ground point below its middle (pixels), its size, facing, gait."""
+    """Pose of an object at one moment: ground point below its centre (pixels), size, facing, phase of its gait."""
 
     x: float
     ground: float
@@ -69,7 +69,7 @@ class _Patch:
         return (rows, cols), self._u[None, cols], self._v[rows, None]
 
 
-# Each yields its parts, the farther first: where, signed distance [h, w] in pixels, index of the shade.
+# Each yields its parts from back to front: region, signed distance [h, w] in pixels, index of the shade.
 
 
 def _car(patch, size, phase):
@@ -89,8 +89,8 @@ def _car(patch, size, phase):
     yield at, np.maximum(cabin + 0.025 * size, 0.012 * size - np.abs(u + 0.03 * size)), 1
     for at, u, v, distance, side in wheels:
         yield at, distance - 0.04 * size, 3
-        # A spoke, so that a turning wheel is seen to turn. (It turns backwards. Turned round, every published figure
-        # on these scenes would stand on other scenes.)
+        # A spoke, so that the rotation of a wheel is visible. (It turns backwards; correcting that would change the
+        # scenes, and with them every published result on them.)
         angle = phase + side
         spoke = np.abs((u - side * 0.29 * size) * math.sin(angle) + (v - 0.085 * size) * math.cos(angle))
         yield at, np.maximum(spoke - 0.012 * size, distance - 0.075 * size), 3
