@@ -1,4 +1,4 @@
-"""Event representations: events of a window -> array [T, C, H, W]. Modules in this package are imported automatically."""
+"""Event representations: events of a window -> array [T, C, H, W]. Modules here are imported automatically."""
 
 from registry import import_modules
 

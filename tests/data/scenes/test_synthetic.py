@@ -35,7 +35,7 @@ def test_a_ramp_fires_once_per_threshold(rises):
     """log I moves by 2: a pixel fires once for each C = 0.2 beyond its memory, evenly in time, all of one polarity."""
     start = np.full((20, 30), np.exp(-3.0 if rises else -1.0))
     dvs = camera(start, sigma=0.0, refractory_us=0)
-    memory = dvs._memory.reshape(20, 30).copy()
+    memory = dvs._reference.reshape(20, 30).copy()
     times, per_pixel = [], np.zeros((20, 30), int)
     for k in range(1, 101):
         now = np.exp(np.log(start) + (2 if rises else -2) * k / 100)
