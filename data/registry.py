@@ -15,9 +15,9 @@ list_datasets = DATASETS.names
 
 
 def create_dataset(name: str, split: str, *, generate: bool = True, **kwargs: Any) -> DetectionDataset:
-    """Build the dataset `name`, `split` one of its splits; `kwargs` are its constructor's keyword arguments.
+    """Build a split of the dataset `name`; `kwargs` are its constructor's keyword arguments.
 
-    generate: let a simulated dataset write its files first, where they are not there; without it nothing is written.
+    generate: simulated datasets first write their files, if absent; False: nothing is written
     """
     cls: Any = DATASETS[name]
     with checking(f"dataset {name!r}", parameters(cls, 1), kwargs):
@@ -27,5 +27,5 @@ def create_dataset(name: str, split: str, *, generate: bool = True, **kwargs: An
 
 
 def dataset_arguments(name: str) -> list[str]:
-    """Arguments that `create_dataset` takes for the dataset `name` beside its split."""
+    """Names of the arguments of `create_dataset` for the dataset `name`, without its split."""
     return DATASETS.arguments(name, 1)

@@ -92,8 +92,9 @@ def _is_table(array: Any) -> bool:
 
 
 def find_order(path: str | Path, rows: np.ndarray, problems: Problems) -> str:
-    """Which column of the first `rows` [n, 4] is which, one of `ORDERS`: p has two values, times rise and pixels are
-    whole in all but 1 % of them. It is said. ValueError where that fits no order, or several."""
+    """Detect the order of the columns of an array [N, 4], one of `ORDERS`, from its first `rows` [n, 4]: p has two
+    values, and in all but 1 % of the rows times increase and pixels are integers. The result is added to `problems`.
+    UserError where no order fits, or several."""
     fitting = [order for order in ORDERS if _fits(rows, order)] if len(rows) else [NAMES]
     if len(fitting) != 1:
         orders = " and as ".join(", ".join(order) for order in fitting)
@@ -117,7 +118,7 @@ def _fits(rows: np.ndarray, order: str) -> bool:
 
 
 def whole_times(path: str | Path, start: int, t: np.ndarray) -> np.ndarray:
-    """Times of the events from number `start` on as int64. ValueError for one that is no time in us."""
+    """Times of the events from index `start` on, as int64. UserError for one that is no integer in us."""
     if t.dtype.kind == "f":
         bad = ~(np.floor(t) == t)
         if bad.any():

@@ -27,7 +27,7 @@ Clock = tuple[np.ndarray, tuple[int, int]]
 
 
 class RawReader(BlockReader):
-    """Base of the `.raw` encodings: `WORD` bytes each. Words are memory-mapped as `DTYPE`."""
+    """Base class of the `.raw` encodings, with words of `WORD` bytes, memory-mapped as `DTYPE`."""
 
     WORD: int
     DTYPE: str
@@ -92,7 +92,7 @@ class Evt2Reader(RawReader):
 
 
 def last_seen(there: np.ndarray, values: np.ndarray, before: int) -> np.ndarray:
-    """int64 [N]: at each word the value of the last one up to it where `there` holds; `before` ahead of the first."""
+    """int64 [N]: forward fill: the latest of the `values` where `there` is true; `before` until the first one."""
     at = np.maximum.accumulate(np.where(there, np.arange(len(there)), -1))
     return np.where(at < 0, before, values.astype(np.int64)[at])
 

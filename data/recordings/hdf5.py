@@ -52,7 +52,7 @@ class Hdf5Reader(ColumnReader):
             raise _damaged(self.path, "recording", error) from error
 
     def _look(self, file: Any, sensor_size: tuple[int, int] | None) -> int:
-        """How many events there are, after their datasets were found."""
+        """Find the datasets of the events; returns the number of events."""
         place = next((found for name in ("CD/events", "events") if (found := find(file, name)) is not None), file)
         if is_dataset(place):
             check_filters(self.path, place)
@@ -69,7 +69,7 @@ class Hdf5Reader(ColumnReader):
         if abs(self._offset) > 1 << 61:
             raise UserError(f"{self.path}: 't_offset' = {self._offset} us is no time. Correct it")
         count = arrays[names[0]].shape[0]
-        if count > _MOST_PER_BYTE * self._size:  # datasets without a chunk in them may claim any length
+        if count > _MOST_PER_BYTE * self._size:  # datasets without allocated chunks can have any length
             raise UserError(f"{self.path}: {count} events in a file of {self._size} bytes. Copy the file again")
         return count
 

@@ -41,8 +41,8 @@ def is_dataset(found: Any) -> bool:
 
 
 def find(file: h5py.File, name: str) -> Any:
-    """The group or dataset at a path such as "events/t"; None where there is none. ValueError, before anything else is
-    opened, for a link to another file and for a dataset whose values lie in other files."""
+    """The group or dataset at a path such as "events/t"; None where there is none. UserError for a link to another
+    file, and for a dataset stored in other files; these are never opened."""
     found, parts, soft = file["/"], _parts(name), 0
     while parts:
         part = parts.pop(0)
@@ -82,7 +82,7 @@ def _stay_inside(file: h5py.File, dataset: h5py.Dataset) -> None:
 
 
 def scalar(file: h5py.File, name: str) -> int | None:
-    """The one integer of a dataset; None where there is no such dataset."""
+    """The integer of a scalar dataset; None where there is no such dataset."""
     dataset = find(file, name)
     if not is_dataset(dataset):
         return None
@@ -101,19 +101,19 @@ def attribute(found: h5py.Group | h5py.Dataset, name: str) -> str:
 
 
 def filters(dataset: h5py.Dataset) -> list[int]:
-    """Numbers of the filters that its chunks went through."""
+    """Ids of the filters of a dataset's chunks."""
     properties = dataset.id.get_create_plist()
     return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
 
 
 def _chunk(dataset: h5py.Dataset) -> int:
-    """Bytes that one chunk unpacks to; 0 where nothing is packed."""
+    """Unpacked size of one chunk in bytes; 0 without filters."""
     return math.prod(dataset.chunks) * dataset.dtype.itemsize if dataset.chunks and filters(dataset) else 0
 
 
 def readable(path: Path, datasets: Sequence[h5py.Dataset], limit_mb: int) -> list[h5py.Dataset]:
-    """The datasets, which are read side by side, with caches that hold their chunks. ValueError for a filter that is
-    not there, and where a chunk of each takes more than the limit."""
+    """Reopen datasets that are read together, each with a cache that holds one of its chunks. UserError for a missing
+    filter, and where the chunks together exceed the limit."""
     for dataset in datasets:
         check_filters(path, dataset)
     check_unpacked(path, "a chunk of the data", sum(map(_chunk, datasets)), limit_mb)

@@ -34,7 +34,7 @@ _SCALARS = ("height", "width")
 
 
 class _Array(NamedTuple):
-    """The header of an array of an archive: `start` is where its data begin in the member, unpacked."""
+    """Header of an array in an archive. start: offset of its data in the unpacked member."""
 
     member: ZipInfo
     start: int
@@ -47,7 +47,7 @@ class _Array(NamedTuple):
         return self.member.compress_type != ZIP_STORED
 
     def check(self) -> None:
-        """ValueError for an array of Python objects, or one whose header does not fit the length of its data."""
+        """UserError for an array of Python objects, or one whose header does not match the length of its data."""
         name, length = self.member.filename, self.member.file_size - self.start
         if self.dtype.hasobject:
             raise UserError(f"{name} holds Python objects, which are not read")
@@ -104,7 +104,7 @@ class NpzReader(ColumnReader):
             raise self._damaged(error) from error
 
     def _load(self, archive: ZipFile, array: _Array) -> np.ndarray:
-        """The array, memory-mapped where it is stored as it is; its checksum is compared."""
+        """The array, memory-mapped if it is stored uncompressed; its checksum is verified."""
         member, shape = array.member, array.shape
         order: Literal["C", "F"] = "F" if array.fortran else "C"
         with archive.open(member) as file:
@@ -135,8 +135,8 @@ class NpzReader(ColumnReader):
 
 
 def _arrays(archive: ZipFile) -> dict[str, _Array]:
-    """The arrays of an archive by name; nothing but their headers is unpacked. What is no array and has none of the
-    names of a recording is left out."""
+    """{name: header} of the arrays of an archive; only headers are unpacked. Members that are no arrays are skipped,
+    unless they have the name of a column."""
     arrays = {}
     for member in archive.infolist():
         name = member.filename.removesuffix(".npy")

@@ -1,4 +1,4 @@
-"""Samples as a data set makes them: the change is drawn, then applied to the images it asks for."""
+"""Helper: augmented samples, as a dataset makes them: draw the parameters, then apply them to the images they name."""
 
 
 def sampled(augment, read, index, count, rng, epochs_left=None):

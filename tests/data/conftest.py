@@ -1,4 +1,4 @@
-"""Tiny data sets on disk: noise images with the labels a test asks for."""
+"""Fixtures: small datasets on disk, noise images with given labels."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small folder of Gen1, written clip by clip."""
+"""Helper: a small folder in the layout of Gen1."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Small writers of every event format, each straight from the description of the format, word by word."""
+"""Helper: minimal writers of every event format, word by word from its specification."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""A folder as RVT's preprocessing leaves it, written array by array."""
+"""Helper: a folder in the layout of RVT's preprocessing."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every event format decoded one record at a time, as its description says: what the fast readers are held against."""
+"""Reference decoders: every event format, one record at a time, from its specification."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all, and a failed write leaves nothing behind."""
+"""Atomic writes: files are replaced completely or not at all, and a failed write leaves no files."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The check reports all that is wrong at once, by name, and what the data set holds."""
+"""The check of a dataset reports its statistics, and all problems at once."""
 
 from pathlib import Path
 

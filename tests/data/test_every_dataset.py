@@ -1,4 +1,4 @@
-"""Every registered dataset keeps the contract of `DetectionDataset`; the registry is the matrix.
+"""Contract of `DetectionDataset`, for every registered dataset.
 
 A new dataset needs one entry in `examples`: arguments of a tiny folder of its kind. Until then its tests are skipped.
 """

@@ -1,4 +1,4 @@
-"""Inputs: fed a file they give what the data set gives, and they outlive being written as plain values."""
+"""Inputs give the same x as the dataset, and can be rebuilt from plain values."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Batches depend on (seed, epoch) alone: not on workers, ranks or what ran before."""
+"""Batches depend on (seed, epoch) alone, not on workers or ranks."""
 
 import pytest
 import torch

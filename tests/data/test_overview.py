@@ -1,4 +1,4 @@
-"""What a training prints of its data before it starts; and that it refuses data without a box to learn."""
+"""The overview of the data at the start of a training, which refuses data without training boxes."""
 
 import pytest
 

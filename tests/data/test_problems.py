@@ -1,4 +1,4 @@
-"""Bad records: fatal ones raise at once, others are counted, `strict` forgives none, `collect` hears all."""
+"""Problems: fatal ones raise at once, others are counted; `strict` makes all fatal, `collect` only records."""
 
 import pytest
 

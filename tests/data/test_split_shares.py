@@ -1,4 +1,4 @@
-"""Splits of one's own: exact shares by name alone, groups that stay together, and what is refused."""
+"""Random splits by shares: exact, by name alone, with groups that stay together; invalid options."""
 
 import pytest
 

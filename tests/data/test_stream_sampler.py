@@ -1,4 +1,4 @@
-"""Sequential sampling: every row of the batches follows recordings from their beginning, piece after piece."""
+"""Sequential sampling: every batch row plays recordings from their start, window by window."""
 
 import numpy as np
 import pytest

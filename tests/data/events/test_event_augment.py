@@ -1,4 +1,4 @@
-"""Augmentation of events, frames and boxes: boxes stay around what they were around."""
+"""Augmentation of event frames and boxes: boxes stay on their objects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`_bbox.npy` labels: both field orders, and every kind of bad box dropped or repaired, and counted."""
+"""`_bbox.npy` labels: both field orders; every kind of bad box is dropped or repaired, and counted."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The Gen1 dataset: the right events with the right boxes for every label time, and options that are refused."""
+"""The Gen1 dataset: events and boxes of every label time, and options that are refused."""
 
 import pickle
 

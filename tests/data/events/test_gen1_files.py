@@ -1,4 +1,4 @@
-"""Folders of Gen1: splits, recordings of all formats, and files that are missing, damaged or in another place."""
+"""Gen1 folders: splits, recordings of all formats, and missing, damaged or misplaced files."""
 
 import pickle
 

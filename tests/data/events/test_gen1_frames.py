@@ -1,4 +1,4 @@
-"""Frames of Gen1 in the size that a detector takes: boxes stay on their objects, and the rest is filled up."""
+"""Frames of Gen1 resized to the input of a detector: boxes stay on their objects, the rest is padding."""
 
 import numpy as np
 import pytest

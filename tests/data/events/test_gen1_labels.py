@@ -1,4 +1,4 @@
-"""Which boxes of Gen1 are labels, which label times are samples, and what is said about doubtful ones."""
+"""Labels of Gen1: filtered boxes, label times of samples, and problems of doubtful labels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rules for labels: each by itself, and the published sets of them on boxes made for them."""
+"""Label rules: each by itself, and the published sets on constructed boxes."""
 
 import numpy as np
 import pytest

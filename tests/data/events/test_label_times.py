@@ -1,4 +1,4 @@
-"""Labels and events that do not belong together are named in one line per recording, before a training."""
+"""Label times that do not match the events are reported in one line per recording, before a training."""
 
 import numpy as np
 import pytest

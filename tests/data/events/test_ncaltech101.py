@@ -1,4 +1,4 @@
-"""N-Caltech101: boxes from corners, stable splits, list files, windows over what was recorded, damaged annotations."""
+"""N-Caltech101: boxes from corners, stable splits, list files, windows, damaged annotations."""
 
 import numpy as np
 import pytest

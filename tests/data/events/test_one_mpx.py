@@ -1,4 +1,4 @@
-"""The 1Mpx data set: which classes are kept, half the size, thinned labels, and the protocol that fits."""
+"""The 1Mpx dataset: classes, half size, subsampled labels, and its protocol."""
 
 import numpy as np
 import pytest

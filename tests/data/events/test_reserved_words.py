@@ -1,4 +1,4 @@
-"""Words of reserved types, with which some cameras pad their files: ignored wherever they lie, and said once."""
+"""Reserved words in .raw files, used as padding by some cameras: ignored everywhere, and reported once."""
 
 import logging
 

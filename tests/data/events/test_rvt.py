@@ -1,4 +1,4 @@
-"""RVT's preprocessed folders: the right frames with the right boxes, in both samplings, and what damage does."""
+"""RVT's preprocessed folders: frames and boxes in both samplings, and damaged files."""
 
 import pickle
 

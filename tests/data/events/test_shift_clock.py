@@ -1,4 +1,4 @@
-"""Recordings shifted to begin at 0, for labels that were made on such a clock."""
+"""Recordings shifted to begin at 0, for labels on such a clock."""
 
 import pickle
 

@@ -1,7 +1,7 @@
-"""Every augmentation of images, alone and all together: a box lies where its pixels went, told by colour.
+"""Every augmentation of images, alone and combined: boxes enclose the pixels of their objects.
 
-Each box is painted in a colour of its own on a dark image; after the augmentation the pixels of that colour are
-looked for, without any geometry, and compared with the box that came out.
+Each box is filled with a unique colour on a dark image. After the augmentation, the pixels of that colour are compared
+with the augmented box.
 """
 
 import numpy as np

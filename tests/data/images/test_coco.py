@@ -1,4 +1,4 @@
-"""COCO labels: what is read, what is mapped, and what is refused."""
+"""COCO labels: what is read and mapped, and which errors are refused."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Numbers that exports write as text are numbers; what is none is refused by name (see test_coco)."""
+"""Numbers of COCO labels written as strings are read; other values are refused (see test_coco)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cutout: holes where the pixels are gray, boxes dropped by the area they share with all holes together."""
+"""Cutout: gray holes, and boxes dropped by the share of their area under all holes."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""Damaged images: found before a training where headers and ends show them; left out and counted where that is
-allowed, by training and evaluation alike; never a black image."""
+"""Damaged images: detected before a training from headers and last bytes; with allow_missing left out and counted, in
+training and evaluation; never replaced by a black image."""
 
 import numpy as np
 import pytest

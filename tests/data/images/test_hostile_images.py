@@ -1,4 +1,4 @@
-"""Image and label files that are no images, no files, or take far more than they show: refused by name, at once."""
+"""Hostile image and label files (no regular files, decompression bombs) are refused with a message."""
 
 import multiprocessing
 import os

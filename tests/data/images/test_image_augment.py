@@ -1,4 +1,4 @@
-"""Images and boxes change together, by the generator handed in alone, and the letterbox can be undone."""
+"""Augmentation of images and boxes: consistent, reproducible from the generator, and the letterbox is invertible."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""What becomes of every kind of image file, against expectations computed without the reader."""
+"""Decoding of every image format, against expectations computed without the reader."""
 
 import struct
 import warnings

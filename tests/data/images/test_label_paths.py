@@ -1,4 +1,4 @@
-"""Names of images in label files: which folder they are in, and that they lead nowhere else."""
+"""Image names in label files: which folder they resolve to, and no path traversal."""
 
 import shutil
 

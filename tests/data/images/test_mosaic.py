@@ -1,4 +1,4 @@
-"""Mosaic and mixup: boxes lie where the pixels went, and (index, epoch, seed) alone decide what a sample is made of."""
+"""Mosaic and mixup: boxes follow the pixels, and samples depend on (index, epoch, seed) alone."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""EXIF orientations: what the labels of a whole set show decides what each image is read as."""
+"""EXIF orientations: the labels of a whole set decide how each image is read."""
 
 import json
 

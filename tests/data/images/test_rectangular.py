@@ -1,4 +1,4 @@
-"""Rectangular evaluation: each image in the smallest multiple of 32 around it, whatever the batch it comes in."""
+"""Rectangular evaluation: each image is padded to multiples of 32, whatever batch it is in."""
 
 import numpy as np
 import pytest

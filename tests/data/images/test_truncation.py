@@ -1,4 +1,4 @@
-"""Files that were cut short are found by their headers and ends, before any training reads them."""
+"""Truncated image files are detected from their headers and last bytes, without decoding."""
 
 import io
 

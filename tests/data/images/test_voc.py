@@ -1,4 +1,4 @@
-"""VOC labels: 1-based boxes, difficult objects, class names, lists; and the flaws of a real data set."""
+"""VOC labels: 1-based boxes, difficult objects, class names, lists; and flaws of real datasets."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""VOC coordinates and sizes: from 1 or from 0 by the whole set, EXIF orientations, numbers as tools write them."""
+"""VOC coordinates from 1 or from 0, detected from the whole set; EXIF orientations; unusual numbers."""
 
 import numpy as np
 import pytest

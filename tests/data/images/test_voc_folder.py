@@ -1,4 +1,4 @@
-"""Layouts of VOC labels as tools export them: which xml file belongs to which image, and to which split."""
+"""Layouts of VOC exports: which xml file belongs to which image, and to which split."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""YOLO folders: where images, labels and names are looked for, what a line means, and what is refused."""
+"""YOLO folders: how images, labels and names are found, what a line means, and what is refused."""
 
 import numpy as np
 import pytest

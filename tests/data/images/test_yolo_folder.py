@@ -1,4 +1,4 @@
-"""YOLO folders as tools write them: Darknet and CVAT, labelImg, Label Studio, Roboflow; and yaml files of others."""
+"""YOLO folders of Darknet, CVAT, labelImg, Label Studio and Roboflow; and unrelated yaml files."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Longer lines of YOLO labels: key points, outlines, oriented boxes, detections; told by all lines of a split."""
+"""Long lines of YOLO labels: key points, outlines, oriented boxes, detections; detected from all lines of a split."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an audit says a recording holds, in every format; its problems are in test_bad_recordings.py."""
+"""Tallies of audits in every format; their problems are in test_bad_recordings.py."""
 
 import numpy as np
 import pytest

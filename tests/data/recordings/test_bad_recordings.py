@@ -1,4 +1,4 @@
-"""One class per kind of bad recording or label: what is dropped, repaired and counted, and what is an error."""
+"""Bad recordings and labels, one class per kind: what is dropped, repaired and counted, and what is an error."""
 
 import logging
 

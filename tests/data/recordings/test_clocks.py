@@ -1,4 +1,4 @@
-"""A recording is the same on any clock: windows, skipped beginnings and rules count from its start."""
+"""A shifted clock changes nothing: windows and rules count from the start of the recording."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""`.dat` recordings: what is written is read back, any window is exact, and every kind of bad file is named."""
+"""`.dat` recordings: round trip, exact windows, and a message for every kind of bad file."""
 
 import logging
 import pickle

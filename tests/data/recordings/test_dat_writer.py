@@ -1,4 +1,4 @@
-"""Recordings written piece by piece are those written at once."""
+"""Recordings written in chunks equal those written at once."""
 
 import numpy as np
 import pytest

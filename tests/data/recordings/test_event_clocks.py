@@ -1,4 +1,4 @@
-"""Clocks of few bits: silence is followed however long, and a fall is a wrap only where it is nearly the range."""
+"""Clocks of few bits: gaps of any length are kept, and only a fall by nearly the range is a wrap."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where the columns of events are found in an `.npz` or HDF5 file, and what is said where they are not."""
+"""Columns of events in `.npz` and HDF5 files: how they are found, and messages where they are not."""
 
 import h5py
 import numpy as np

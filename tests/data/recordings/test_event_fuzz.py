@@ -1,4 +1,4 @@
-"""Random recordings with times a little out of order, and random damage: all formats against slow plain decoders."""
+"""Random recordings with jitter, and random damage: all formats against slow reference decoders."""
 
 import tracemalloc
 import warnings

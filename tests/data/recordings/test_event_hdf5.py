@@ -1,4 +1,4 @@
-"""HDF5 recordings: the layouts of RVT and DSEC, and filters that are not there."""
+"""HDF5 recordings: the layouts of RVT and DSEC, and missing filters."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""Real recordings, where they are at hand: counts, first and last events, and every event against slow decoders."""
+"""Real recordings, where available: counts, first and last events, and every event against slow decoders."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Recordings made, or cut off, so that reading them would leave the file, fill the memory, hang or end the process."""
+"""Hostile or truncated recordings that would read other files, exhaust memory, hang or kill the process."""
 
 import os
 import pickle

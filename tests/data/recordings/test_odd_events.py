@@ -1,4 +1,4 @@
-"""Single odd events, beyond the sensor or without a polarity: dropped and counted alike in every format and type."""
+"""Invalid events, beyond the sensor or without a polarity: dropped and counted alike in every format and type."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""`open_events`: every format gives back what was written, any window of it, and says what is wrong with a bad file."""
+"""`open_events`: round trip and any window in every format, and messages for bad files."""
 
 import os
 import pickle

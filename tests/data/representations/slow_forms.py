@@ -1,4 +1,4 @@
-"""Every representation once more, event by event, straight from its formula.
+"""Reference implementation of every representation, event by event, from its formula.
 
 `slow(name, options, rows, t0, t1, T, H, W)` -> float64; rows: (t, x, y, p) in order of time.
 """

@@ -1,4 +1,4 @@
-"""Counting in 8 bits notices every cell that went past 255, whatever the size of the array."""
+"""8-bit counts saturate correctly at 255, for arrays of any size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every registered representation keeps the contract of `Representation`; the registry is the matrix."""
+"""Contract of `Representation`, for every registered one."""
 
 import inspect
 

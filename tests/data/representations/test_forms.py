@@ -1,4 +1,4 @@
-"""What sets each representation apart, and where published code goes wrong: one test each."""
+"""Distinguishing details of each representation, and bugs of published code that it avoids."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The options of the scenes: each changes what it names, and a value that makes no scene is refused by name."""
+"""Options of the scenes: the effect of each, and messages for invalid values."""
 
 import json
 import tracemalloc

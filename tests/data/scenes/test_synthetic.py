@@ -1,4 +1,4 @@
-"""Synthetic scenes: the camera obeys its physics, labels sit on what is seen, equal settings give equal bytes."""
+"""Synthetic scenes: physics of the camera, labels on visible pixels, equal settings give equal bytes."""
 
 import json
 import logging
@@ -32,10 +32,10 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize("rises", [True, False])
 def test_a_ramp_fires_once_per_threshold(rises):
-    """log I moves by 2: a pixel fires once for each C = 0.2 beyond its memory, evenly in time, all of one polarity."""
+    """log I moves by 2: a pixel fires once for each C = 0.2 beyond its reference, evenly in time, all of one polarity."""
     start = np.full((20, 30), np.exp(-3.0 if rises else -1.0))
     dvs = camera(start, sigma=0.0, refractory_us=0)
-    memory = dvs._reference.reshape(20, 30).copy()
+    reference = dvs._reference.reshape(20, 30).copy()
     times, per_pixel = [], np.zeros((20, 30), int)
     for k in range(1, 101):
         now = np.exp(np.log(start) + (2 if rises else -2) * k / 100)
@@ -44,11 +44,11 @@ def test_a_ramp_fires_once_per_threshold(rises):
         assert ((events.t > 10_000 * (k - 1)) & (events.t <= 10_000 * k)).all() and (np.diff(events.t) >= 0).all()
         np.add.at(per_pixel, (events.y, events.x), 1)
         times.append(events.t)
-    expected = np.abs(dvs._log.reshape(20, 30) - memory) / 0.2
+    expected = np.abs(dvs._log.reshape(20, 30) - reference) / 0.2
     assert 8.9 < expected.min() and expected.max() < 11
     sure = np.abs(expected - np.round(expected)) > 1e-3  # the rest is decided by rounding
     np.testing.assert_array_equal(per_pixel[sure], expected.astype(int)[sure])
-    counts = np.histogram(np.concatenate(times), 10, (0, 1_000_000))[0][1:]  # the first tenth depends on the memory
+    counts = np.histogram(np.concatenate(times), 10, (0, 1_000_000))[0][1:]  # the first tenth depends on the reference
     assert counts.min() > 0.95 * counts.mean()
 
 
