@@ -85,7 +85,7 @@ def check_dataset(
             report.splits[split].recordings = _read_files(dataset, files[split], problems)
     for what, names in unreadable.items():
         where = f"split{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
-        remedy = "Nothing else there was looked at"
+        remedy = "The rest of it was not checked"
         problems.add(Problem("unreadable split", where, "", what, remedy, fatal=True))
     if (training := next(iter(splits), "")) in report.splits:
         report_unlearnt(report.splits, training, problems)
@@ -104,7 +104,7 @@ def _judge(
             remedy = "Add labels, or leave the class out"
             problems.add(Problem("nothing to score", f"split {split!r}", "", _without_split(what, split), remedy))
     except ValueError as error:
-        what, remedy = _without_split(str(error), split), "No AP could be given"
+        what, remedy = _without_split(str(error), split), "No AP can be computed"
         problems.add(Problem("protocol that fits no truth", f"split {split!r}", "", what, remedy, fatal=True))
 
 

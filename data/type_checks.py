@@ -53,5 +53,6 @@ def class_list(names: Any, source: str) -> list[str]:
     for k, name in enumerate(names):
         known = isinstance(name, str | int | float) and not isinstance(name, bool) and is_text(str(name))
         if not known or str(name) in map(str, names[:k]):
-            raise UserError(f"{source}: name {k} is {name!a}. Give each class its own; quote words like no and on")
+            remedy = "Use a different name for each class; quote words such as no and on"
+            raise UserError(f"{source}: name {k} is {name!a}. {remedy}")
     return [str(name) for name in names]

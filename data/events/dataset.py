@@ -106,7 +106,7 @@ def is_sequential(sampling: str, input: WindowInput) -> bool:
     if sampling not in SAMPLINGS:
         raise UserError(none_of(f"sampling = {sampling!r}", sampling, SAMPLINGS))
     if input.newest_first and sampling == "sequential":
-        raise UserError("newest_first turns the steps of a window round, and sequential sampling joins windows")
+        raise UserError("newest_first = true: it reverses the steps of a window. Unset it for sequential sampling")
     return sampling == "sequential"
 
 

@@ -62,7 +62,7 @@ class Coco(ImageDataset):
         self._read_objects(content["annotations"], known)
         if odd := self._numbers.odd:
             value = ", ".join(f"{count} x {column}" for column, count in odd.items())
-            remedy = "They are read as the numbers that they show"
+            remedy = "They are read as numbers"
             self.problems.add(Problem("numbers written as text or as 1.0", self.file, "", value, remedy))
 
     def _fatal(self, kind: str, record: str, value: object, remedy: str) -> None:
@@ -129,10 +129,10 @@ class Coco(ImageDataset):
         for entry, number in zip(entries, numbers, strict=True):
             name = entry["name"]
             if number is None or number in found:
-                remedy = "Give each its own whole number"
+                remedy = "Use a different whole number for each"
                 self._fatal("bad category id", f"category {ascii(name)}", repr(entry["id"]), remedy)
             elif not isinstance(name, str | int | float) or not is_text(str(name)) or str(name) in found.values():
-                remedy = "Give each its own; remove a category that only repeats another one's name"
+                remedy = "Use a different name for each; remove duplicate categories"
                 self._fatal("bad category name", f"category {number}", ascii(name), remedy)
             else:
                 found[number] = str(name)
@@ -150,10 +150,10 @@ class Coco(ImageDataset):
             name, raw = entry["file_name"], (entry.get("width"), entry.get("height"))
             size = (0, 0) if all(side in _NO_SIZE for side in raw) else self._numbers.whole(raw, "image size")
             if number is None or number in listed:
-                remedy = "Give each image its own whole number"
+                remedy = "Use a different whole number for each image"
                 self._fatal("bad image id", f"image {_shown(name)}", repr(entry["id"]), remedy)
             elif not is_file_name(name):
-                remedy = "Give it as a string that a file can be named by"
+                remedy = "Give a valid file name as a string"
                 self._fatal("bad file name", f"image {number}", ascii(name), remedy)
             elif size != (0, 0) and not all(map(is_side, size)):
                 self._fatal("bad image size", f"image {name}", raw, "Give width and height in whole pixels")

@@ -117,7 +117,7 @@ class ImageDataset(DetectionDataset):
         if cache_dir is not None and cache != "disk":
             raise UserError(f"cache_dir = {cache_dir}: only cache = disk has a folder, cache is {cache}")
         if rectangular and augment:
-            raise UserError("rectangular samples are for evaluation: those of a training, augmented, have one shape")
+            raise UserError("rectangular = true: augmented samples have one shape. Leave it out, it is for evaluation")
         self._cache_kind, self._cache = cache, None
         self._cache_dir = self.root / ".spikesight_cache" if cache_dir is None else Path(cache_dir)
         self._augment = image_augment(self.input, augment)
@@ -324,7 +324,7 @@ class ImageDataset(DetectionDataset):
             if self._allow_missing:
                 raise UserError(f"{source}: {names}. {remedy}")
         elif self._allow_missing:
-            remedy = "They are left out, as allow_missing says; scores tell how many"
+            remedy = "They are left out (data.allow_missing=true); scores say how many"
         fatal = not self._allow_missing
         self.problems.add(Problem("missing images", source, "", names, remedy, fatal))
 

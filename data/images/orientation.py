@@ -82,7 +82,7 @@ def _summary(
     done = {len(turns): "All are turned", 0: "All are taken as stored"}.get(upright, f"{upright} of them are turned")
     advice = "data.args.orientation=turned or stored decides it"
     if not any(votes):
-        return value, f"{done}, though nothing tells: look where boxes lie. {advice}"
+        return value, f"{done}, though there is no evidence: check where boxes lie. {advice}"
     if not clear:
-        return value, f"{done}: labels disagree, and those that show nothing are taken as stored. {advice}"
+        return value, f"{done}: labels disagree, and those without evidence are taken as stored. {advice}"
     return value, f"{done}. If boxes lie wrong: {advice}"

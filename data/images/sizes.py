@@ -70,5 +70,5 @@ def other_size(found: tuple[int, int], labelled: tuple[int, int]) -> str:
     """Message and remedy for an image whose size `found` differs from the one `labelled`."""
     remedy = "Its boxes would be wrong: put the image that was labelled there, or correct the label"
     if found == labelled[::-1]:
-        remedy = "It was labelled turned by a quarter, and no EXIF orientation says which way: turn the file likewise"
+        remedy = "It was labelled rotated by 90 degrees, and has no EXIF orientation: rotate the file"
     return f"the image is {found[0]}x{found[1]}, its label says {labelled[0]}x{labelled[1]}. {remedy}"

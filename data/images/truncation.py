@@ -30,7 +30,7 @@ def is_complete(file: BinaryIO, length: int, image: Image.Image) -> bool:
     else:
         whole = any(tail) and (image.format not in _BOXES or _box_end(file) == length)  # PIL checks the length of WebP
     if not whole and not any(tail):
-        raise UserError(f"its last {_TAIL} bytes and perhaps more are zeros: it was not copied to its end")
+        raise UserError(f"its last {_TAIL} bytes are zeros: it is an incomplete copy")
     return whole
 
 

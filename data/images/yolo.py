@@ -193,7 +193,7 @@ class Yolo(ImageDataset):
         )
         if meaning == "box":
             if self._lines == "auto" and not self._numbers:
-                remedy = "They are not used: the first four are the box, as all lines together show"
+                remedy = "They are ignored: judging by all lines, the first four are the box"
                 self.problems.add(Problem("numbers after the box", source, "", place, remedy))
             return []
         if meaning != "outline":
@@ -214,7 +214,7 @@ class Yolo(ImageDataset):
                 self.problems.add(Problem("outline like a box", files[row], f"line {origin[row][1]}", value, remedy))
         for file in dict.fromkeys(file for row, file in files.items() if not np.isnan(table[row, 1])):
             if file in boxed:
-                remedy = "Both are kept, of the outlines their bounding boxes"
+                remedy = "Both are kept; outlines are replaced by their bounding boxes"
                 self.problems.add(Problem("boxes and outlines in one file", file, "", "mixed lines", remedy))
         return dropped
 

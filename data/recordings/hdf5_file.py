@@ -53,7 +53,7 @@ def find(file: h5py.File, name: str) -> Any:
         if kind == h5py.h5l.TYPE_SOFT:
             soft += 1
             if soft > DEPTH:
-                raise UserError(f"{where}: soft links that go round in a circle. Link to the data themselves")
+                raise UserError(f"{where}: soft links that form a cycle. Link to the data themselves")
             target = found.id.links.get_val(part.encode()).decode()
             parts = _parts(target) + parts
             found = file["/"] if target.startswith("/") else found

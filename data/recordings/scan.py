@@ -53,7 +53,7 @@ class Scan:
             f"{self.repeated} of {events} events ({share}) have the t, x, y and p of another one, nine in ten of them "
         )
         what += f"in columns x = {first} to {last}"
-        remedy = "They are kept and count again: look whether the camera or a conversion doubles events"
+        remedy = "They are kept and counted again: check whether the camera or a conversion duplicates events"
         return Problem("events more than once", path, "", what, remedy)
 
     def _count(self, steps: np.ndarray, place: np.ndarray) -> None:

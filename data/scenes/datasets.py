@@ -30,7 +30,7 @@ def standing_scenes(root: str | Path, scenes: dict[str, Any] | None) -> Settings
         found = read_settings(root)
     except FileNotFoundError:
         remedy = "Train with this config, or run python -m tools.make_scenes, or set data.root to a folder of scenes"
-        raise UserError(f"{root}: holds no scenes, and evaluation makes none. {remedy}") from None
+        raise UserError(f"{root}: has no scenes, and evaluation generates none. {remedy}") from None
     if scenes is not None:
         wanted = Settings(**{k: v for k, v in _known(scenes).items() if k != "workers"}).as_dict()
         there = found.as_dict()
@@ -77,5 +77,5 @@ class SceneImages(Coco):
         cls, *, root: str | Path, scenes: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if not (scenes or {}).get("pictures", True):
-            raise UserError("scenes: pictures = False leaves nothing for the dataset 'scene_images'. Leave it out")
+            raise UserError("scenes: pictures = False: the dataset 'scene_images' needs images. Leave it out")
         make_scenes(root, scenes)

@@ -130,7 +130,7 @@ def test_bad_options_are_said_once_for_all_splits(events):
     root, _ = events
     (root / "val").symlink_to(root / "train")
     (problem,) = check_dataset("gen1", ["train", "val"], root=root, pad=300).fatal
-    said = "splits 'train', 'val': unreadable split: pad = 300: give a whole number from 0 to 255. Nothing else"
+    said = "splits 'train', 'val': unreadable split: pad = 300: give a whole number from 0 to 255. The rest"
     assert str(problem).startswith(said)
     (problem,) = check_dataset("gen1", ["train", "val"], root=root, labels={"from_ms": 5000}).fatal
     assert str(problem).startswith("splits 'train', 'val': unreadable split: no label time is kept. Labels left out: 2")

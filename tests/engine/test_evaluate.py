@@ -329,7 +329,7 @@ def test_evaluation_leaves_scenes_of_other_settings_alone(images, scenes, tmp_pa
     other = "data.args.scenes={train: 1, val: 1, test: 1, seconds: 0.5}"
     with pytest.raises(ValueError, match="mine: holds other scenes than data.args.scenes: train is 3, not 1"):
         score(images, f"data.root={root}", other)
-    with pytest.raises(ValueError, match="nowhere: holds no scenes, and evaluation makes none"):
+    with pytest.raises(ValueError, match="nowhere: has no scenes, and evaluation generates none"):
         score(images, f"data.root={tmp_path / 'nowhere'}")
     metrics = score(images, f"data.root={root}", "data.args.scenes=null")
     assert metrics["images"] == 10

@@ -133,7 +133,7 @@ def test_the_check_counts_the_same(root):
 
 
 def test_training_has_one_shape(root, dataset):
-    with pytest.raises(ValueError, match="rectangular samples are for evaluation"):
+    with pytest.raises(ValueError, match="rectangular = true: augmented samples have one shape"):
         create_dataset("coco", "val", root=root, rectangular=True, augment={"hflip": 0.5})
     with pytest.raises(ValueError, match="training samples must have one shape: .* eval.rectangular"):
         train_loader(dataset, 2, seed=0)

@@ -194,7 +194,7 @@ def test_folders_without_a_yaml(tmp_path, write_image, place):
         ("train: images/train\nnames: {1: cat, 2: dog}", ValueError, "data.yaml: names = .*one name for each of 0, 1"),
         ("train: images/train\nnames: cat", ValueError, "data.yaml: names = cat. Give a list"),
         ("train: images/train\nnames: [yes, no]", ValueError, "name 0 is True. .*quote"),
-        ("train: images/train\nnames: [cat, cat]", ValueError, "name 1 is 'cat'. Give each class its own"),
+        ("train: images/train\nnames: [cat, cat]", ValueError, "name 1 is 'cat'. Use a different name"),
         ("train: images/train\nnames:", ValueError, "data.yaml: names no class"),
         ("train: images/train\nkpt_shape: 17\nNAMES", ValueError, "data.yaml: kpt_shape = 17. Give .number of points"),
         (

@@ -61,7 +61,7 @@ class TestOtherFiles:
     def test_soft_links_in_a_circle(self, path):
         with h5py.File(path, "w") as file:
             file["events"], file["b"] = h5py.SoftLink("/b/c"), h5py.SoftLink("/events")
-        refused(path, "soft links that go round")
+        refused(path, "soft links that form a cycle")
 
     @pytest.mark.parametrize("name", ["x", "t", "height"])
     def test_external_storage_is_not_read(self, tmp_path, path, name):

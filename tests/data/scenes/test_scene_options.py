@@ -294,7 +294,7 @@ def test_without_generate_nothing_is_written_or_replaced(tmp_path):
             assert len(create_dataset(name, "train", root=root, scenes=scenes, generate=False)) > 0
         with pytest.raises(ValueError, match=r"holds other scenes .*seed is 0, not 7, .*data.args.scenes=null"):
             create_dataset(name, "train", root=root, scenes=other, generate=False)
-        with pytest.raises(ValueError, match="holds no scenes, and evaluation makes none"):
+        with pytest.raises(ValueError, match="has no scenes, and evaluation generates none"):
             create_dataset(name, "train", root=tmp_path / "none", scenes=TINY, generate=False)
         assert len(create_dataset(name, "train", root=root)) > 0  # no scenes asked for: those that are there
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before

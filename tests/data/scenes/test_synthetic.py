@@ -32,7 +32,7 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize("rises", [True, False])
 def test_a_ramp_fires_once_per_threshold(rises):
-    """log I moves by 2: a pixel fires once for each C = 0.2 beyond its reference, evenly in time, all of one polarity."""
+    """log I moves by 2: a pixel fires once for each C = 0.2 beyond its reference, evenly in time, of one polarity."""
     start = np.full((20, 30), np.exp(-3.0 if rises else -1.0))
     dvs = camera(start, sigma=0.0, refractory_us=0)
     reference = dvs._reference.reshape(20, 30).copy()
