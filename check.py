@@ -17,7 +17,7 @@ from data.check import check_dataset
 from engine.build import build_dataset
 from engine.config import dataset_kwargs, load_config
 from registry import UserError
-from scoring.truth_left import check_truth
+from scoring.truth_check import check_truth
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Score a checkpoint on a split, or detections in a file: AP with its protocol, detections, drawn images.
+"""Score a checkpoint on a split, or detections in a file: AP with its protocol, detections, drawings.
 
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
@@ -52,7 +52,7 @@ from registry import UserError
 from scoring.detections import read_detections, read_truth
 from scoring.evaluator import Evaluator
 from scoring.protocols import PROTOCOLS, get_protocol
-from scoring.truth_left import check_truth
+from scoring.truth_check import check_truth
 from scoring.voc_ap import precision_recall
 
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if args.checkpoint and "=" in args.checkpoint and not Path(args.checkpoint).exists():
         args.checkpoint, args.overrides = None, [args.checkpoint, *args.overrides]
     if args.protocol:
-        get_protocol(args.protocol)  # a wrong name fails before the work
+        get_protocol(args.protocol)  # an unknown name fails before any work
     if args.detections:
         return score_file(args)
     if args.truth:
@@ -108,7 +108,7 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
-    """The evaluation that the config `cfg` of `run`, with its changes, describes."""
+    """Evaluate `run` by `cfg`, its config with the overrides."""
     checkpoint, model, content = run.checkpoint, run.model, run.content
     trained, split, protocol = config_from_plain(run.config), cfg.data.test_split, cfg.eval.protocol
     say = print if distributed.is_main() else (lambda *_: None)
@@ -145,7 +145,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
-    for line in check_truth(protocol, truth, split):  # what it cannot judge fails before the work, too
+    for line in check_truth(protocol, truth, split):  # raises if the protocol does not apply, before any work
         say(line)
     evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
     ranks = distributed.rank(), distributed.world_size()
@@ -217,7 +217,7 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
         else:
             cfg = load_config(args.checkpoint, args.overrides)
         split, protocol = args.split or cfg.data.test_split, args.protocol or cfg.eval.protocol
-        # An absent recording would shift the image ids of all that follow.
+        # A missing recording would shift the image ids of all later ones.
         dataset = _dataset(cfg, split, allow_missing=False)
         truth, expected, name = dataset.ground_truth(), dataset.expected_images, split
     else:
@@ -248,7 +248,7 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(evaluator: Evaluator, metrics: dict[str, Any], source: str, out: Path) -> None:
-    """Curves and confusion of what the protocol counts."""
+    """Plot precision-recall curves and the confusion matrix of the boxes that the protocol counts."""
     truth, found = get_protocol(metrics["protocol"]).counted(*evaluator.truth_and_detections())
     title = f"split {metrics['split']}, protocol {metrics['protocol']}: {source}"
     plot_precision_recall(
@@ -266,7 +266,7 @@ def _dataset(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDatas
 
 
 def _seen_from(folder: Path, file: Path) -> str:
-    """The same for as long as both are moved together."""
+    """Path of `file` relative to `folder`: it stays valid if both are moved together."""
     return os.path.relpath(file.resolve(), folder.resolve())
 
 

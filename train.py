@@ -40,7 +40,7 @@ from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
 from engine.runs.checkpoint import init_from
-from engine.runs.facts import model_text, steps_text
+from engine.runs.console_text import model_text, steps_text
 from engine.runs.folder import discarded_without_checkpoint, new_run_folder
 from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
@@ -53,7 +53,7 @@ from neurons.base import DynamicNeuron
 from registry import UserError
 from scoring.evaluator import Evaluator
 from scoring.protocols import get_protocol
-from scoring.truth_left import check_truth
+from scoring.truth_check import check_truth
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> Path:
         args.overrides.append(args.resume)
         args.resume = ""
     cfg = load_config(args.config, args.overrides)
-    get_protocol(cfg.eval.protocol)  # a wrong name fails before the work
+    get_protocol(cfg.eval.protocol)  # an unknown name fails before any work
     start = plan_start(cfg, args.overrides, args.resume, args.config)
     device = distributed.start(start.cfg.device, start.cfg.timeout_minutes)
     try:
@@ -84,9 +84,9 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 def train(start: Start, device: torch.device, command: list[str], held: ExitStack) -> Path:
-    """Build everything that the config of `start` names and train it; returns the run folder, a new one or its own.
+    """Build all parts of the config of `start` and train. Returns the run folder.
 
-    command: script and arguments, for the run's provenance. held: takes what is to be released at the end.
+    command: script and arguments, for the run's provenance. held: closes locks and contexts at the end.
     """
     cfg, resume = start.cfg, start.checkpoint
     main_rank = distributed.is_main()
@@ -142,7 +142,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     schedule = partial(_schedule, cfg, steps)
     folder = start.folder
     if resume is None:
-        # Made only now, so that a mistake in config or data leaves no folder behind, and an earlier run in its place.
+        # Created only now: after an error in config or data no folder is left, and no earlier run is overwritten.
         made = new_run_folder(cfg.out, cfg.name, cfg.overwrite, start.folder) if main_rank else None
         if made is not None:
             held.enter_context(RunLock(made))
@@ -205,7 +205,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
 
 
 def _schedule(cfg: DictConfig, steps: int, epochs: int) -> Schedule:
-    """Of `epochs` epochs with `steps` steps each."""
+    """Learning-rate schedule of `epochs` epochs with `steps` steps each."""
     return Schedule(
         cfg.optim.lr,
         cfg.optim.final_lr_factor,

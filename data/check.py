@@ -59,7 +59,7 @@ def check_dataset(
 
     optional: splits that may be absent
     judge:    (ground truth, split) -> sentences on what cannot be scored there; ValueError where that stops a training
-              (`scoring.truth_left.check_truth`). Called for each split but the first
+              (`scoring.truth_check.check_truth`). Called for each split but the first
     create:   (split, problems=...) -> dataset; None: `create_dataset` with `name` and `kwargs`
     """
     report = CheckReport()

@@ -39,7 +39,7 @@ def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise UserError(f"device = {device!r} is none that torch knows: give auto, cpu or cuda") from error
+        raise UserError(f"device = {device!r}: not a device of torch; give auto, cpu or cuda") from error
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={device}, but torch sees no CUDA device; use device=cpu")

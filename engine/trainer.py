@@ -22,7 +22,7 @@ from .evaluation import evaluate, predictor
 from .generators import generator_states, restore_generators
 from .loop import Update, stream_of, train_epoch
 from .runs.checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
-from .runs.facts import Expected
+from .runs.console_text import ExpectedTime
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
 from .wrap import wrap
@@ -119,7 +119,7 @@ class Trainer:
                 validate = self.epoch % self.validation.every == 0 or self.epoch == self.epochs
                 record = self._finish_epoch(log, record, validate)
                 took.append(time.perf_counter() - started)
-                log.say(_line(record, self.epochs) + Expected.left(took, self.epochs - self.epoch))
+                log.say(_line(record, self.epochs) + ExpectedTime.left(took, self.epochs - self.epoch))
         finally:
             log.close()
         return self.history

@@ -46,8 +46,8 @@ def fitting_weights(
 ) -> Transfer:
     """The weights in `source`, of a detector of `source_classes` (None: unknown), that fit `model`, of `classes`.
 
-    A head names the tensors whose rows stand for classes (`class_rows`); where the classes differ, their other rows are
-    taken, and the rows of classes with the same name. Tensors of a head without `class_rows` are then left out.
+    A head names the tensors that have one row per class (`class_rows`). If the classes differ, rows of classes with the
+    same name are taken, and all rows that belong to no class. Tensors of a head without `class_rows` are then left out.
     """
     own = model.state_dict()
     source = copy.copy(source)  # with the versions of its modules (`_metadata`)

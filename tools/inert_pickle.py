@@ -83,7 +83,7 @@ class TensorRef:
 def read_pickle(stream: io.BytesIO, where: str, storages: dict[str, StorageRef] | None = None) -> Any:
     """The next pickle of `stream`, which is left at its end. UserError, beginning with `where`, if it is not valid.
 
-    `storages` collects the storages that the pickle's tensors lie in, by key.
+    `storages` collects the storages of the pickle's tensors, by key.
     """
     start = stream.tell()
     try:

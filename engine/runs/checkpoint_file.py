@@ -11,7 +11,7 @@ import torch
 
 from registry import UserError
 
-# The checksum stands in the comment that ends a zip archive, after the two bytes of the comment's length, and covers
+# The checksum is in the comment that ends a zip archive, after the two bytes of the comment's length, and covers
 # every byte before them. torch.save leaves the comment empty. The CRCs within the archive do not cover its headers,
 # where one flipped bit can move the weights that torch reads by a few bytes.
 COMMENT = b"sha256 "

@@ -16,7 +16,7 @@ from registry import UserError
 def fingerprint(ground_truth: dict[str, Any]) -> str:
     """16 hex digits that depend on ids, files and label times of the images, on boxes with their flags, and on classes.
 
-    They do not depend on where the dataset lies, on the order of the lists, or on the ids of annotations.
+    They do not depend on the location of the dataset, on the order of the lists, or on the ids of annotations.
     """
     images = sorted(
         [

@@ -16,7 +16,7 @@ from data.atomic_file import append_line, write_atomically
 
 from ..loop import Step
 from .board import Board
-from .facts import Expected
+from .console_text import ExpectedTime
 
 
 class RunLog:
@@ -29,7 +29,7 @@ class RunLog:
 
     def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0, steps: int = 0):
         self.folder, self.log_every = folder, log_every
-        self.expected = Expected(first_step, steps)
+        self.expected = ExpectedTime(first_step, steps)
         self.metrics = folder / "metrics.jsonl"
         self.bar: tqdm | None = None
         self._failed: set[str] = set()

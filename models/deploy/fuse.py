@@ -1,4 +1,4 @@
-"""Inference form: every SpikeConv as one convolution with a bias, or as few, exactly as BatchNorm evaluates them."""
+"""Fuse networks for inference: BatchNorm and re-parameterised convolutions of a SpikeConv into one convolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn is where it should be, and in the colour it should be; plots count what they show."""
+"""Drawings: positions and colours of boxes, events, captions; plots: curves and counts."""
 
 import numpy as np
 import pytest

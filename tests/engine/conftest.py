@@ -1,4 +1,4 @@
-"""A tiny world to train in: four short clips of synthetic scenes, a config that points there, and a run of it."""
+"""Tiny training data: four short clips of synthetic scenes, a config that points there, and a run of it."""
 
 import shutil
 from pathlib import Path

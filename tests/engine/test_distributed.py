@@ -1,4 +1,4 @@
-"""Several processes: none waits for hours for one that is frozen, and none outlives torchrun."""
+"""Several processes: timeouts for one that hangs, and the end of all when torchrun ends."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Users see reasons, one line each, wherever in the program they arose."""
+"""User errors print as one line with the reason, also those from loader processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whoever sets a config reads its keys in messages; whoever calls a part reads its arguments."""
+"""Error messages name config keys to users of a config, and arguments to callers of a part."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Everything together learns: overfitting four event samples, both families, and one as its ANN twin."""
+"""Training overfits four event samples: both families, and one as its ANN twin."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Training and evaluation on samples that come in sequence: state is carried along rows, and nowhere else."""
+"""Stateful training and evaluation on sequential samples: each batch row carries its own state."""
 
 import json
 

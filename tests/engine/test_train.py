@@ -1,4 +1,4 @@
-"""Whole runs on a tiny world: reproducible, resumable after SIGKILL, on several processes; evaluated and refused."""
+"""Whole runs on tiny data: reproducible, resumable after SIGKILL, on several processes; evaluated and refused."""
 
 import json
 import os

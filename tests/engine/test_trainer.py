@@ -1,4 +1,4 @@
-"""What a training keeps when something fails, and what a resume makes of it: the run that nothing interrupted."""
+"""Trainer: failures lose no epoch, and a resumed run equals an uninterrupted one."""
 
 import json
 import random

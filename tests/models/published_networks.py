@@ -1,4 +1,4 @@
-"""The published networks a second time, slowly: their tables row by row, their blocks step by step, their own names.
+"""Slow reference of the published networks, independent of ours: tables by row, blocks by step, published names.
 
 Written from the published tables and equations and sharing nothing with `models/` but the names of the parameters, so
 that a network that is wired otherwise differs here although all its blocks agree.

@@ -1,4 +1,4 @@
-"""Encoders: what the direct one takes, and others in its place."""
+"""Encoders: inputs of the direct encoder, and detectors with other encoders."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A detector starts from another: by name and shape, rows of classes by the name of their class."""
+"""Transfer of weights between detectors: by name and shape, rows of the head by class name."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""From model outputs to an AP of the whole split: mapping back, ranks, and what must not pass in silence."""
+"""Evaluator: mapping boxes back to original pixels, merging ranks, and errors for bad or missing outputs."""
 
 import json
 

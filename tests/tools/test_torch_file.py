@@ -1,4 +1,4 @@
-"""Files of torch.save come in whole, and nothing that a file says is run, trusted or without end."""
+"""Files of torch.save are read completely; hostile files run no code and cost no unbounded memory or time."""
 
 import io
 import os

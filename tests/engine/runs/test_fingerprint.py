@@ -1,4 +1,4 @@
-"""The same data has the same fingerprint wherever it lies; any other image, box or class has another one."""
+"""Fingerprints: equal for the same data in any place, different for any other image, box or class."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Commit, versions, machine, date and command of a run, wherever the code lies and wherever it is started."""
+"""Commit, versions, machine, date and command of a run, for any location of the code and any current folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Which run is resumed, what may change of it, and what is said."""
+"""Resuming: which run is chosen, which keys may change, and what is printed."""
 
 import os
 from pathlib import Path

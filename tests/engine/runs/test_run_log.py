@@ -1,4 +1,4 @@
-"""What TensorBoard is given: points of short runs too, and groups that open on the losses."""
+"""TensorBoard logs: short runs have points too, and the group of the losses comes first."""
 
 import json
 import os

@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-class Expected:
+class ExpectedTime:
     """Expected remaining time of a training, from the steps and epochs measured so far.
 
     first_step: the step, from 0, at which this process starts. steps: of the whole training.

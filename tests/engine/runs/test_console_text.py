@@ -1,8 +1,8 @@
-"""What a user is told of a run before and while it trains."""
+"""Console texts of a training: model, steps, expected time."""
 
 import pytest
 
-from engine.runs.facts import Expected, duration, model_text, spec_text, steps_text
+from engine.runs.console_text import ExpectedTime, duration, model_text, spec_text, steps_text
 
 
 def test_what_differs_from_the_model_by_itself():
@@ -35,18 +35,18 @@ def test_durations(seconds, text):
 
 
 def test_the_expected_time_is_told_once_and_without_the_first_step():
-    expected = Expected(first_step=0, steps=111)
+    expected = ExpectedTime(first_step=0, steps=111)
     lines = [expected.step(step, 99.0 if step == 0 else 0.5) for step in range(111)]
     assert lines[10] == "0.5 s a step: about 50 s for the 100 steps left, and validation"
     assert [line for line in lines if line] == [lines[10]]
 
 
 def test_slow_steps_are_not_waited_for():
-    expected = Expected(first_step=7, steps=100)
+    expected = ExpectedTime(first_step=7, steps=100)
     assert not expected.step(7, 300.0)
     assert expected.step(8, 60.0) == "60 s a step: about 1 h 31 min for the 91 steps left, and validation"
 
 
 def test_the_time_left_after_an_epoch():
-    assert Expected.left([90.0, 30.0, 40.0], 10) == "  about 6 min left" and Expected.left([9.0], 0) == ""
-    assert Expected.left([90.0], 2) == "  about 3 min left"
+    assert ExpectedTime.left([90.0, 30.0, 40.0], 10) == "  about 6 min left" and ExpectedTime.left([9.0], 0) == ""
+    assert ExpectedTime.left([90.0], 2) == "  about 3 min left"

@@ -1,4 +1,4 @@
-"""A protocol that leaves nothing to be found is refused before the work; a class without truth is said."""
+"""A protocol under which no box counts raises before any work; classes without boxes are reported."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import train
 from data.check import check_dataset
 from scoring.evaluator import Evaluator
 from scoring.protocols import PROTOCOLS
-from scoring.truth_left import check_truth
+from scoring.truth_check import check_truth
 
 
 def truth_of(*boxes, times=(600_000,), categories=("car", "pedestrian")):
