@@ -46,7 +46,7 @@ from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
-from engine.trainer import Trainer, Validation
+from engine.trainer import Execution, Trainer, Validation
 from models import Detector
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
@@ -161,7 +161,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             every=cfg.train.eval_every,
         ),
         folder=folder,
-        device=device,
+        execution=Execution(device, cfg.train.precision, cfg.train.checkpoint, cfg.train.compile),
         epochs=cfg.train.epochs,
         identity={
             "config": config_to_plain(cfg),
@@ -172,9 +172,6 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "samples_per_step": cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
             "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),
         },
-        precision=cfg.train.precision,
-        checkpoint=cfg.train.checkpoint,
-        compile=cfg.train.compile,
         log_every=cfg.train.log_every,
     )
     if resume:

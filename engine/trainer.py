@@ -47,12 +47,21 @@ class Validation:
 
 
 @dataclass
+class Execution:
+    """How the model runs in training. precision: see `loop.autocast`. checkpoint, compile: see `wrap`."""
+
+    device: torch.device
+    precision: str = "fp32"
+    checkpoint: bool = False
+    compile: bool = False
+
+
+@dataclass
 class Trainer:
     """Train a detector and write its run folder.
 
-    model: on `device`, as is the average in `update`, whose weights are validated.
+    model: on `execution.device`, as is the average in `update`, whose weights are validated.
     identity: plain values saved in each checkpoint: the config, and what a resume compares (`identity.COMPARED`).
-    checkpoint, compile: see `wrap`.
     """
 
     model: Detector
@@ -60,17 +69,15 @@ class Trainer:
     train_loader: DataLoader
     validation: Validation
     folder: Path
-    device: torch.device
+    execution: Execution
     epochs: int
     identity: dict[str, Any]
-    precision: str = "fp32"
-    checkpoint: bool = False
-    compile: bool = False
     log_every: int = 20
-    epoch: int = 0
-    best: float = -1.0
-    unscored: dict[str, Any] | None = None  # record of the last epoch before a resume, if it was not scored
-    history: list[dict[str, Any]] = field(default_factory=list)
+    # State, restored by `resume`.
+    epoch: int = field(default=0, init=False)  # epochs trained
+    best: float = field(default=-1.0, init=False)
+    unscored: dict[str, Any] | None = field(default=None, init=False)  # record of a trained epoch without its score
+    history: list[dict[str, Any]] = field(default_factory=list, init=False)  # records of the epochs of this process
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,7 +98,8 @@ class Trainer:
             if main
             else SilentLog()
         )
-        model = wrap(self.model, self.checkpoint, self.compile, self.device)
+        run = self.execution
+        model = wrap(self.model, run.checkpoint, run.compile, run.device)
         took: list[float] = []
         try:
             if self.unscored is not None:
@@ -105,8 +113,8 @@ class Trainer:
                         model,
                         log.progress(self.train_loader, epoch, self.epochs),
                         self.update,
-                        self.device,
-                        precision=self.precision,
+                        run.device,
+                        precision=run.precision,
                         first_step=first_step,
                         on_step=log.step,
                         stream=stream,
@@ -152,7 +160,7 @@ class Trainer:
         distributed.broadcast_buffers(evaluated)
         evaluator = validation.new_evaluator()
         with FiringRates(evaluated) as firing, predictor(evaluated, validation.loader) as predict:
-            evaluate(predict, validation.loader, [evaluator], self.device, self.precision)
+            evaluate(predict, validation.loader, [evaluator], self.execution.device, self.execution.precision)
         firing.merge(distributed.gather(firing.sums()))
         scores = evaluator.score(validation.protocol)
         log.firing_rates(firing.rates(), step)
@@ -163,7 +171,7 @@ class Trainer:
 
     def _save(self, names: list[str], record: dict[str, Any], scored: bool) -> None:
         """Write checkpoints of these names after an epoch; FloatingPointError where a tensor is not finite."""
-        generators = distributed.gather(generator_states(self.device))
+        generators = distributed.gather(generator_states(self.execution.device))
         if not distributed.is_main():
             return
         content = {
@@ -210,7 +218,7 @@ class Trainer:
         try:
             self.update.optimizer.load_state_dict(content["optimizer"])
             if (state := states[distributed.rank() % len(states)]) is not None:
-                restore_generators(state, self.device)
+                restore_generators(state, self.execution.device)
         except ValueError as error:
             raise UserError(f"{path}: its optimizer or generators are those of another training: {error}") from error
         self.epoch = content["epoch"]
@@ -230,8 +238,9 @@ class Trainer:
 
     def _machine(self) -> dict[str, Any]:
         """Threads, torch version and device, which change the last digits of results."""
-        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        return {"threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": device}
+        device = self.execution.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return {"threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": name}
 
 
 def _line(record: dict[str, Any], epochs: int) -> str:

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> Path:
     )
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", help="a registered model, with the neuron, T and head of its paper")
-    model.add_argument("--config", help="a config file that names model and data set")
+    model.add_argument("--config", help="a config file that names model and dataset")
     parser.add_argument("--T", type=int, help="time steps; default: the model's or the config's")
     parser.add_argument("--num-classes", type=int, help="default: read off the head's shapes")
     parser.add_argument("--class-names", help="a,b,c in the order of the labels; default: the file's")
@@ -125,7 +125,7 @@ def infer(argument: str, weights: Mapping[str, Tensor], kwargs: Mapping[str, Any
 def _class_names(given: str | None, published: PublishedNetwork, num_classes: int) -> list[str]:
     names = given.split(",") if given else published.class_names
     if names is None:
-        print("no class names in the file: give --class-names, which evaluate.py compares with the data set's")
+        print("no class names in the file: give --class-names, which evaluate.py compares with the dataset's")
         return [str(k) for k in range(num_classes)]
     if len(names) != num_classes:
         raise UserError(

@@ -12,7 +12,7 @@ from engine.ema import build_ema
 from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
-from engine.trainer import Trainer, Validation
+from engine.trainer import Execution, Trainer, Validation
 
 
 class Images:
@@ -83,7 +83,7 @@ def tiny_trainer(folder: Path, epochs: int = 4, workers: int = 0, data: Images |
             "train_loader": loader,
             "validation": Validation(eval_loader(data, 4, workers), **judged),
             "folder": folder,
-            "device": torch.device("cpu"),
+            "execution": Execution(torch.device("cpu")),
             "epochs": epochs,
             "identity": {
                 "config": {"eval": {"protocol": "coco"}, "data": {"val_split": "val"}},

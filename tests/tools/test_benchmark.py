@@ -44,7 +44,7 @@ def test_detector_of_a_config_and_of_a_checkpoint(capsys, monkeypatch, tmp_path)
     tiny = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, workers: 1}"
     scenes = [f"data.args.scenes={tiny}", f"data.root={tmp_path / 'tiny'}"]
     detector.main([*config[:3], *scenes, "data.size=null", "--batch", "1", "--repeats", "1"])
-    assert "T=2, 1 x 2 x 64 x 64" in capsys.readouterr().out  # classes, channels and size of its data set
+    assert "T=2, 1 x 2 x 64 x 64" in capsys.readouterr().out  # classes, channels and size of its dataset
 
     cfg = load_config(config[0], config[1:])
     kwargs = model_kwargs(cfg, 2, 2)

@@ -3,7 +3,7 @@
     python -m tools.benchmark detector spikeyolo_s --T 1 --batch 2 --size 320,320
     python -m tools.benchmark detector runs/demo/checkpoint_best.pt
     python -m tools.benchmark detector configs/demo.yaml model.neuron=relu
-    python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3   without its data set
+    python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3   without its dataset
 
 CPU seconds of the process (the least of `--repeats`), on one thread unless told otherwise, and its peak memory. The
 input is random: of a name 320x320, of a checkpoint or config `data.size`, unless `--size` is given. The convolutions
@@ -93,7 +93,7 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
             try:
                 dataset = build_dataset(cfg, cfg.data.train_split)
             except ValueError as error:
-                raise UserError(f"{error}. Or give --classes and --channels, which the data set would tell") from error
+                raise UserError(f"{error}. Or give --classes and --channels, which the dataset would tell") from error
             classes, channels = classes or len(dataset.class_names), channels or dataset.channels
             size = size or getattr(dataset, "size", None)
         model, _ = build_model(cfg, classes, channels)
@@ -111,8 +111,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--T", type=int, help="of a model's name; default 1. Of a config: model.T=2")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--size", help="height,width; default: data.size, else 320,320")
-    parser.add_argument("--classes", type=int, help="default: those of the config's data set, else the model's own")
-    parser.add_argument("--channels", type=int, help="of the input; default: those of the config's data set, else 3")
+    parser.add_argument("--classes", type=int, help="default: those of the config's dataset, else the model's own")
+    parser.add_argument("--channels", type=int, help="of the input; default: those of the config's dataset, else 3")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=4)
     args = parser.parse_intermixed_args(arguments)
