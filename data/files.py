@@ -55,7 +55,7 @@ def walk(folder: str | Path) -> Iterator[str]:
 
 
 def _leads_back(place: str, name: str) -> bool:
-    """A link to a folder that it lies in: following it would never end."""
+    """Whether a link points to one of its parent folders, which would recurse forever."""
     link = os.path.join(place, name)
     return os.path.islink(link) and Path(os.path.realpath(place)).is_relative_to(os.path.realpath(link))
 

@@ -217,7 +217,7 @@ class ImageDataset(DetectionDataset):
             for (x1, y1, x2, y2), label, area, iscrowd, difficult in zip(*columns, strict=True):
                 annotations.append(
                     {
-                        "id": len(annotations) + 1,  # pycocotools overlooks an object whose id is 0
+                        "id": len(annotations) + 1,  # pycocotools ignores an object of id 0
                         "image_id": record.image_id,
                         "category_id": self.categories[label]["id"],
                         "bbox": [x1, y1, x2 - x1, y2 - y1],

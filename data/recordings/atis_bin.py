@@ -1,7 +1,7 @@
 """Reader of N-MNIST and N-Caltech101 `.bin` recordings: 5 bytes per event of the ATIS sensor, no header.
 
 Bytes: x, y, then polarity (bit 7) and a time of 23 bits [us], high bits first. A record with y = 240 is no event but
-a mark of the clock: each adds 2^13 us to all times after it. Without marks the clock wraps after 8.4 s.
+a clock overflow mark: it adds 2^13 us to all later times. Without marks the clock wraps after 8.4 s.
 (garrickorchard.com/datasets/n-mnist)
 """
 

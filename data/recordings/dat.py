@@ -69,14 +69,12 @@ class DatReader(EventReader):
         return self.__dict__ | {"_map": None}
 
     @property
-    def first_us(self) -> int:
-        """Time of the first event; 0 in a recording without events."""
+    def t_first(self) -> int:
         self._check_size()
         return self._marks()[1][0] if self._count else 0
 
     @property
-    def last_us(self) -> int:
-        """Time of the last event; 0 in a recording without events."""
+    def t_last(self) -> int:
         self._check_size()
         if not self._count:
             return 0
@@ -89,22 +87,12 @@ class DatReader(EventReader):
         buffer = self._open()
         first = self._probe(0)
         (last,) = _TIME.unpack_from(buffer, self._header.offset + RECORD * (self._count - 1))
-        return Span(first, self.last_us if exact or last < first else last)
+        return Span(first, self.t_last if exact or last < first else last)
 
     @property
     def sensor_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.height, self.width
-
-    @property
-    def t_first(self) -> int:
-        """`first_us`, as every `EventReader` names it."""
-        return self.first_us
-
-    @property
-    def t_last(self) -> int:
-        """`last_us`, as every `EventReader` names it."""
-        return self.last_us
 
     def read(self, t0_us: int, t1_us: int) -> Events:
         """Events with t0_us < t <= t1_us. UserError where times there run backwards by more than jitter, or more than

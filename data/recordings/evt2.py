@@ -98,10 +98,9 @@ def last_seen(there: np.ndarray, values: np.ndarray, before: int) -> np.ndarray:
 
 
 def time_high(there: np.ndarray, values: np.ndarray, state: tuple[int, ...], bits: int, tick_us: int) -> Clock:
-    """The high bits of the clock, `bits` of them in units of `tick_us`, which come in the words where `there` holds.
+    """Unwrap the high bits of the clock (`bits` of them, in units of `tick_us`), sent in words where `there` is true.
 
-    Returns them at each word, int64 [N], going on where they wrap and `UNSET` while none has come, and the state after
-    the last word.
+    Returns (int64 [N]: high bits at each word, `UNSET` before the first; state after the last word).
     """
     before = state[0]
     seen, after = unwrap_clock(values[there], state, 1 << bits, -(-JITTER_US // tick_us))

@@ -34,7 +34,7 @@ class Evt21Reader(RawReader):
             return int(endianness == "little")
         words = np.asarray(self._source[:_LOOKED_AT])
         known = np.isin(words >> 28, KNOWN)
-        # Reserved words tell nothing: first those are left out that are so in both orders, then those in any.
+        # Reserved words give no evidence: first ignore those reserved in both orders, then those reserved in either.
         tries = [words[known.any(1)], words[known.all(1)]]
         fits = [[bool(len(some) and _plausible(some[:, half]).mean() > 0.99) for half in (0, 1)] for some in tries]
         found = next((fit for fit in fits if fit[0] != fit[1]), None)

@@ -136,7 +136,7 @@ def _cyclist(patch, size, phase):
 
 
 def _pedalling(patch, size, hip, crank, angle, shade):
-    """Thigh and shin to the pedal at `angle`; both are as long, so the knee stands off the middle of the way."""
+    """Thigh and shin to the pedal at `angle`, of equal length; the knee is offset from their midpoint."""
     foot = (crank[0] + 0.075 * math.cos(angle), crank[1] + 0.075 * math.sin(angle))
     dx, dy = foot[0] - hip[0], foot[1] - hip[1]
     way = math.hypot(dx, dy)

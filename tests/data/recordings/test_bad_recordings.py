@@ -251,7 +251,7 @@ class TestEmpty:
         path.write_bytes(content)
         for read in (open_events, open_dat):
             reader = read(path)
-            assert (len(reader), reader.sensor_size, reader.last_us) == (0, (240, 304), 0)
+            assert (len(reader), reader.sensor_size, reader.t_last) == (0, (240, 304), 0)
             assert len(reader.read(-1, EVER)) == 0
         assert [(p.kind, p.fatal) for p in audited(path)] == [("recording without events", False)]
         assert audit_dat(path, Problems())["width"] == 304

@@ -30,8 +30,8 @@ def test_round_trip(tmp_path):
     write_dat(path, *columns, width=304, height=240)
     reader = open_dat(path)
     assert (len(reader), reader.width, reader.height) == (5000, 304, 240)
-    assert (reader.first_us, reader.last_us) == (columns[0][0], columns[0][-1])
-    events = reader.read(-1, reader.last_us)
+    assert (reader.t_first, reader.t_last) == (columns[0][0], columns[0][-1])
+    events = reader.read(-1, reader.t_last)
     for name, dtype, column in zip("txyp", (np.int64, np.uint16, np.uint16, np.uint8), columns, strict=True):
         got = getattr(events, name)
         assert got.dtype == dtype
@@ -83,8 +83,8 @@ def test_a_real_recording(shared):
     reader = open_dat(path)
     raw = path.read_bytes()
     records = np.frombuffer(raw[-2009 * 8 :], "<u4").reshape(-1, 2)
-    events = reader.read(-1, reader.last_us)
-    assert (len(reader), reader.width, reader.height, reader.last_us) == (2009, 304, 240, 99952)
+    events = reader.read(-1, reader.t_last)
+    assert (len(reader), reader.width, reader.height, reader.t_last) == (2009, 304, 240, 99952)
     np.testing.assert_array_equal(events.t, records[:, 0])
     np.testing.assert_array_equal(events.x, records[:, 1] % 2**14)
     np.testing.assert_array_equal(events.y, records[:, 1] // 2**14 % 2**14)
@@ -121,7 +121,7 @@ def test_the_clock_wraps(tmp_path):
     t = np.sort(np.random.default_rng(0).integers(0, 3 * 2**32, 4000))  # three hours and a half
     write_dat(path, t, *some_events(4000)[1:], width=304, height=240)
     reader = open_dat(path)
-    assert (reader.first_us, reader.last_us) == (t[0], t[-1])
+    assert (reader.t_first, reader.t_last) == (t[0], t[-1])
     for t0, t1 in ((-1, t[-1]), (2**32 - 10**8, 2**32 + 10**8), (2**33 + 5, 2**33 + 10**9), (2**32, 2**33)):
         np.testing.assert_array_equal(reader.read(t0, t1).t, t[(t > t0) & (t <= t1)])
     found = audit_dat(path, Problems(strict=True))
