@@ -50,7 +50,7 @@ def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """The children of `network`; those of a container in its place."""
+    """The children of `network`, with the children of containers instead of the containers."""
     for child in network.children():
         if isinstance(child, CONTAINERS):
             yield from blocks(child)

@@ -1,4 +1,4 @@
-"""Every Gen1 recipe from raw recordings to an AP, at a fraction of its width; all else is the recipe's."""
+"""Every Gen1 recipe from raw recordings to an AP, at a fraction of its width and otherwise unchanged."""
 
 import json
 import math

@@ -59,7 +59,7 @@ def test_overrides_win_and_are_typed():
 
 
 @pytest.mark.parametrize(("name", "remedy"), [("in_channels", "the dataset decides it"), ("T", "set model.T instead")])
-def test_what_is_set_elsewhere_is_no_argument_of_the_model(name, remedy):
+def test_model_args_cannot_set_other_keys_or_what_the_dataset_decides(name, remedy):
     cfg = load_config("configs/demo.yaml", [f"model.args={{{name}: 2}}"])
     with pytest.raises(ValueError, match=f"model.args.{name} = 2: {remedy}"):
         model_kwargs(cfg, 2, 20)

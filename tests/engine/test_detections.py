@@ -1,4 +1,4 @@
-"""Detections in a file, scored without a model: exactly as the run that wrote them, and nothing malformed passes."""
+"""evaluate.py --detections: the scores of the run that wrote them, and an error for every malformed entry."""
 
 import copy
 import json

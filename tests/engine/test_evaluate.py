@@ -1,4 +1,4 @@
-"""evaluate.py: no result overwrites another, every setting leaves a trace, figures show what was scored."""
+"""evaluate.py: separate folders, settings recorded in metrics.json, drawings of the scored detections."""
 
 import json
 import runpy

@@ -230,7 +230,7 @@ def test_the_detections_of_a_run_are_scored_again_without_its_model(run):
     checkpoint, detections = str(run / "checkpoint_last.pt"), str(folder / "detections.json")
     with pytest.raises(ValueError, match="prophesee_1mpx"):
         evaluate.main([checkpoint, "--protocol", "prophesee_1mpx"])
-    assert not (run / "eval").exists()  # refused before the work
+    assert not (run / "eval").exists()  # rejected before any work
     metrics = evaluate.main([checkpoint, "--pictures", "0"])
     for source in (checkpoint, str(run / "config.yaml")):
         again = evaluate.main([source, "--detections", detections])

@@ -1,4 +1,4 @@
-"""Two processes train one model: as one process does, resumable to the last digit, and printing once."""
+"""Training with two processes: equal to one process, resumable bit for bit, output of rank 0 only."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""COCO AP: equal to pycocotools in every digit, defined on empty input, loud on bad input."""
+"""COCO AP: equal to pycocotools in every digit, defined on empty input, with errors for bad input."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The benchmark runs, and its table holds what it says."""
+"""The benchmarks run, and their tables have the documented columns."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Published checkpoints, written here by classes of packages that then vanish, become checkpoints of ours."""
+"""Import of published checkpoints, written here with classes of packages that are not installed when reading."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Each evaluation has a folder of its own, and the files in it are always those of one evaluation."""
+"""Folders of evaluations: one for each, replaced as a whole, other files never overwritten."""
 
 import json
 

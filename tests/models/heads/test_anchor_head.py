@@ -1,4 +1,4 @@
-"""The anchor head's rules, one by one, against cases worked out by hand."""
+"""The rules of the anchor head, each against cases computed by hand."""
 
 import numpy as np
 import pytest
