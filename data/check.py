@@ -14,7 +14,8 @@ from typing import Any
 
 from .dataset import DetectionDataset, MissingSplit
 from .events.window_dataset import WindowDataset
-from .images.dataset import ImageDataset, Record, read_record
+from .images.dataset import ImageDataset, read_record
+from .images.record import Record
 from .problems import Problem, Problems
 from .recordings import Tally
 from .registry import create_dataset

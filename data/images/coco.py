@@ -18,9 +18,10 @@ from ..problems import Problem
 from ..registry import register_dataset
 from ..split_shares import ADVICE
 from ..type_checks import flag, is_side, is_text
-from .dataset import OBJECT, ImageDataset, Record, split_names
+from .dataset import ImageDataset, split_names
 from .label_numbers import LabelNumbers
 from .label_paths import as_path, choose_folder, is_file_name, path_below
+from .record import OBJECT, Record
 
 LABELS = ("annotations/instances_{}.json", "annotations/{}.json", "{}/_annotations.coco.json", "{}.json")
 _ENDS = 1 << 14  # bytes

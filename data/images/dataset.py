@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,36 +30,15 @@ from .input import GRAY, ImageInput, channels_first
 from .label_paths import is_file_name, which_are_files
 from .mosaic import Labelled
 from .orientation import CHOICES
+from .record import Record
 from .sizes import other_size, settle_sizes
 from .valid_boxes import valid_boxes
 
 log = logging.getLogger(__name__)
 
-# float64, so that `ground_truth` returns labels unchanged; one array per image saves memory for 120k images.
-OBJECT = np.dtype([("box", "f8", 4), ("label", "i8"), ("area", "f8"), ("iscrowd", "?"), ("difficult", "?")])
 CACHES = ("none", "ram", "disk")
 _SPLITS = {"val": ("valid", "validation")}  # other names of splits in exported datasets
 _LEFT_OUT = "such images are left out, and scores say how many"
-
-
-@dataclass(slots=True)
-class Record:
-    """One image: its file, size in pixels, and objects `OBJECT` [N] with boxes xyxy in pixels, clipped to the image.
-
-    upright: size and boxes refer to the image rotated by its EXIF orientation
-    """
-
-    image_id: int
-    path: str
-    width: int
-    height: int
-    objects: np.ndarray
-    upright: bool = False
-
-    @property
-    def targets(self) -> np.ndarray:
-        """Training objects. Crowd and difficult objects are used in the evaluation only."""
-        return self.objects[~(self.objects["iscrowd"] | self.objects["difficult"])]
 
 
 class ImageDataset(DetectionDataset):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..problems import Problem, Problems
 from .image_file import image_headers, upright_size
 from .orientation import decide
-
-if TYPE_CHECKING:
-    from .dataset import Record
+from .record import Record
 
 
 def settle_sizes(

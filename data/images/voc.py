@@ -18,8 +18,9 @@ from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
 from ..type_checks import class_list, flag, is_side
-from .dataset import OBJECT, ImageDataset, Record
+from .dataset import ImageDataset
 from .label_numbers import LabelNumbers
+from .record import OBJECT, Record
 from .voc_coordinates import CHOICES, from_zero
 from .voc_folder import all_labelled, label_files, labelled_images
 

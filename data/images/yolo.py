@@ -19,9 +19,10 @@ from ..files import regular_only
 from ..problems import Problem
 from ..registry import register_dataset
 from ..type_checks import class_list, is_whole
-from .dataset import OBJECT, ImageDataset, Record
+from .dataset import ImageDataset
 from .image_file import image_header, upright_size
 from .orientation import decide
+from .record import OBJECT, Record
 from .yolo_folder import YAML, YoloFolder, label_file
 from .yolo_lines import LINES, Longer, longer_line, what_lines_mean
 
