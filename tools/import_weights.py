@@ -156,5 +156,5 @@ def describe(report: LoadReport, model: Detector, weights: Mapping[str, Tensor],
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except UserError as error:
         sys.exit(f"error: {error}")

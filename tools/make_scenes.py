@@ -14,6 +14,7 @@ import os
 from typing import Any
 
 from data.scenes import CLASSES, generate_scenes
+from registry import UserError
 
 HELP = {
     "train": "clips to train on",
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         root = generate_scenes(**options)
-    except ValueError as error:
+    except UserError as error:
         parser.error(str(error))
     for split, total in json.loads((root / "manifest.json").read_text())["totals"].items():
         print(f"{root / split}: {total['images']} label times, {total['boxes']} boxes, {total['events']:,} events")

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from registry import UserError
+
 from .inert_pickle import StorageRef, TensorRef, read_pickle
 
 MAX_PICKLE = 32 << 20  # bytes; the pickle of a network, weights apart, has less than 1 MiB
@@ -30,7 +32,7 @@ class TorchFile:
     content: the pickled object, in which `Record` stands for every object of a class and `TensorRef` for every tensor.
     tensor(ref): the tensor itself.
 
-    ValueError naming file, record and remedy for anything that is damaged, cut off, or not of this format.
+    UserError naming file, record and remedy for anything that is damaged, cut off, or not of this format.
     """
 
     def __init__(self, file: BinaryIO):
@@ -80,8 +82,8 @@ class TorchFile:
             raw = raw.view(-1, itemsize).flip(1).contiguous().view(-1)
         return raw != 0 if storage.dtype == torch.bool else raw.view(storage.dtype)
 
-    def _error(self, what: str) -> ValueError:
-        return ValueError(f"{self._file.name}: {what}")
+    def _error(self, what: str) -> UserError:
+        return UserError(f"{self._file.name}: {what}")
 
     def _open_zip(self) -> Any:
         """`name/data.pkl`, `name/data/<key>` per storage, `name/byteorder`; stored, not compressed."""

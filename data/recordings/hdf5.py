@@ -108,17 +108,17 @@ def _named_sensor(file: Any, group: str) -> tuple[int, int] | None:
     return (int(rows), int(columns)) if columns.isdecimal() and rows.isdecimal() and len(columns + rows) < 12 else None
 
 
-def _damaged(path: Path, what: str, error: object) -> ValueError:
+def _damaged(path: Path, what: str, error: object) -> UserError:
     said = str(error)
     if said.startswith(f"{path}: "):
-        return ValueError(said)
-    return ValueError(f"{path}: not a readable HDF5 {what}: {said}. Copy the file again")
+        return UserError(said)
+    return UserError(f"{path}: not a readable HDF5 {what}: {said}. Copy the file again")
 
 
 class ArrayFile:
     """A dataset of numbers in an HDF5 file, such as frames made beforehand, read by its first axis.
 
-    shape, dtype: of the dataset. It pickles without its handle, which each process opens anew. ValueError for a file
+    shape, dtype: of the dataset. It pickles without its handle, which each process opens anew. UserError for a file
     that is damaged or lacks the dataset, OSError for none.
     """
 

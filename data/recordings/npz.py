@@ -127,11 +127,11 @@ class NpzReader(ColumnReader):
         offset = member.header_offset + _LOCAL.size + name + extra + array.start
         return np.memmap(self.path, array.dtype, "r", offset, shape, order)
 
-    def _damaged(self, error: Exception) -> ValueError:
+    def _damaged(self, error: Exception) -> UserError:
         if str(error).startswith(f"{self.path}: "):
-            return ValueError(str(error))
+            return UserError(str(error))
         remedy = "Save t, x, y, p with numpy.savez, or copy the file again"
-        return ValueError(f"{self.path}: not a readable .npz: {error}. {remedy}")
+        return UserError(f"{self.path}: not a readable .npz: {error}. {remedy}")
 
 
 def _arrays(archive: ZipFile) -> dict[str, _Array]:

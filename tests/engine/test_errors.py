@@ -1,5 +1,6 @@
 """User errors print as one line with the reason, also those from loader processes."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -102,3 +103,12 @@ def test_an_error_of_the_users_own_part_keeps_its_traceback(command, tiny, neuro
 def test_the_message_of_a_user_error_is_found_behind_a_workers_traceback():
     crossed = UserError("Caught UserError in DataLoader worker process 0.\nregistry.errors.UserError: a.jpg: broken\n")
     assert reason(crossed) == "a.jpg: broken"
+
+
+def test_bad_input_is_nowhere_a_plain_value_error():
+    """Commands print a UserError as one line; a plain ValueError would end them in a traceback. A name registered twice
+    is a mistake in the code of a part."""
+    rooms = ("models", "data", "scoring", "analysis", "engine", "tools", "neurons")
+    files = [*(f for room in rooms for f in (ROOT / room).rglob("*.py")), *ROOT.glob("*.py")]
+    calls = [(f, n) for f in files for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.Call)]
+    assert [f"{f}:{n.lineno}" for f, n in calls if getattr(n.func, "id", "") == "ValueError"] == []

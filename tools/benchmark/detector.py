@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
     torch.manual_seed(0)
     try:
         model, channels, size = open_model(args)
-    except ValueError as error:
+    except UserError as error:
         sys.exit(f"error: {error}")
     height, width = height_width([int(n) for n in args.size.split(",")]) if args.size else size or (320, 320)
     shape = (args.batch, channels, height, width)
