@@ -26,6 +26,7 @@ from data.scenes import Settings, generate_scenes
 from engine.config import config_to_plain, load_config, model_kwargs
 from engine.runs.checkpoint import save_checkpoint
 from models import create_model
+from registry import UserError
 from tools import make_scenes
 
 ROOT = Path(__file__).parent.parent
@@ -145,7 +146,7 @@ def test_commands_are_what_the_programs_take(page, words, tmp_path, monkeypatch)
         @functools.wraps(generate_scenes)
         def stop(root, **options):
             made.update(options)
-            raise ValueError(f"stopped before {root}")
+            raise UserError(f"stopped before {root}")
 
         monkeypatch.setattr(make_scenes, "generate_scenes", stop)
         with pytest.raises(SystemExit):
