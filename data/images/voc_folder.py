@@ -178,7 +178,7 @@ def _stem(path: str) -> str:
 
 
 def _key(path: str, folder: Path) -> str:
-    """("/root/train/images/a.jpg", "/root") -> "train/a" """
+    """("/data/train/images/a.jpg", "/data") -> "train/a" """
     *folders, name = Path(os.path.relpath(path, os.path.abspath(folder))).with_suffix("").parts
     return "/".join([part for part in folders if part.lower() not in _KINDS] + [name])
 
