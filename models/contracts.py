@@ -16,7 +16,7 @@ class Encoder(Protocol):
 
     The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; UserError for a
     shape that this encoder does not accept. It may have weights (a learned sampler) or be random (Poisson coding).
-    Optional: `ChecksShape`.
+    Optional: `ChecksShape`, `EncodesSteps`.
     """
 
     T: int  # number of steps; may be set, to evaluate with another one
@@ -30,6 +30,21 @@ class ChecksShape(Protocol):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """UserError for a batch of a shape that it does not accept."""
+
+
+@runtime_checkable
+class EncodesSteps(Protocol):
+    """An encoder that can make one step without the others: a simulation over many steps needs memory for one.
+
+    Without it, `Detector.encode_step` encodes all T steps and takes one of them.
+    """
+
+    def step(self, x: Tensor, t: int) -> Tensor:
+        """Step t >= 0 of a batch of a dataset, [1, B, C, H, W]. Images: any t, also T and more. UserError beyond the
+        last of event frames."""
+
+    def constant(self, x: Tensor) -> bool:
+        """Whether the steps of this batch are all equal, so that layers before the first neuron need run only once."""
 
 
 class Network(Protocol):

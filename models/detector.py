@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from registry import UserError
 
-from .contracts import Encoder, Head, Network
+from .contracts import Encoder, EncodesSteps, Head, Network
 
 
 class NonFiniteLogitsError(UserError):
@@ -57,6 +57,14 @@ class Detector(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """A batch of a dataset -> [T, B, C, H, W]."""
         return self.encoder(x)
+
+    def encode_step(self, x: Tensor, t: int) -> Tensor:
+        """Step t of `encode(x)`, [1, B, C, H, W], t from 0; without making the others if the encoder can."""
+        return self.encoder.step(x, t) if isinstance(self.encoder, EncodesSteps) else self.encode(x)[t : t + 1]
+
+    def constant_input(self, x: Tensor) -> bool:
+        """Whether `encode_step(x, t)` is the same for every t."""
+        return isinstance(self.encoder, EncodesSteps) and self.encoder.constant(x)
 
     def logits(self, x_TBCHW: Tensor) -> list[Tensor]:
         """Logits per level [B, ...], finest first, averaged over the steps of x [T, B, C, H, W], for any T >= 1.

@@ -28,6 +28,23 @@ class DirectEncoder(nn.Module):
         self.check(tuple(x.shape))
         return repeat_over_time(x, self.T) if x.dim() == 4 else x
 
+    def step(self, x: Tensor, t: int) -> Tensor:
+        """Step t >= 0 of the encoded batch, [1, B, C, H, W].
+
+        An image can be shown for longer than T: its code begins again after T steps. UserError beyond the last of
+        event frames. Here it is `forward(x)` at t, a view, so that a subclass may override `forward` alone.
+        """
+        x_TBCHW = self(x)
+        if x.dim() == 4:
+            t %= self.T
+        elif t >= self.T:
+            raise UserError(f"t = {t}: the events have T={self.T} frames, so t must be below {self.T}")
+        return x_TBCHW[t : t + 1]
+
+    def constant(self, x: Tensor) -> bool:
+        """Whether all steps of this batch are equal: images, unless a subclass has another code for them."""
+        return x.dim() == 4 and type(self).forward is DirectEncoder.forward
+
     def check(self, shape: tuple[int, ...]) -> None:
         """UserError for a batch of a shape that is not accepted."""
         if len(shape) == 6:

@@ -31,6 +31,44 @@ def test_a_batch_of_another_form_is_named(shape, words):
         DirectEncoder(3)(torch.zeros(shape))
 
 
+def test_one_step_of_an_image_is_a_view_for_any_t():
+    image, encoder = torch.rand(2, 3, 4, 5), DirectEncoder(3)
+    assert encoder.constant(image)
+    for t in (0, 2, 3, 2000):
+        step = encoder.step(image, t)
+        assert step.shape == (1, 2, 3, 4, 5) and torch.equal(step[0], image) and step.data_ptr() == image.data_ptr()
+
+
+def test_one_step_of_event_frames_is_that_frame():
+    events, encoder = torch.rand(3, 2, 2, 4, 5), DirectEncoder(3)
+    assert not encoder.constant(events)
+    for t in range(3):
+        assert torch.equal(encoder.step(events, t), events[t : t + 1])
+    with pytest.raises(ValueError, match="t = 3: the events have T=3 frames, so t must be below 3"):
+        encoder.step(events, 3)
+    with pytest.raises(ValueError, match="only an encoder with a learned sampler takes them"):
+        encoder.step(torch.zeros(2, 3, 4, 2, 8, 8), 0)
+
+
+class Ramp(DirectEncoder):
+    """Grows brighter: overrides `forward` alone."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.arange(self.T).view(-1, 1, 1, 1, 1)
+
+
+def test_an_encoder_with_forward_alone_has_steps():
+    image, parts = torch.rand(2, 3, 64, 64), build("ems_resnet10_ee")
+    model = Detector(parts.network, parts.head, Ramp(3))
+    assert not model.constant_input(image)
+    for t in range(5):  # its code begins again after T steps
+        assert torch.equal(model.encode_step(image, t), model.encode(image)[t % 3 : t % 3 + 1])
+    bins = torch.rand(2, 2, 3, 2, 8, 8)
+    model = Detector(parts.network, parts.head, Sampler(T=2, bins=3))
+    assert torch.equal(model.encode_step(bins, 1), model.encode(bins)[1:]) and not model.constant_input(bins)
+    assert Detector(parts.network, parts.head, DirectEncoder(3)).constant_input(image)
+
+
 def test_T_is_that_of_the_encoder():
     model = create_model("ems_resnet10_ee", num_classes=2, T=2, width=0.125).eval()
     image = torch.rand(1, 3, 32, 32)
