@@ -40,10 +40,11 @@ def published_names(model: Detector) -> dict[str, str]:
     names: dict[str, str] = {}
     parts = {"encoder": model.encoder, "network": model.network, "head": model.head}
     for part, module in parts.items():
-        if isinstance(module, HasPublishedNames):
-            index = f"{model.network.published_head}." if part == "head" else ""  # type: ignore[attr-defined]
-            names |= {f"{part}.{ours}": f"{index}{theirs}" for ours, theirs in module.published_names().items()}
-        elif any(key.startswith(f"{part}.") for key in model.state_dict()):
+        own = module.published_names() if isinstance(module, HasPublishedNames) else {}
+        if own and part == "head":
+            own = _within(model.network.published_head, own)  # type: ignore[attr-defined]
+        names |= {f"{part}.{ours}": theirs for ours, theirs in own.items()}
+        if not own and module.state_dict():
             raise UserError(
                 f"{type(module).__name__}, the {part} of this model, has no `published_names`, so its weights cannot "
                 "be loaded from, or saved under, published names"
@@ -51,8 +52,16 @@ def published_names(model: Detector) -> dict[str, str]:
     return names
 
 
-def names_of_rows(network: nn.Module, rows: Mapping[str, int]) -> dict[str, str]:
-    """{our key: published key} of a network whose layers are rows of a published table, "model.<rows[layer]>" there.
+def _within(place: str | Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """A head's names {our key: its published key} in those of its network, whose `published_head` is `place`."""
+    if isinstance(place, str):
+        return {ours: f"{place}.{theirs}" for ours, theirs in names.items()}
+    layers = {ours: theirs.rpartition(".") for ours, theirs in names.items()}
+    return {ours: f"{place[layer]}.{leaf}" for ours, (layer, _, leaf) in layers.items() if layer in place}
+
+
+def names_of_rows(network: nn.Module, rows: Mapping[str, int], table: str = "model") -> dict[str, str]:
+    """{our key: published key} of a network whose layers are rows of a published table, "<table>.<rows[layer]>" there.
 
     A layer is a block, whose dict `published` maps the names of its parts, or a Sequential of blocks.
     """
@@ -65,7 +74,7 @@ def names_of_rows(network: nn.Module, rows: Mapping[str, int]) -> dict[str, str]
         for index, block in blocks.items():
             for part, their_part in cast(dict[str, str], block.published).items():
                 for leaf in block.get_submodule(part).state_dict():
-                    names[f"{layer}{index}.{part}.{leaf}"] = f"model.{row}{index}.{their_part}.{leaf}"
+                    names[f"{layer}{index}.{part}.{leaf}"] = f"{table}.{row}{index}.{their_part}.{leaf}"
     return names
 
 

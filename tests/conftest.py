@@ -54,7 +54,7 @@ def shared():
 
     def find(name: str) -> Path:
         if not (root / name).exists():
-            pytest.skip("need real recordings and images (SPIKESIGHT_SHARED)")
+            pytest.skip("need files that are not shipped (SPIKESIGHT_SHARED)")
         return root / name
 
     return find

@@ -23,6 +23,7 @@ from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
 from ..layers.resample import max_pool, upsample_to
 from ..layers.time import over_time
+from ..layers.width import scaled
 from ..published import names_of_rows
 from ..registry import register_model
 
@@ -251,23 +252,20 @@ def _graded_neuron(neuron: Factory) -> nn.Module:
 def _detector(
     table: Table, num_classes: int, T: int, neuron: NeuronSpec, head: HeadSpec, in_channels: int, width: float
 ) -> Detector:
-    make = neuron_factory(neuron)
-
-    def scaled(channels: int) -> int:
-        return max(4, round(channels * width / 4) * 4)
+    make, w = neuron_factory(neuron), partial(scaled, width=width)
 
     def built(row: Row, c1: int) -> nn.Module:
-        c2, own = scaled(row.channels), partial(_graded_neuron, make) if row.graded else make
-        hidden = {} if row.hidden is None else {"hidden": scaled(row.hidden)}
+        c2, own = w(row.channels), partial(_graded_neuron, make) if row.graded else make
+        hidden = {} if row.hidden is None else {"hidden": w(row.hidden)}
         blocks = [row.block(c1, c2, own, row.kernel, row.stride, **hidden)]
         blocks += [row.block(c2, c2, own, row.kernel, 1, **hidden) for _ in range(row.repeats - 1)]
         return blocks[0] if row.repeats == 1 else nn.Sequential(*blocks)
 
     stem = built(table.stem, in_channels)
-    widths = [scaled(row.channels) for row in (table.stem, *table.stages)]
+    widths = [w(row.channels) for row in (table.stem, *table.stages)]
     stages = [built(row, c) for row, c in zip(table.stages, widths, strict=False)]
     c4 = max(i for i, row in enumerate(table.stages) if row.stride > 1) - 1  # the last row at stride 16
-    lateral, bridge = scaled(table.lateral.channels), scaled(table.bridge.channels)
+    lateral, bridge = w(table.lateral.channels), w(table.bridge.channels)
     network = EMSNetwork(
         stem,
         stages,
@@ -276,7 +274,7 @@ def _detector(
         p5=built(table.p5, bridge),
         lateral=built(table.lateral, bridge),
         p4=built(table.p4, lateral + widths[c4 + 1]),
-        channels=(scaled(table.p4.channels), scaled(table.p5.channels)),
+        channels=(w(table.p4.channels), w(table.p5.channels)),
     )
     return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
 

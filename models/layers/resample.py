@@ -20,4 +20,9 @@ def upsample(x: Tensor) -> Tensor:
 
 def upsample_to(x: Tensor, like: Tensor) -> Tensor:
     """x upsampled by 2 and cropped to the size of `like`, for odd sizes."""
-    return upsample(x)[..., : like.shape[-2], : like.shape[-1]]
+    return crop_to(upsample(x), like)
+
+
+def crop_to(x: Tensor, like: Tensor) -> Tensor:
+    """The upper left part of x, as high and wide as `like`."""
+    return x[..., : like.shape[-2], : like.shape[-1]]

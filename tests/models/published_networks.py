@@ -325,3 +325,46 @@ class SpikeYOLO(Published):
                 parts.append(self.conv(f"{head}.2.conv", self.neuron(y)))
             raw.append(torch.cat(parts, 2).mean(0))
         return raw
+
+
+# Spiking YOLOv3, of the published cfg: the index of each layer, and what it reads.
+
+
+def relu(x: Tensor) -> Tensor:
+    return x.clamp(min=0)
+
+
+def qcfs(x: Tensor) -> Tensor:
+    """lam / L clip(floor(x L / lam + 1/2), 0, L) with lam = 4, L = 256, and its straight-through gradient."""
+    step = 4.0 / 256
+    level = torch.floor(x / step + 0.5)
+    return Step.apply(x, level.clamp(0, 256) * step, (level >= 0) & (level < 256))
+
+
+class SpikingYOLOv3(Published):
+    eps, momentum = 1e-4, 0.03
+
+    def layer(self, index: int, x: Tensor, stride: int = 1) -> Tensor:
+        name = f"module_list.{index}"
+        return self.neuron(self.bn(f"{name}.BatchNorm2d", self.conv(f"{name}.Conv2d", x, stride)))
+
+    def raw(self, x: Tensor, name: str) -> list[Tensor]:
+        """x [T, B, C, H, W] -> logits of P4 and P5, [B, A, H, W, 5 + K]."""
+        for index in range(8):
+            x = self.layer(index, x, stride=2 if index % 2 else 1)
+        route = x = self.layer(8, x)
+        for index, stride in ((9, 2), (10, 1), (11, 1), (12, 1)):
+            x = self.layer(index, x, stride)
+        p5 = self.layer(13, x)
+        y = self.seen["module_list.18.ConvTranspose2d"] = self.layer(17, x)
+        weight = self.state["module_list.18.ConvTranspose2d.weight"]
+        # Zeros between the pixels, and one after the last; then a convolution with the kernel turned by 180 degrees.
+        T, B, C, H, W = y.shape
+        wide = y.new_zeros(T, B, C, 2 * H, 2 * W)
+        wide[..., ::2, ::2] = y
+        turned = weight.flip(2, 3).transpose(0, 1)
+        up = torch.stack([F.conv2d(step, turned, None, 1, 1) for step in wide])
+        up = self.neuron(self.bn("module_list.18.BatchNorm2d", up))
+        p4 = self.layer(20, torch.cat([up, route], 2))
+        logits = [self.conv("module_list.21.Conv2d", p4), self.conv("module_list.14.Conv2d", p5)]
+        return [y.mean(0).unflatten(1, (3, -1)).permute(0, 1, 3, 4, 2) for y in logits]

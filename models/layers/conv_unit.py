@@ -1,0 +1,32 @@
+"""ConvUnit: convolution - BatchNorm - neuron, the layer of networks that are trained as ANNs and converted."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .time import over_time
+
+
+class ConvUnit(nn.Module):
+    """x [T, B, c1, H, W] -> [T, B, c2, H', W']: k x k convolution without bias, BatchNorm over T, B, H, W, neuron.
+
+    Args:
+        transposed: a transposed convolution, from which stride 2 gives [2H, 2W].
+        eps, momentum: of BatchNorm.
+    """
+
+    def __init__(
+        self, c1: int, c2: int, neuron: nn.Module, k: int = 3, s: int = 1, transposed: bool = False,
+        eps: float = 1e-5, momentum: float = 0.1,
+    ):  # fmt: skip
+        super().__init__()
+        self.conv = (
+            nn.ConvTranspose2d(c1, c2, k, s, k // 2, output_padding=s - 1, bias=False)
+            if transposed
+            else nn.Conv2d(c1, c2, k, s, k // 2, bias=False)
+        )
+        self.bn = nn.BatchNorm2d(c2, eps, momentum)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neuron(over_time(self.bn, over_time(self.conv, x)))

@@ -1,0 +1,80 @@
+"""Spiking YOLOv3 against the published code: names, shapes, parameter counts, and a whole network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from models import create_model, load_published_weights, to_published_state_dict
+from models.published import published_names
+
+NAMES = ["spiking_yolov3", "spiking_yolov3_fc"]
+
+
+@pytest.mark.parametrize("classes, count", [(20, 9_648_134), (80, 9_786_734)])
+def test_parameters_have_the_published_number_names_and_shapes(classes, count, golden):
+    with torch.device("meta"):
+        model = create_model("spiking_yolov3", num_classes=classes)
+        fc = create_model("spiking_yolov3_fc", num_classes=classes)
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert sum(p.numel() for p in fc.parameters()) == count + 17
+    own, names = model.state_dict(), published_names(model)
+    assert set(own) - set(names) == {"head.anchors"}  # of the published code's config, not of its weights
+    shapes = {theirs: list(own[ours].shape) for ours, theirs in names.items()}
+    assert shapes == json.loads((golden.folder / "state_dicts" / f"cwq_yolov3tiny_ours_nc{classes}.json").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_weights_round_trip(name):
+    torch.manual_seed(0)
+    a, b = (create_model(name, num_classes=3, width=0.125).eval() for _ in range(2))
+    report = load_published_weights(b, to_published_state_dict(a))
+    assert not (report.missing or report.unexpected or report.shape_differs)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert all(torch.equal(p, q) for p, q in zip(a.raw(x), b.raw(x), strict=True))
+
+
+def test_a_head_that_was_not_published_has_no_published_names():
+    with pytest.raises(ValueError, match="DFLHead, the head of this model, has no `published_names`"):
+        published_names(create_model("spiking_yolov3", width=0.125, head="dfl"))
+
+
+def whole_network(shared):
+    """The published network of 4 classes with random weights, its inputs and its outputs."""
+    with np.load(shared("golden/conv_model_spiking_yolov3_nc4.npz"), allow_pickle=False) as file:
+        g = {key: torch.from_numpy(file[key]) for key in file.files if key != "layer_names"}
+    weights = {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")}
+    weights |= {k[3:]: v.float() * g[f"scale.{k[3:]}"] for k, v in g.items() if k.startswith("q8.")}
+    model = create_model("spiking_yolov3", num_classes=4).eval()
+    report = load_published_weights(model, weights)
+    assert len(report.matched) == 106 and not (report.missing or report.unexpected or report.shape_differs)
+    return model, g
+
+
+def test_whole_network_equals_the_published_code(shared):
+    model, g = whole_network(shared)
+    with torch.no_grad():
+        raw = model.raw(g["input"].float())
+        exact = model.double().raw(g["input"].double())
+    for ours, in_float64, level in zip(raw, exact, ("p4", "p5"), strict=True):
+        torch.testing.assert_close(ours, g[f"raw_{level}"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(in_float64, g[f"ann64_{level}"], rtol=1e-9, atol=1e-9)
+
+
+def test_activations_run_in_the_published_order(shared):
+    """Layer by layer the 99.9 % quantiles of the outputs are the stored ones."""
+    model, g = whole_network(shared)
+    seen = []
+    for module in model.double().modules():
+        if not list(module.children()) and not getattr(module, "spiking", True):
+            module.register_forward_hook(lambda m, args, y: seen.append(y))
+    with torch.no_grad():
+        model.raw(g["calib"].double())
+    scales = [g[key] for key in sorted((k for k in g if k.startswith("lam.")), key=lambda k: int(k[4:]))]
+    assert len(seen) == len(scales) == 17
+    for y, lam in zip(seen, scales, strict=True):
+        quantile = y.squeeze(0).transpose(0, 1).flatten(1).quantile(0.999, dim=1)
+        expected = torch.maximum(quantile, 1e-3 * quantile.max())
+        torch.testing.assert_close(lam.double(), expected, rtol=1e-6, atol=0)
