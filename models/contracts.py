@@ -16,7 +16,8 @@ class Encoder(Protocol):
 
     The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; UserError for a
     shape that this encoder does not accept. It may have weights (a learned sampler) or be random (Poisson coding).
-    Optional: `ChecksShape`, `EncodesSteps`.
+    Optional: `ChecksShape`, `EncodesSteps`, and `input_scale`, the value of a pixel whose code has the mean 1 over the
+    steps (where it is missing, 1).
     """
 
     T: int  # number of steps; may be set, to evaluate with another one

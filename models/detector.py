@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from registry import UserError
 
 from .contracts import Encoder, EncodesSteps, Head, Network
+from .encoders import encode_step
 
 
 class NonFiniteLogitsError(UserError):
@@ -60,7 +61,7 @@ class Detector(nn.Module):
 
     def encode_step(self, x: Tensor, t: int) -> Tensor:
         """Step t of `encode(x)`, [1, B, C, H, W], t from 0; without making the others if the encoder can."""
-        return self.encoder.step(x, t) if isinstance(self.encoder, EncodesSteps) else self.encode(x)[t : t + 1]
+        return encode_step(self.encoder, x, t)
 
     def constant_input(self, x: Tensor) -> bool:
         """Whether `encode_step(x, t)` is the same for every t."""

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from registry import UserError
+from registry import UserError, none_of
 
+from .contracts import Encoder, EncodesSteps
 from .layers.time import repeat_over_time
+
+ROUNDING: dict[str, Callable[[Tensor], Tensor]] = {"round": torch.round, "floor": torch.floor}
+
+
+def encode_step(encoder: Encoder, x: Tensor, t: int) -> Tensor:
+    """Step t of `encoder(x)`, [1, B, C, H, W], t from 0; without making the others if the encoder can."""
+    return encoder.step(x, t) if isinstance(encoder, EncodesSteps) else encoder(x)[t : t + 1]
 
 
 class DirectEncoder(nn.Module):
@@ -17,6 +30,8 @@ class DirectEncoder(nn.Module):
 
     UserError for event frames of another T, and for micro-bins, which need a learned sampler.
     """
+
+    input_scale = 1.0  # value of a pixel whose code has the mean 1 over the steps
 
     def __init__(self, T: int):
         super().__init__()
@@ -57,3 +72,73 @@ class DirectEncoder(nn.Module):
             raise UserError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {shape}")
         if len(shape) == 5 and shape[0] != self.T:
             raise UserError(f"the model was built for T={self.T} steps, but the events have T={shape[0]}: {shape}")
+
+
+class StepEncoder(DirectEncoder):
+    """A code of images, from its steps: subclasses implement `code`. Event frames pass unchanged."""
+
+    def code(self, x: Tensor, t: int) -> Tensor:
+        """Step t >= 0 of images x [B, C, H, W] in 0..1, of the same shape; also for t >= T."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check(tuple(x.shape))
+        return torch.stack([self.code(x, t) for t in range(self.T)]) if x.dim() == 4 else x
+
+    def step(self, x: Tensor, t: int) -> Tensor:
+        return self.code(x, t)[None] if x.dim() == 4 else super().step(x, t)
+
+
+class BernoulliEncoder(StepEncoder):
+    """Rate coding: S[t] = [gain X - R >= 0], R uniform in [0, 1) for each pixel, channel and step
+
+    so that the firing rate is gain X, up to 1. Equation 17 of the double-threshold paper. R depends on (seed, t) and
+    the size of an image alone: all images of a batch have the same R, and results depend neither on T nor on the batch.
+
+    Args: `T` as in `DirectEncoder`; `gain`: firing rate of a pixel of value 1, > 0; `seed`: >= 0.
+    """
+
+    def __init__(self, T: int, gain: float = 1.0, seed: int = 0):
+        super().__init__(T)
+        if not 0 < gain < math.inf:
+            raise UserError(f"gain = {gain}: give a positive number")
+        self.gain, self.seed = gain, seed
+        self.input_scale = 1 / gain
+
+    def uniform(self, t: int, like: Tensor) -> Tensor:
+        """R of step t, for an image like `like` [C, H, W]."""
+        return uniform((self.seed, t), like)
+
+    def code(self, x: Tensor, t: int) -> Tensor:
+        return (self.gain * x >= self.uniform(t, x[0])).to(x.dtype)
+
+
+class LatencyEncoder(StepEncoder):
+    """Latency coding: one spike per pixel and channel in T steps, at step (T - 1) (1 - X): the brighter, the earlier
+
+    X is clipped to 0..1. The double-threshold paper describes it as an alternative to rates. For more than T steps the
+    code begins again.
+
+    Args: `T` as in `DirectEncoder`; `rounding` of the step: "round", as SpikingJelly's `LatencyEncoder("linear")`, or
+    "floor".
+    """
+
+    def __init__(self, T: int, rounding: str = "round"):
+        super().__init__(T)
+        if rounding not in ROUNDING:
+            raise UserError(none_of(f"rounding = {rounding!r}", rounding, sorted(ROUNDING)))
+        self.rounding = rounding
+
+    def code(self, x: Tensor, t: int) -> Tensor:
+        return (ROUNDING[self.rounding]((self.T - 1) * (1 - x.clamp(0, 1))) == t % self.T).to(x.dtype)
+
+
+def uniform(seed: tuple[int, ...], like: Tensor) -> Tensor:
+    """Numbers in [0, 1) of the shape and device of `like`, float32, that depend on `seed` and the shape alone.
+
+    Drawn by NumPy on the CPU, for the same numbers on every device; torch's CPU generator uses 32 bits of its seed.
+    """
+    if min(seed) < 0:
+        raise UserError(f"seed = {seed[0]}: give 0 or more")
+    draw = np.random.default_rng(seed).random(like.shape, dtype=np.float32)
+    return torch.from_numpy(draw).to(like.device)

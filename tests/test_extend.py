@@ -72,9 +72,9 @@ for split in ("train", "val", "test"):
 data = create_dataset("my_csv", "train", root=".", size=320)
 assert len(data) == 1 and data[0].boxes.tolist()[0] == [5, 50, 55, 150]
 images = ["configs/demo_images.yaml", *short, "name=images", "data.name=my_csv", "data.root=.", "data.args={}",
-          "data.augment={}", "model.name=my_latency_model", "model.T=8"]
+          "data.augment={}", "model.name=my_phase_model", "model.T=8"]
 coded = train.main([*images, "model.head=my_head"])
-assert last(coded)["loss/box"] > 0 and score(coded)["model"] == "my_latency_model"
+assert last(coded)["loss/box"] > 0 and score(coded)["model"] == "my_phase_model"
 
 for override, words in (
     (["model.neuron=sliding_psn", "data.args.sampling=sequential"], "derive it from neurons.StepNeuron"),
@@ -119,7 +119,7 @@ def run(folder: Path, *command: str) -> str:
 def test_own_parts_keep_the_contracts(extended):
     """Each passes the tests of its kind, and none is skipped."""
     out = run(extended, "-m", "pytest", "-vv", "-rs", "-k", "my_ or touched or alif or sliding_psn", *CONTRACTS)
-    for what in ("alif", "sliding_psn", "my_model", "my_latency_model", "my_head", "my_csv", "touched"):
+    for what in ("alif", "sliding_psn", "my_model", "my_phase_model", "my_head", "my_csv", "touched"):
         assert len(re.findall(rf"\[[^]\n]*{what}[^]\n]*\] PASSED", out)) >= 5, what
     assert " SKIPPED" not in out
 

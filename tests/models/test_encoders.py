@@ -6,6 +6,7 @@ from test_detectors import build, targets
 from torch import nn
 
 from models import Detector, DirectEncoder, create_model, load_published_weights
+from models.encoders import BernoulliEncoder, LatencyEncoder
 
 
 def test_images_are_repeated_and_event_frames_taken_as_they_are():
@@ -67,6 +68,78 @@ def test_an_encoder_with_forward_alone_has_steps():
     model = Detector(parts.network, parts.head, Sampler(T=2, bins=3))
     assert torch.equal(model.encode_step(bins, 1), model.encode(bins)[1:]) and not model.constant_input(bins)
     assert Detector(parts.network, parts.head, DirectEncoder(3)).constant_input(image)
+
+
+CODES = {
+    "bernoulli": lambda T: BernoulliEncoder(T, gain=0.8, seed=3),
+    "round": lambda T: LatencyEncoder(T),
+    "floor": lambda T: LatencyEncoder(T, "floor"),
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_of_images(code):
+    image, events = torch.rand(2, 3, 4, 5), torch.rand(6, 2, 2, 4, 5)
+    encoder = CODES[code](6)
+    x = encoder(image)
+    assert x.shape == (6, 2, 3, 4, 5) and x.dtype == image.dtype and set(x.unique().tolist()) == {0.0, 1.0}
+    assert not encoder.constant(image) and torch.equal(x, encoder(image))
+    for t in range(6):
+        assert torch.equal(encoder.step(image, t), x[t : t + 1])
+    for i in range(2):  # of one image alone, the same
+        assert torch.equal(encoder(image[i : i + 1]), x[:, i : i + 1])
+    assert encoder(events) is events and torch.equal(encoder.step(events, 4), events[4:5])
+    with pytest.raises(ValueError, match="t = 6: the events have T=6 frames"):
+        encoder.step(events, 6)
+    with pytest.raises(ValueError, match="expected images"):
+        encoder(image[0])
+
+
+def test_bernoulli_rates(golden, monkeypatch):
+    g = golden("conv_coding_pool")
+    encoder = BernoulliEncoder(64, gain=g["c"].item())
+    monkeypatch.setattr(encoder, "uniform", lambda t, like: g["uniform"][t])
+    assert torch.equal(encoder(g["x"][None])[:, 0], g["bernoulli"])
+
+    grey = torch.linspace(0, 1, 11).view(1, 1, 1, 11).expand(2, 3, 80, 11)
+    short, long = BernoulliEncoder(8, gain=0.5)(grey), BernoulliEncoder(16, gain=0.5)(grey)
+    assert torch.equal(long[:8], short)  # whatever T
+    assert torch.equal(long[:, 0], long[:, 1])  # whatever the batch
+    assert (long.mean((0, 1, 2, 3)) - 0.5 * grey[0, 0, 0]).abs().max() < 0.03
+    assert BernoulliEncoder(8, gain=0.5).input_scale == 2.0 and DirectEncoder(8).input_scale == 1.0
+    draws = [long, BernoulliEncoder(16, gain=0.5, seed=1)(grey)]
+    assert (
+        not torch.equal(*draws) and not torch.equal(long[0], long[1]) and not torch.equal(long[:, :, 0], long[:, :, 1])
+    )
+
+
+@pytest.mark.parametrize("rounding", ["round", "floor"])
+def test_spike_times_of_latency_coding(golden, rounding):
+    g = golden("conv_coding_pool")
+    encoder = LatencyEncoder(g["ttfs_T"].item(), rounding)
+    x = encoder(g["x"][None])[:, 0]
+    assert torch.equal(x.argmax(0), g[f"ttfs_time_{rounding}"]) and (x.sum(0) == 1).all()
+    assert torch.equal(encoder.step(g["x"][None], encoder.T + 3)[0, 0], x[3])  # the code begins again
+    assert LatencyEncoder(5)(torch.tensor([-1.0, 0, 1, 2]).view(1, 1, 1, 4)).argmax(0).flatten().tolist() == [
+        4,
+        4,
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    "build, words",
+    [
+        (lambda: DirectEncoder(0), "T must be at least 1, got 0"),
+        (lambda: BernoulliEncoder(4, gain=0.0), "gain = 0.0: give a positive number"),
+        (lambda: BernoulliEncoder(4, seed=-1)(torch.zeros(1, 1, 2, 2)), "seed = -1: give 0 or more"),
+        (lambda: LatencyEncoder(4, "ceil"), "rounding = 'ceil'.*There are floor, round"),
+    ],
+)
+def test_wrong_arguments_are_named(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
 
 
 def test_T_is_that_of_the_encoder():
