@@ -1,0 +1,87 @@
+"""Percentiles of a stream: those of the concatenated data, to the width of a bin."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.deploy.histogram import BIN_WIDTH, BINS, LogHistogram
+
+CPU = torch.device("cpu")
+
+
+def data(dtype=torch.float32):
+    """[N, 3, L] of channels on different scales, of both signs, the second mostly zero."""
+    x = torch.randn(40, 3, 500, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x[:, 1] *= torch.rand(40, 500, generator=torch.Generator().manual_seed(1)) < 0.02
+    return x * torch.tensor([1.0, 30.0, 1e-3], dtype=dtype).view(3, 1)
+
+
+def filled(parts, rows=3):
+    histogram = LogHistogram(rows, CPU)
+    for part in parts:
+        histogram.add(part)
+    return histogram
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("p", [0.01, 37, 50, 99, 99.9, 99.99, 100])
+def test_percentiles_are_numpys_to_the_width_of_a_bin(p, dtype):
+    x = data(dtype)
+    found = filled(x.split(7)).percentile(p)
+    values = x.abs().transpose(0, 1).flatten(1).double().numpy()
+    # a little below p, since p / 100 may be rounded up past the share of a whole number of values
+    exact = torch.from_numpy(np.quantile(values, p / 100 * (1 - 1e-12), axis=1, method="inverted_cdf"))
+    seen = exact >= 2.0**-16
+    assert (found[seen] >= exact[seen]).all() and (found[seen] <= exact[seen] * (1 + BIN_WIDTH)).all()
+    assert (found[~seen] == 0).all()
+
+
+def test_the_percentile_100_is_the_maximum_and_no_other_exceeds_it():
+    x = data(torch.float64)
+    histogram, largest = filled([x]), x.abs().amax((0, 2))
+    assert torch.equal(histogram.percentile(100), largest)
+    assert torch.equal(histogram.percentile(99.99999), largest)
+
+
+def test_a_rank_is_computed_exactly():
+    """0.999 * 1000 is 999 values, although 99.9 / 100 * 1000 is above 999 in floats."""
+    x = torch.ones(1, 1, 1000)
+    x[..., -1] = 64.0
+    assert filled([x], 1).percentile(99.9).item() <= 1 + BIN_WIDTH
+    assert filled([x], 1).percentile(99.91).item() == 64
+
+
+def test_order_and_batches_do_not_matter_and_memory_does_not_grow():
+    x = data()
+    once = filled([x])
+    for parts in (x.split(1), x.flip(0).split([3, 30, 7]), [x[torch.randperm(40)]]):
+        other = filled(parts)
+        assert torch.equal(other.counts, once.counts) and torch.equal(other.maximum, once.maximum)
+        assert other.total == once.total == 40 * 500
+    twice = filled([x, x])
+    assert torch.equal(twice.counts, 2 * once.counts)
+    assert torch.equal(twice.percentile(99.9), once.percentile(99.9))
+    assert once.counts.shape == (3, BINS) and once.counts.nbytes == 3 * 8 * 4097
+
+
+def test_one_row_counts_everything():
+    x = data()
+    one = filled(x.split(7), 1)
+    assert torch.equal(one.counts[0], filled([x]).counts.sum(0)) and one.total == x.numel()
+    assert torch.equal(one.maximum, x.abs().max().double().view(1))
+
+
+def test_the_share_above_a_percentile():
+    x = data()
+    histogram = filled([x])
+    lam = histogram.percentile(99)
+    exact = (x.abs() >= lam.float().view(3, 1)).double().mean().item()
+    assert histogram.share_above(lam) == pytest.approx(exact, abs=1e-12) and 0 < exact <= 0.01
+    assert histogram.share_above(histogram.maximum) == 0
+
+
+def test_magnitudes_outside_the_range_count_in_the_end_bins():
+    x = torch.tensor([1e-30, 1e-6, 1.0, 1e6, 3e6, 3.4e38]).view(1, 1, 6)
+    histogram = filled([x], 1)
+    assert histogram.counts.sum() == 6 and histogram.counts[0, 0] == 2 and histogram.counts[0, -1] == 3
+    assert histogram.percentile(30).item() == 0 and histogram.percentile(80).item() == x.max().item()
