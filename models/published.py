@@ -44,7 +44,7 @@ def published_names(model: Detector) -> dict[str, str]:
         if own and part == "head":
             own = _within(model.network.published_head, own)  # type: ignore[attr-defined]
         names |= {f"{part}.{ours}": theirs for ours, theirs in own.items()}
-        if not own and module.state_dict():
+        if not own and any(key.startswith(f"{part}.") for key in model.state_dict()):
             raise UserError(
                 f"{type(module).__name__}, the {part} of this model, has no `published_names`, so its weights cannot "
                 "be loaded from, or saved under, published names"

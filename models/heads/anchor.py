@@ -23,14 +23,16 @@ from .boxes import cells, select_detections
 from .precision import at_least_float32
 from .registry import register_head
 
-# By the number of levels: pixels, finest level first (two: strides 16 and 32; three: 8, 16, 32), COCO.
+# By the number of levels: pixels, finest level first (two: strides 16 and 32; three: 8, 16, 32), COCO. One: stride 32,
+# Darknet's of YOLOv2-tiny for VOC.
 DEFAULT_ANCHORS = {
+    1: (((34.56, 38.08), (109.44, 141.12), (212.16, 364.16), (301.44, 163.52), (531.84, 336.64)),),
     2: (((10, 14), (23, 27), (37, 58)), ((81, 82), (135, 169), (344, 319))),
     3: (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326))),
 }
 # For two levels the published code uses (4, 1), by accident of its lookup table; kept, since the published weights were
 # trained with it.
-DEFAULT_BALANCE = {2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
+DEFAULT_BALANCE = {1: (1.0,), 2: (4.0, 1.0), 3: (4.0, 1.0, 0.4)}
 
 
 @register_head("anchor")
@@ -44,7 +46,7 @@ class AnchorHead(nn.Module):
         channels, strides: of the levels, finest first.
         num_classes: K.
         anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` can replace them for a dataset.
-            These and `balance` have a default for two levels and for three.
+            These and `balance` have defaults for one, two and three levels.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.

@@ -11,12 +11,13 @@ class ConvUnit(nn.Module):
     """x [T, B, c1, H, W] -> [T, B, c2, H', W']: k x k convolution without bias, BatchNorm over T, B, H, W, neuron.
 
     Args:
+        neuron: None for a layer without one, whose output is summed before its neuron.
         transposed: a transposed convolution, from which stride 2 gives [2H, 2W].
         eps, momentum: of BatchNorm.
     """
 
     def __init__(
-        self, c1: int, c2: int, neuron: nn.Module, k: int = 3, s: int = 1, transposed: bool = False,
+        self, c1: int, c2: int, neuron: nn.Module | None, k: int = 3, s: int = 1, transposed: bool = False,
         eps: float = 1e-5, momentum: float = 0.1,
     ):  # fmt: skip
         super().__init__()
@@ -26,7 +27,7 @@ class ConvUnit(nn.Module):
             else nn.Conv2d(c1, c2, k, s, k // 2, bias=False)
         )
         self.bn = nn.BatchNorm2d(c2, eps, momentum)
-        self.neuron = neuron
+        self.neuron = neuron or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.neuron(over_time(self.bn, over_time(self.conv, x)))
