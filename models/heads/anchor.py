@@ -18,6 +18,7 @@ from torchvision.ops import box_convert, complete_box_iou_loss
 from registry import UserError
 
 from ..layers.time import readout
+from .anchor_coding import CODINGS
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .boxes import cells, select_detections
 from .precision import at_least_float32
@@ -47,6 +48,8 @@ class AnchorHead(nn.Module):
         num_classes: K.
         anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` can replace them for a dataset.
             These and `balance` have defaults for one, two and three levels.
+        coding: of boxes: yolov5, or yolov3 (also YOLOv2's) for published weights of these: centre sigmoid(xy) in the
+            cell, size anchor exp(wh). A box then matches its own cell alone.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.
@@ -61,6 +64,7 @@ class AnchorHead(nn.Module):
         strides: Sequence[int],
         num_classes: int,
         anchors: Sequence[Sequence[Sequence[float]]] | None = None,
+        coding: str = "yolov5",
         box_gain: float = 0.05,
         class_gain: float = 0.5,
         objectness_gain: float = 1.0,
@@ -74,6 +78,8 @@ class AnchorHead(nn.Module):
         super().__init__()
         anchors = _default("anchors", DEFAULT_ANCHORS, len(strides)) if anchors is None else anchors
         balance = _default("balance", DEFAULT_BALANCE, len(strides)) if balance is None else balance
+        if coding not in CODINGS:
+            raise UserError(f"coding = {coding!r}: choose one of {', '.join(CODINGS)}")
         if len(channels) != len(strides):
             raise UserError(f"{len(channels)} levels, but {len(strides)} strides")
         for name, rows in (("anchors", anchors), ("balance", balance)):
@@ -84,7 +90,7 @@ class AnchorHead(nn.Module):
                 )
         self.num_classes, self.strides, self.balance = num_classes, tuple(strides), tuple(balance)
         self.box_gain, self.class_gain, self.objectness_gain = box_gain, class_gain, objectness_gain
-        self.anchor_ratio = anchor_ratio
+        self.anchor_ratio, self.coding = anchor_ratio, CODINGS[coding]
         self.selection: dict[str, Any] = dict(
             score_threshold=score_threshold,
             iou_threshold=nms_iou,
@@ -121,11 +127,11 @@ class AnchorHead(nn.Module):
         and probabilities [B, M, 1 + K] of objectness and classes."""
         boxes, scores = [], []
         for level, anchors, stride in zip(logits, self.anchors, self.strides, strict=True):
-            p = at_least_float32(level).sigmoid()
-            xy = (p[..., :2] * 2 - 0.5 + cells(p.shape[2], p.shape[3], p.device)) * stride
-            wh = (p[..., 2:4] * 2) ** 2 * anchors[:, None, None]
+            level = at_least_float32(level)
+            xy, wh = self.coding.box(level[..., :4], anchors[:, None, None])
+            xy = (xy + cells(level.shape[2], level.shape[3], level.device)) * stride
             boxes.append(torch.cat([xy, wh], -1).flatten(1, 3))
-            scores.append(p[..., 4:].flatten(1, 3))
+            scores.append(level[..., 4:].sigmoid().flatten(1, 3))
         return torch.cat(boxes, 1), torch.cat(scores, 1)
 
     def loss(self, logits: list[Tensor], targets: list[dict[str, Tensor]], size: tuple[int, int]) -> dict[str, Tensor]:
@@ -145,8 +151,7 @@ class AnchorHead(nn.Module):
             objectness = predicted.new_zeros(predicted.shape[:4])  # contiguous whatever the layout of the logits
             if len(b):
                 p = predicted[b, anchor, row, column]  # [M, 5 + K]
-                xy = p[:, :2].sigmoid() * 2 - 0.5
-                wh = (p[:, 2:4].sigmoid() * 2) ** 2 * (self.anchors[level] / self.strides[level])[anchor]
+                xy, wh = self.coding.box(p[:, :4], (self.anchors[level] / self.strides[level])[anchor])
                 distance = complete_box_iou_loss(  # 1 - CIoU
                     box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
                 )
@@ -184,13 +189,13 @@ class AnchorHead(nn.Module):
         anchor, n = (torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio).nonzero(as_tuple=True)
         xy, wh = cells[n, :2], cells[n, 2:]
         # A centre in the left half of its cell is also given to the cell on the left, and so on: up to 3 cells in all,
-        # but never beyond the map.
+        # but never beyond the map. With a coding whose centres stay within their cell it is given to that cell alone.
         size = xy.new_tensor([width, height])
         near_low = (xy % 1 < 0.5) & (xy > 1)
         near_high = ((size - xy) % 1 < 0.5) & (size - xy > 1)
         chosen = torch.stack([torch.ones_like(near_low[:, 0]), *near_low.unbind(1), *near_high.unbind(1)])  # [5, M]
         offset = xy.new_tensor([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
-        which, match = chosen.nonzero(as_tuple=True)
+        which, match = (chosen if self.coding.neighbours else chosen[:1]).nonzero(as_tuple=True)
         cell = (xy[match] - offset[which]).long()
         column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
         relative = torch.cat([xy[match] - torch.stack([column, row], 1), wh[match]], 1)

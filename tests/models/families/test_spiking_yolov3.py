@@ -47,7 +47,9 @@ def whole_network(shared):
         g = {key: torch.from_numpy(file[key]) for key in file.files if key != "layer_names"}
     weights = {k[2:]: v.float() for k, v in g.items() if k.startswith("w.")}
     weights |= {k[3:]: v.float() * g[f"scale.{k[3:]}"] for k, v in g.items() if k.startswith("q8.")}
-    model = create_model("spiking_yolov3", num_classes=4).eval()
+    coco = [(10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)]
+    head = {"name": "anchor", "coding": "yolov3", "anchors": [coco[1:4], coco[3:]]}
+    model = create_model("spiking_yolov3", num_classes=4, head=head).eval()
     report = load_published_weights(model, weights)
     assert len(report.matched) == 106 and not (report.missing or report.unexpected or report.shape_differs)
     return model, g
@@ -57,7 +59,9 @@ def test_whole_network_equals_the_published_code(shared):
     model, g = whole_network(shared)
     with torch.no_grad():
         raw = model.raw(g["input"].float())
+        p4, p5 = torch.cat(model.head.decode_dense(raw), -1).split([144, 36], 1)
         exact = model.double().raw(g["input"].double())
+    torch.testing.assert_close(torch.cat([p5, p4], 1), g["decoded"], rtol=1e-4, atol=1e-3)
     for ours, in_float64, level in zip(raw, exact, ("p4", "p5"), strict=True):
         torch.testing.assert_close(ours, g[f"raw_{level}"], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(in_float64, g[f"ann64_{level}"], rtol=1e-9, atol=1e-9)

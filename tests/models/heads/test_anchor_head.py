@@ -70,6 +70,34 @@ def test_decoding_a_perfect_prediction_gives_the_box_back_with_no_box_loss():
     assert (detection["scores"] > 0.3).sum() == 1  # nine equal predictions, one box
 
 
+def test_the_coding_of_yolov3_matches_the_own_cell_and_decodes_a_perfect_prediction():
+    h = head(coding="yolov3", anchors=[[[10, 14], [23, 27], [37, 58]], [[810, 820], [1350, 1690], [3440, 3190]]])
+    box = torch.tensor([24.0, 32.0, 50.0, 60.0])
+    centre, wh = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    assert cells_of(h, 0, tuple(box.tolist())) == {(a, 2, 2) for a in range(3)}  # centre (37, 46), stride 16
+    logits = [torch.full_like(r, -9.0) for r in raw(h)]
+    for a in range(3):
+        xywh = torch.cat([torch.logit(centre / 16 - 2), (wh / h.anchors[0, a]).log()])
+        logits[0][0, a, 2, 2] = torch.cat([xywh, torch.tensor([9.0, 9.0, -9.0])])
+    losses = h.loss(logits, [target(box.tolist(), [0])], SIZE)
+    assert losses["box"] < 1e-5 and losses["objectness"] < 1e-2
+    torch.testing.assert_close(h.decode(logits, SIZE)[0]["boxes"][0], box, rtol=1e-4, atol=1e-3)
+    assert head().decode(logits, SIZE)[0]["boxes"][0].sub(box).abs().max() > 1  # another coding, another box
+
+
+def test_a_size_that_overflows_keeps_the_loss_finite():
+    h = head(coding="yolov3")
+    logits = [r.detach().mul(0).add(200).requires_grad_() for r in raw(h)]
+    losses = h.loss(logits, [target([24, 32, 48, 56], [1])], SIZE)
+    sum(losses.values()).backward()
+    assert all(r.grad.isfinite().all() for r in logits)
+
+
+def test_unknown_coding_is_named():
+    with pytest.raises(ValueError, match="coding = 'yolov4': choose one of yolov5, yolov3"):
+        head(coding="yolov4")
+
+
 def test_loss_gains_are_rescaled_as_published():
     h = head(num_classes=2)
     logits = [torch.zeros_like(r) for r in raw(h, b=2)]
