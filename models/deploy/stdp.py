@@ -64,7 +64,7 @@ class STDPReadout(nn.Module):
 
     @torch.no_grad()
     def forward(self, spikes: Tensor) -> Tensor:
-        """Scores [B, K] of spikes [T, B, N] or [T, B, C, H, W]: (spikes of the class's neuron + its last potential) / T.
+        """Scores [B, K] of spikes [T, B, N] or [T, B, C, H, W]: (spikes + last potential) / T of the class's neuron.
 
         The potential orders classes with equally many spikes.
         """
