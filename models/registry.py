@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch.nn.parameter import is_lazy
+
 from registry import Registry
 
 from .detector import Detector
@@ -33,4 +36,19 @@ def create_model(name: str, **kwargs: Any) -> Detector:
     Every family takes num_classes, T, neuron (a name, a mapping with `name` and arguments, or a factory), head (the
     same), in_channels; further arguments are in its function's signature.
     """
-    return MODELS.build(name, **kwargs)
+    model = MODELS.build(name, **kwargs)
+    if any(is_lazy(p) for p in model.parameters()):
+        _show_one_step(model, {**model_defaults(name), **kwargs}["in_channels"])
+    return model
+
+
+def _show_one_step(model: Detector, in_channels: int) -> None:
+    """Zeros through the network, so that parameters with the size of their input (`per_channel` of neurons) get it
+    before an optimizer, an average of the weights or DDP sees them."""
+    side = 2 * max(model.network.strides)
+    parameter = next(p for p in model.parameters() if not is_lazy(p))
+    x = torch.zeros(1, 1, in_channels, side, side, device=parameter.device, dtype=parameter.dtype)
+    training = model.training
+    with torch.no_grad():
+        model.eval().logits(x)
+    model.train(training)

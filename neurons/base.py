@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from registry import UserError
 
@@ -16,6 +18,7 @@ from .multistep.dynamics import Dynamics
 from .multistep.formulas import compute_dtype
 from .multistep.ops import steps
 from .state import Carrier, State, map_state, tensors_of
+from .threshold import fill, positive
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
@@ -135,19 +138,37 @@ class DynamicNeuron(StatefulNeuron):
 
     Args:
         dynamics: equation and constants.
-        learn_threshold: make `v_threshold` a 0-d parameter.
+        learn_threshold: make `v_threshold` a parameter, `threshold`. What is used is `learned_threshold()`, which is
+            positive. Weight decay must not act on it (`engine.optim` leaves it alone).
         backend: `auto` (the fastest that works), `cupy` (CUDA), `compile` (torch.compile) or `torch` (eager). All give
             the same output and gradient; a backend asked for by name that cannot work raises and says why.
+        per_channel: the parameter is [C], along axis 2 of the input [T, B, C, ...], in place of 0-d. Only for dynamics
+            without a membrane. C is that of the first input, or of the state dict that is loaded before: until then
+            the parameter has no shape, as PyTorch's lazy modules. `create_model` gives it one.
     """
 
-    def __init__(self, dynamics: Dynamics, learn_threshold: bool = False, backend: str = "auto"):
+    def __init__(
+        self, dynamics: Dynamics, learn_threshold: bool = False, backend: str = "auto", per_channel: bool = False
+    ):
         super().__init__()
         check_backend(backend)
         dynamics.check()
-        self.dynamics, self.backend = dynamics, backend
+        if per_channel and not learn_threshold:
+            raise UserError("per_channel = True: needs learn_threshold = True, since v_threshold is one number")
+        assert dynamics.memoryless or not per_channel
+        self.dynamics, self.backend, self.per_channel = dynamics, backend, per_channel
         self.memoryless = dynamics.memoryless
+        self.threshold: nn.Parameter | None = None
+        if per_channel:
+            self.threshold = UninitializedParameter()  # type: ignore[assignment]
+            dynamics = dataclasses.replace(dynamics, v_threshold=1.0)
+        elif learn_threshold:
+            self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold))
         self._json = dynamics.to_json()
-        self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold)) if learn_threshold else None
+
+    def learned_threshold(self) -> Tensor | None:
+        """The threshold in use where it is learned, 0-d or [C]: at least 1e-3, whatever the parameter is."""
+        return None if self.threshold is None else positive(self.threshold)
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""
@@ -158,14 +179,39 @@ class DynamicNeuron(StatefulNeuron):
 
     def advance(self, x_seq: Tensor, state: State | None, return_state: bool) -> tuple[Tensor, State | None]:
         assert state is None or isinstance(state, Tensor)
-        decay = self.decay()
-        parts = [t for t in (x_seq, state, decay, self.threshold) if t is not None]
+        if self.per_channel:
+            return self._of_channels(x_seq), None
+        decay, threshold = self.decay(), self.learned_threshold()
+        parts = [t for t in (x_seq, state, decay, threshold) if t is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
-        y_seq, _, v = steps(x_seq, state, decay, self.threshold, self._json, save, return_state, self.backend)
+        y_seq, _, v = steps(x_seq, state, decay, threshold, self._json, save, return_state, self.backend)
         return y_seq, v if return_state else None
+
+    def _of_channels(self, x_seq: Tensor) -> Tensor:
+        """th f(x / th) with f the activation of threshold 1, which is the same function and has the same gradients."""
+        if x_seq.ndim < 3:
+            raise UserError(f"per_channel = True: needs an input [T, B, C, ...], got {list(x_seq.shape)}")
+        assert self.threshold is not None
+        fill(self.threshold, (x_seq.shape[2],), self.dynamics.v_threshold)
+        if len(self.threshold) != x_seq.shape[2]:
+            raise UserError(f"{len(self.threshold)} thresholds, but the input has {x_seq.shape[2]} channels")
+        with without_autocast(x_seq):
+            th = positive(self.threshold).view(-1, *[1] * (x_seq.ndim - 3))
+            x = x_seq.to(compute_dtype(x_seq.dtype)) / th
+            save = torch.is_grad_enabled() and x.requires_grad
+            y, _, _ = steps(x, None, None, None, self._json, save, False, self.backend)
+            return (y * th).to(x_seq.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        loaded = state_dict.get(f"{prefix}threshold")
+        if self.per_channel and self.threshold is not None and loaded is not None and loaded.ndim == 1:
+            fill(self.threshold, loaded.shape, self.dynamics.v_threshold)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         text = self.dynamics.describe()
         if self.threshold is not None:
             text += ", learn_threshold=True"
+        if self.per_channel:
+            text += ", per_channel=True"
         return text if self.backend == "auto" else f"{text}, backend={self.backend}"

@@ -19,11 +19,15 @@ class QCFS(DynamicNeuron):
     Args:
         L: number of levels above 0.
         v_threshold: lambda at the start (reference code: 4).
-        learn_threshold: train lambda (parameter `threshold`, one per layer); keep weight decay off it.
+        learn_threshold: train lambda (parameter `threshold`, one per layer), kept positive.
+        per_channel: one lambda per channel, as an option: the reference code has one per layer.
         backend: auto, cupy, compile or torch.
     """
 
     spiking = False
 
-    def __init__(self, L: int = 32, v_threshold: float = 4.0, learn_threshold: bool = True, backend: str = "auto"):
-        super().__init__(Dynamics("qcfs", v_threshold=v_threshold, levels=L), learn_threshold, backend)
+    def __init__(
+        self, L: int = 32, v_threshold: float = 4.0, learn_threshold: bool = True, per_channel: bool = False,
+        backend: str = "auto",
+    ):  # fmt: skip
+        super().__init__(Dynamics("qcfs", v_threshold=v_threshold, levels=L), learn_threshold, backend, per_channel)

@@ -14,12 +14,15 @@ class STH(DynamicNeuron):
     The sthLeakyReLU of double-threshold conversion: the firing rate of `signed_if` with this slope and threshold th.
     The paper gives neither th nor the slope; 0.1 and a learned th from 4 on are this project's.
 
-    Args: `negative_slope`; `v_threshold`: th at the start; `learn_threshold`: train it; `backend`.
+    Args: `negative_slope`; `v_threshold`: th at the start; `learn_threshold`: train it, kept positive; `per_channel`:
+    one th per channel; `backend`.
     """
 
     spiking = False
 
     def __init__(
-        self, negative_slope: float = 0.1, v_threshold: float = 4.0, learn_threshold: bool = True, backend: str = "auto"
-    ):
-        super().__init__(Dynamics("sth", v_threshold=v_threshold, slope=negative_slope), learn_threshold, backend)
+        self, negative_slope: float = 0.1, v_threshold: float = 4.0, learn_threshold: bool = True,
+        per_channel: bool = False, backend: str = "auto",
+    ):  # fmt: skip
+        dynamics = Dynamics("sth", v_threshold=v_threshold, slope=negative_slope)
+        super().__init__(dynamics, learn_threshold, backend, per_channel)
