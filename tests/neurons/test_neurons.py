@@ -11,8 +11,8 @@ from neurons import DynamicNeuron, build_neuron, list_neurons, neuron_factory
 
 
 def test_the_published_names_are_there():
-    names = "lif plif if ilif ternary_if ternary_lif signed_if qcfs sth graded_silu relu leaky_relu silu".split()
-    assert set(names) <= set(list_neurons())
+    names = "lif plif if ilif ternary_if ternary_lif signed_if corrected_if qcfs sth graded_silu relu leaky_relu silu"
+    assert set(names.split()) <= set(list_neurons())
 
 
 @pytest.mark.parametrize("name", list_neurons())
@@ -119,6 +119,7 @@ def test_specs():
         ("ilif", {"D": 2.5}, "levels must be a positive integer"),
         ("qcfs", {"L": -1}, "levels must be a positive integer"),
         ("signed_if", {"negative_slope": 0.0}, "negative_slope"),
+        ("corrected_if", {"v_threshold": 0.0}, "v_threshold must be positive"),
         ("sth", {"negative_slope": 2.0}, "negative_slope"),
         ("leaky_relu", {"negative_slope": -0.1}, "negative_slope"),
         ("lif", {"surrogate": "rectangel"}, "did you mean 'rectangle'"),
