@@ -63,8 +63,8 @@ def standard(c1: int, c2: int, neuron: nn.Module | None, k: int = 1, s: int = 1,
 def scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """BatchNorm in evaluation: scale * x + shift, each [C]."""
     mean, var = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
-    scale = bn.weight / torch.sqrt(var + bn.eps)
-    return scale, bn.bias - mean * scale
+    scale = torch.rsqrt(var + bn.eps) if bn.weight is None else bn.weight / torch.sqrt(var + bn.eps)
+    return scale, (0 if bn.bias is None else bn.bias) - mean * scale
 
 
 def conv2d(weight: Tensor, bias: Tensor, like: nn.Conv2d) -> nn.Conv2d:

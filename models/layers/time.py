@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
 def repeat_over_time(x_BCHW: Tensor, num_steps: int) -> Tensor:
@@ -20,7 +20,11 @@ def over_time(layer: Callable[[Tensor], Tensor], x_TBCHW: Tensor) -> Tensor:
     for less work. Not while gradients are recorded, since the sum over T of weight gradients would be rounded
     differently; and not for modules in training mode, since BatchNorm corrects its running variance by n / (n - 1),
     with n over all T * B images.
+
+    A `torch.fx` trace sees the layer alone: its graph has no time axis (`models.deploy.graph`).
     """
+    if isinstance(x_TBCHW, fx.Proxy):
+        return layer(x_TBCHW)
     repeated = x_TBCHW.shape[0] > 1 and x_TBCHW.stride(0) == 0
     if repeated and not torch.is_grad_enabled() and not getattr(layer, "training", False):
         return repeat_over_time(layer(x_TBCHW[0]), x_TBCHW.shape[0])
@@ -38,5 +42,7 @@ def readout(last: nn.Conv2d, x_TBCHW: Tensor) -> Tensor:
     A convolution is linear, so it is applied to the mean of x: equal but for rounding, and T times less work. Under
     autocast it keeps the precision of its weights, since boxes are decoded from these logits.
     """
+    if isinstance(x_TBCHW, fx.Proxy):
+        return last(mean_over_time(x_TBCHW))
     with torch.autocast(x_TBCHW.device.type, enabled=False):
         return last(mean_over_time(x_TBCHW.to(last.weight.dtype)))
