@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from neurons import MultiStepNeuron
 from registry import UserError
 
 from .contracts import Encoder, EncodesSteps, Head, Network
@@ -41,6 +42,7 @@ class Detector(nn.Module):
     network: Network
     head: Head
     encoder: Encoder
+    leak: float = 1.0  # of the read-out in a simulation: at T, step t has the weight leak^(T - t)
 
     def __init__(self, network: Network, head: Head, encoder: Encoder):
         super().__init__()
@@ -74,6 +76,14 @@ class Detector(nn.Module):
         T steps, so that a loop over steps simulates the network in memory that does not grow with T.
         """
         return self.head(self.network(x_TBCHW))
+
+    def stepper(self, x: Tensor) -> Callable[[int], list[Tensor]]:
+        """A function of t, called with 0, 1, 2, ... within a Stream: the logits of step t of a batch of a dataset."""
+        return lambda t: self.logits(self.encode_step(x, t))
+
+    def spiking_layers(self) -> dict[str, MultiStepNeuron]:
+        """{name: neuron} of all layers that emit spikes, in the order of the network."""
+        return {n: m for n, m in self.named_modules() if isinstance(m, MultiStepNeuron) and m.spiking}
 
     def raw(self, x: Tensor) -> list[Tensor]:
         """`logits(encode(x))`: logits per level, finest first, of a batch of a dataset."""

@@ -1,1 +1,9 @@
-"""Trained detectors in other forms: BatchNorm fused into convolutions, graded spikes as binary ones."""
+"""Trained detectors in other forms: fused, on binary spikes, and ANNs converted to spiking networks."""
+
+from .convert import convert
+from .converted import ConvertedDetector
+from .fold import fold_bn
+from .normalise import normalise
+from .simulate import Simulation, simulate
+
+__all__ = ["ConvertedDetector", "Simulation", "convert", "fold_bn", "normalise", "simulate"]

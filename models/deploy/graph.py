@@ -135,7 +135,7 @@ def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:
         if isinstance(index, tuple) and len(index) == 3 and index[0] is Ellipsis:
             return "linear" if all(isinstance(i, slice) for i in index[1:]) else "unknown"
     if node.target is F.max_pool2d and not node.kwargs.get("return_indices"):
-        return _as_module(graph, node, _bound(node), "max_pool")
+        return _as_module(graph, node, _max_pool(*node.args[1:], **node.kwargs), "max_pool")
     if node.target in LINEAR_FUNCTIONS and (node.target is not F.pad or not node.kwargs.get("value")):
         return _as_module(graph, node, _bound(node), "linear")
     return "unknown"
@@ -165,8 +165,8 @@ def _kind_of_module(graph: fx.GraphModule, node: fx.Node) -> str:
         if isinstance(layer, types):
             return _put(graph, node, PerStep(layer), kind)
     if isinstance(layer, nn.MaxPool2d) and not layer.return_indices:
-        window = dict(stride=layer.stride, padding=layer.padding, dilation=layer.dilation, ceil_mode=layer.ceil_mode)
-        return _put(graph, node, PerStep(partial(F.max_pool2d, kernel_size=layer.kernel_size, **window)), "max_pool")
+        window = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+        return _put(graph, node, _max_pool(*window), "max_pool")
     return "unknown"
 
 
@@ -179,6 +179,11 @@ def _put(graph: fx.GraphModule, node: fx.Node, layer: nn.Module, kind: str) -> s
     node.target = own
     graph.add_submodule(own, copy.deepcopy(layer) if call > 1 else layer)
     return kind
+
+
+def _max_pool(kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False) -> PerStep:
+    window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    return PerStep(partial(F.max_pool2d, **window))
 
 
 def _bound(node: fx.Node) -> nn.Module:

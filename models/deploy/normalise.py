@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor, fx, nn
 from neurons import DynamicNeuron
 from neurons.qcfs import QCFS
 from neurons.sth import STH
-from registry import UserError
-
 from .fold import fold_bn
-from .graph import PerStep, activations, channels, insert, layer_of, nodes_of, require_convertible
+from .graph import PerStep, channels, insert, layer_of, nodes_of, readouts, require_convertible
 from .scaled_conv import scaled_conv
+from .scales import ScaleTable
 
 Scale = Tensor | None  # [C]: value in the source network = scale * value here; None: scale 1
 
@@ -92,23 +90,12 @@ def normalise(model: nn.Module, scales: Mapping[str, Tensor], input_scale: float
     return graph
 
 
-def checked_scales(graph: fx.GraphModule, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """{layer: lam [C]} of every activation. UserError naming the layer."""
-    width = {str(node.target): channels(graph)[node] for node in nodes_of(graph, "activation")}
-    names = list(activations(graph))
-    if missing := [name for name in names if name not in scales]:
-        raise UserError(f"scales: no value for {missing[0]} ({len(missing)} of {len(names)} layers are missing)")
-    if unknown := [name for name in scales if name not in names and name not in dict(graph.named_modules())]:
-        raise UserError(f"scales: the network has no layer {unknown[0]}. Its layers: {', '.join(names)}")
-    found = {}
-    for name in names:
-        lam = torch.as_tensor(scales[name]).detach()
-        if lam.numel() not in (1, width[name]) or lam.dim() > 1:
-            raise UserError(f"scales: {name} has {list(lam.shape)} values, but {width[name]} channels")
-        if not (lam.isfinite() & (lam > 0)).all():
-            raise UserError(f"scales: {name} has {lam[~(lam > 0)][:1].tolist() or 'infinite values'}: give positive numbers")
-        found[name] = lam.expand(width[name]).clone()
-    return found
+def checked_scales(graph: fx.GraphModule, scales: Mapping[str, Tensor]) -> ScaleTable:
+    """lam [C] of every activation; scales of read-outs are left out. UserError naming the layer."""
+    width = channels(graph)
+    of_layers = {str(node.target): width[node] for node in nodes_of(graph, "activation")}
+    outside = readouts(graph)
+    return ScaleTable.of_layers({name: lam for name, lam in scales.items() if name not in outside}, of_layers)
 
 
 def _wanted(graph: fx.GraphModule, lam: Mapping[str, Tensor]) -> dict[fx.Node, Scale]:
@@ -121,7 +108,7 @@ def _wanted(graph: fx.GraphModule, lam: Mapping[str, Tensor]) -> dict[fx.Node, S
             kind = user.meta["kind"]
             if kind == "activation":
                 demands.append(lam[str(user.target)])
-            elif kind in ("max_pool", "linear", "add"):
+            elif kind in ("max_pool", "linear", "add", "mean"):
                 demands.append(wanted[user])
             elif kind == "cat":
                 demands.append(_part(wanted[user], user, node, width))
@@ -180,5 +167,3 @@ def _with_threshold_1(layer: nn.Module) -> nn.Module:
         return QCFS(L=levels, **options)
     return STH(negative_slope=slope, **options)
 
-
-__all__ = ["ChannelScale", "normalise"]

@@ -1,0 +1,78 @@
+"""Simulate a detector through time, one step at a time, and read its logits at any number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from neurons import Stream
+from registry import UserError
+
+from ..detector import Detector
+from .spike_counter import SpikeCounter
+
+
+def simulate(snn: Detector, x: Tensor, steps: Sequence[int]) -> Simulation:
+    """Run `snn` on a batch for max(steps) time steps; iterating gives (T, logits) at each T of `steps`, in order.
+
+        for T, logits in simulate(snn, x, steps=[8, 32, 128]):   # logits per level, finest first
+            detections = snn.head.decode(logits, x.shape[-2:])
+
+    Works for every `Detector`: converted ones, and directly trained ones shown an image for T steps, or event frames up
+    to the T-th. Memory does not grow with T, the logits at T do not depend on the steps that follow, and a run can be
+    left at any time. Until it is finished or closed the network is in its Stream and should not be called.
+
+    Args:
+        snn: in evaluation mode, on the device of x.
+        x: a batch of a dataset, images [B, C, H, W] or event frames [T, B, C, H, W].
+        steps: increasing numbers of steps, each at least 1.
+    """
+    return Simulation(snn, x, steps)
+
+
+class Simulation(Iterator[tuple[int, list[Tensor]]]):
+    """A running simulation: an iterator of (T, logits).
+
+    t:      steps so far
+    spikes: counts of all spiking layers so far, see `SpikeCounter`
+    """
+
+    def __init__(self, snn: Detector, x: Tensor, steps: Sequence[int]):
+        self.steps = [int(T) for T in steps]
+        if not self.steps or self.steps[0] < 1 or self.steps != sorted(set(self.steps)):
+            raise UserError(f"steps = {list(steps)}: give increasing numbers of time steps, the first at least 1")
+        if snn.training:
+            raise UserError("a network in training mode cannot be simulated: call model.eval() first")
+        self.t = 0
+        self.spikes = snn.spikes = SpikeCounter()
+        self._run = self._advance(snn, x)
+
+    def __iter__(self) -> Simulation:
+        return self
+
+    def __next__(self) -> tuple[int, list[Tensor]]:
+        return next(self._run)
+
+    def close(self) -> None:
+        """End the run; the counts stay."""
+        self._run.close()
+
+    def spike_counts(self) -> dict[str, int]:
+        """{layer: spikes so far}, of the batch together."""
+        return self.spikes.totals()
+
+    @torch.inference_mode()
+    def _advance(self, snn: Detector, x: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+        sums: list[Tensor] = []
+        weight = 0.0
+        with Stream(snn), self.spikes.counting(snn.spiking_layers()):
+            logits_of_step = snn.stepper(x)
+            for t in range(self.steps[-1]):
+                logits = logits_of_step(t)
+                sums = [snn.leak * a + b for a, b in zip(sums, logits, strict=True)] if sums else logits
+                weight = snn.leak * weight + 1
+                self.t = t + 1
+                if self.t in self.steps:
+                    yield self.t, [level / weight for level in sums]
