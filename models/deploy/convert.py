@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from neurons import build_neuron
-from neurons.activation import LeakyReLU
 from neurons.qcfs import QCFS
 from neurons.sth import STH
 from registry import UserError, none_of
@@ -45,8 +44,8 @@ def convert(
 ) -> ConvertedDetector:
     """A spiking detector with the weights of `model`, which is not changed.
 
-    BatchNorm is folded and weights are normalised by `scales`, so that every threshold is 1 and every spike 1 or -1; the
-    rate of a layer times lam approaches the source's activation, clipped at lam, as T grows.
+    BatchNorm is folded and weights are normalised by `scales`, so that every threshold is 1 and every spike 1 or -1.
+    As T grows, the rate of a layer times lam approaches the source's activation, clipped at lam.
 
     Args:
         model: a trained ANN: any detector whose neurons are relu, leaky_relu, qcfs or sth.
@@ -93,13 +92,15 @@ def convert(
 
 def _spiking(where: str, layer: nn.Module, name: str | None, v_init: float | None) -> nn.Module:
     """The neuron in place of an activation of the normalised network."""
-    slope = layer.negative_slope if isinstance(layer, LeakyReLU) else layer.dynamics.slope if isinstance(layer, STH) else 0
+    slope = layer.dynamics.slope if isinstance(layer, STH) else getattr(layer, "negative_slope", 0.0)
     name = name or ("signed_if" if slope else "if")
     if v_init is None:
         v_init = 0.5 if isinstance(layer, QCFS) else 0.0
     if name == "signed_if":
         if not slope:
-            raise UserError(f"neuron = 'signed_if': {where} is {type(layer).__name__}, which has no negative part: give 'if'")
+            raise UserError(
+                f"neuron = 'signed_if': {where} is {type(layer).__name__}, which has no negative part: give 'if'"
+            )
         return build_neuron(name, negative_slope=slope, v_init=v_init)
     if name == "symmetric":
         return build_neuron("signed_if", negative_slope=1.0, v_init=v_init)
@@ -122,7 +123,9 @@ def _carries_spikes(node: fx.Node) -> bool:
 def _count_spikes(graph: fx.GraphModule, scales: Mapping[str, Tensor]) -> None:
     """Put a symmetric neuron behind each convolution of the read-out, whose logits become rate * lam."""
     if not (outside := readouts(graph)):
-        raise UserError("decode = 'spike_count': the head has no convolution after the mean over T, whose output could fire")
+        raise UserError(
+            "decode = 'spike_count': the head has no convolution after the mean over T, whose output could fire"
+        )
     for name in outside:
         if name not in scales:
             raise UserError(f"decode = 'spike_count': no scales for the read-out {name}: calibrate(..., readout=True)")
@@ -131,11 +134,10 @@ def _count_spikes(graph: fx.GraphModule, scales: Mapping[str, Tensor]) -> None:
             continue
         name = str(node.target)
         (mean,) = node.all_input_nodes
-        conv = layer_of(graph, node)
+        conv, (x,) = layer_of(graph, node), mean.all_input_nodes
         lam = torch.as_tensor(scales[name]).to(conv.weight).expand(conv.out_channels)
-        current = insert(
-            graph, mean, f"{name}:current", PerStep(scaled_conv(conv, after=1 / lam)), mean.all_input_nodes[0], "convolution"
-        )
+        per_step = PerStep(scaled_conv(conv, after=1 / lam))
+        current = insert(graph, mean, f"{name}:current", per_step, x, "convolution")
         neuron = build_neuron("signed_if", negative_slope=1.0)
         spikes = insert(graph, mean, f"{name}:neuron", neuron, current, "activation")
         with graph.graph.inserting_before(node):
@@ -162,5 +164,7 @@ class WeightedMean(nn.Module):
 def _weigh_steps(graph: fx.GraphModule, node: fx.Node, leak: float) -> None:
     if leak == 1:
         return
-    node.replace_all_uses_with(insert(graph, node, f"{node.name}_leaky", WeightedMean(leak), node.all_input_nodes[0], "mean"))
+    node.replace_all_uses_with(
+        insert(graph, node, f"{node.name}_leaky", WeightedMean(leak), node.all_input_nodes[0], "mean")
+    )
     graph.graph.erase_node(node)

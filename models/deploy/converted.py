@@ -35,8 +35,7 @@ class ConvertedDetector(Detector):
     """A `Detector` whose network is the layer graph of a converted ANN, made by `convert`.
 
     It is a detector like others: `snn(x)` gives detections after `snn.T` steps, in memory that does not grow with T;
-    `simulate(snn, x, steps)` gives logits at any number of steps. Its head only decodes. It is for evaluation: to train,
-    train the ANN.
+    `simulate(snn, x, steps)` gives logits at any number of steps. Its head only decodes. To train, train the ANN.
 
     Args:
         graph: x [T, B, C, H, W] -> logits, with spiking neurons as activations.

@@ -15,7 +15,7 @@ def fold_bn(model: nn.Module) -> fx.GraphModule:
         W' = g W along the axis of output channels,    b' = (b - mean) g + beta
 
     That axis is 0 of a convolution's weight [C_out, C_in / groups, k, k], and 1 of a transposed one's
-    [C_in, C_out / groups, k, k]. A BatchNorm that does not follow a convolution becomes a 1 x 1 convolution per channel.
+    [C_in, C_out / groups, k, k]. A BatchNorm that follows no convolution becomes a 1 x 1 convolution per channel.
     Spiking YOLOv3, equations 10 to 13, whose print has i/m for 1/m and var - eps for var + eps.
     """
     graph = trace(model)

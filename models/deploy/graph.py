@@ -78,8 +78,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """A copy of `model` for evaluation, as a graph of its layers.
 
     A `Detector` gives the graph x [T, B, C, H, W] -> logits per level, without its encoder; any other module its own,
-    on [B, C, H, W]. Re-parameterised convolutions become the one convolution that they equal. UserError if the network's
-    code cannot be traced, as where it branches on the values of a tensor.
+    on [B, C, H, W]. Re-parameterised convolutions become the one convolution that they equal. UserError if its code
+    cannot be traced, as where it branches on the values of a tensor.
     """
     if isinstance(model, fx.GraphModule) and model.meta.get("layer graph"):
         return copy.deepcopy(model)
@@ -90,8 +90,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     except (fx.proxy.TraceError, TypeError, NotImplementedError) as error:
         inside = [path for path, _ in getattr(tracer, "module_stack", {}).values()]
         raise UserError(
-            f"{inside[-1] if inside else type(model).__name__}: its layers cannot be traced: {error}. A network that is "
-            "converted must not branch on values of tensors"
+            f"{inside[-1] if inside else type(model).__name__}: its layers cannot be traced: {error}. A network that "
+            "is converted must not branch on values of tensors"
         ) from error
     graph.meta["layer graph"] = True
     channel_axis = {-3, 2 if isinstance(model, Detector) else 1}
@@ -162,7 +162,7 @@ def _kind_of_module(graph: fx.GraphModule, node: fx.Node) -> str:
         return _put(graph, node, PerStep(reparameterised.dense()), "convolution")
     kinds = {CONVOLUTIONS: "convolution", nn.BatchNorm2d: "norm", LINEAR_MODULES: "linear"}
     for types, kind in kinds.items():
-        if isinstance(layer, types):
+        if isinstance(layer, types):  # type: ignore[arg-type]
             return _put(graph, node, PerStep(layer), kind)
     if isinstance(layer, nn.MaxPool2d) and not layer.return_indices:
         window = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
@@ -243,8 +243,8 @@ def require_convertible(graph: fx.GraphModule) -> None:
         if node.meta["kind"] == "unknown":
             raise UserError(
                 f"{where}: cannot be converted. Rates of spikes pass through convolutions, BatchNorm, sums, "
-                "concatenations of channels, pooling, nearest upsampling, zero padding and cropping; of other operations "
-                "the output for the mean of its inputs differs from the mean of its outputs"
+                "concatenations of channels, pooling, upsampling, zero padding and cropping; of other operations the "
+                "mean of the outputs is not the output for the mean of the inputs"
             )
         if node.meta["kind"] != "activation":
             continue
@@ -258,7 +258,7 @@ def require_convertible(graph: fx.GraphModule) -> None:
         if isinstance(layer, MultiStepNeuron) and layer.spiking:
             why = f"{what} is a spiking neuron already"
         raise UserError(
-            f"{where}: {what} cannot be converted: {why}. Train the network with model.neuron=relu, leaky_relu, qcfs or sth"
+            f"{where}: {what} cannot be converted: {why}. Train with model.neuron=relu, leaky_relu, qcfs or sth"
         )
 
 

@@ -1,4 +1,4 @@
-"""Data-based normalisation: weights and biases for activations between 0 and 1, channel by channel or layer by layer."""
+"""Data-based normalisation: weights and biases for activations between 0 and 1, by channel or by layer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from neurons import DynamicNeuron
 from neurons.qcfs import QCFS
 from neurons.sth import STH
+
 from .fold import fold_bn
 from .graph import PerStep, channels, insert, layer_of, nodes_of, readouts, require_convertible
 from .scaled_conv import scaled_conv
@@ -123,7 +124,7 @@ def _part(scale: Scale, cat: fx.Node, node: fx.Node, width: Mapping[fx.Node, int
     """The scale of the channels that `node` has in a concatenation."""
     if scale is None:
         return None
-    parts = scale.split([width[x] for x in cat.args[0]])  # type: ignore[union-attr]
+    parts = scale.split([width[x] for x in cat.args[0]])  # type: ignore[union-attr, index]
     own = [part for x, part in zip(cat.args[0], parts, strict=True) if x is node]  # type: ignore[arg-type]
     return own[0] if all(_equal(part, own[0]) for part in own) else None
 
@@ -161,9 +162,7 @@ def _with_threshold_1(layer: nn.Module) -> nn.Module:
     if not isinstance(layer, (QCFS, STH)):
         return layer
     assert isinstance(layer, DynamicNeuron)
-    slope, levels, backend = layer.dynamics.slope, layer.dynamics.levels, layer.backend
-    options = dict(v_threshold=1.0, learn_threshold=False, backend=backend)
     if isinstance(layer, QCFS):
-        return QCFS(L=levels, **options)
-    return STH(negative_slope=slope, **options)
-
+        return QCFS(L=layer.dynamics.levels, v_threshold=1.0, learn_threshold=False, backend=layer.backend)
+    slope = layer.dynamics.slope
+    return STH(negative_slope=slope, v_threshold=1.0, learn_threshold=False, backend=layer.backend)

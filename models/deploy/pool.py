@@ -13,7 +13,7 @@ from neurons.state import State
 
 
 class _AccumulatingPool(StatefulNeuron):
-    """Pooling of x [T, B, C, H, W] with N[t] = N[t-1] + x[t], [B, C, H, W], as the state. `window`: of `F.max_pool2d`."""
+    """Pooling of x [T, B, C, H, W], whose state is N[t] = N[t-1] + x[t]. `window`: arguments of `F.max_pool2d`."""
 
     spiking = False  # not a layer of neurons of its own
 
@@ -43,9 +43,9 @@ class _AccumulatingPool(StatefulNeuron):
 class GatedMaxPool(_AccumulatingPool):
     """Of each window passes the spike of the input with the largest spike count so far, this step's included.
 
-    Of equal counts the first in raster order wins; positions of implicit padding never do. Rueckauer et al., "Conversion
-    of continuous-valued deep networks to efficient event-driven networks", 2017, for signed spikes as Spiking-YOLO needs
-    them: the count is positive minus negative spikes.
+    Of equal counts the first in raster order wins; positions of implicit padding never do. The count of signed spikes
+    is positive minus negative ones. Rueckauer et al., "Conversion of Continuous-Valued Deep Networks to Efficient
+    Event-Driven Networks for Image Classification", 2017.
     """
 
     def pool(self, x: Tensor, before: Tensor, counts: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 def scaled_conv(
     conv: nn.Module, before: Tensor | None = None, after: Tensor | None = None, shift: Tensor | None = None
 ) -> nn.Module:
-    """A copy of `conv` that gives after * conv(before * x) + shift, per channel: before [C_in], after and shift [C_out].
+    """A copy of `conv` that gives after * conv(before * x) + shift: before [C_in], after and shift [C_out].
 
-    conv: Conv2d or ConvTranspose2d, of any number of groups. The bias is not scaled by `before`.
+    conv: Conv2d or ConvTranspose2d, of any number of groups.
     """
     own: Any = copy.deepcopy(conv)
     groups = own.groups

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +33,13 @@ def simulate(snn: Detector, x: Tensor, steps: Sequence[int]) -> Simulation:
     return Simulation(snn, x, steps)
 
 
+@runtime_checkable
+class CountsSpikes(Protocol):
+    """A detector that gives the counts of its last simulation itself."""
+
+    spikes: SpikeCounter
+
+
 class Simulation(Iterator[tuple[int, list[Tensor]]]):
     """A running simulation: an iterator of (T, logits).
 
@@ -46,7 +54,9 @@ class Simulation(Iterator[tuple[int, list[Tensor]]]):
         if snn.training:
             raise UserError("a network in training mode cannot be simulated: call model.eval() first")
         self.t = 0
-        self.spikes = snn.spikes = SpikeCounter()
+        self.spikes = SpikeCounter()
+        if isinstance(snn, CountsSpikes):
+            snn.spikes = self.spikes
         self._run = self._advance(snn, x)
 
     def __iter__(self) -> Simulation:
@@ -64,7 +74,7 @@ class Simulation(Iterator[tuple[int, list[Tensor]]]):
         return self.spikes.totals()
 
     @torch.inference_mode()
-    def _advance(self, snn: Detector, x: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+    def _advance(self, snn: Detector, x: Tensor) -> Generator[tuple[int, list[Tensor]], None, None]:
         sums: list[Tensor] = []
         weight = 0.0
         with Stream(snn), self.spikes.counting(snn.spiking_layers()):
