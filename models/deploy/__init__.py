@@ -1,9 +1,11 @@
 """Trained detectors in other forms: fused, on binary spikes, and ANNs converted to spiking networks."""
 
+from .calibrate import calibrate
 from .convert import convert
 from .converted import ConvertedDetector
 from .fold import fold_bn
 from .normalise import normalise
+from .scales import ScaleTable
 from .simulate import Simulation, simulate
 
-__all__ = ["ConvertedDetector", "Simulation", "convert", "fold_bn", "normalise", "simulate"]
+__all__ = ["ConvertedDetector", "ScaleTable", "Simulation", "calibrate", "convert", "fold_bn", "normalise", "simulate"]
