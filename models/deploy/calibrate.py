@@ -77,7 +77,12 @@ def calibrate(
         raise UserError("batches: no images to calibrate on; give at least one batch of the model's inputs")
     scales = {name: layer.scales(percentile) for name, layer in seen.items()}
     clipped = {name: layer.share_above(scales[name]) for name, layer in seen.items() if not layer.has_threshold}
-    origin = {"images": images, "statistic": statistic, "percentile": float(percentile), "granularity": granularity}
+    origin: dict[str, str | int | float] = {
+        "images": images,
+        "statistic": statistic,
+        "percentile": float(percentile),
+        "granularity": granularity,
+    }
     return ScaleTable(scales, origin, clipped)
 
 

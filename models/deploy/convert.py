@@ -87,7 +87,7 @@ def convert(
     graph.delete_all_unused_submodules()
     graph.graph.lint()
     graph.recompile()
-    return ConvertedDetector(graph, model.head, encoder, leak)
+    return ConvertedDetector(graph, model.head, encoder, scales, leak)
 
 
 def _spiking(where: str, layer: nn.Module, name: str | None, v_init: float | None) -> nn.Module:

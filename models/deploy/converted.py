@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, fx, nn
 
@@ -13,6 +13,7 @@ from registry import UserError
 from ..contracts import Encoder, Head
 from ..detector import Detector
 from .graph import nodes_of
+from .scales import ScaleTable
 from .simulate import simulate
 from .spike_counter import SpikeCounter
 
@@ -39,13 +40,21 @@ class ConvertedDetector(Detector):
 
     Args:
         graph: x [T, B, C, H, W] -> logits, with spiking neurons as activations.
+        scales: {layer name: lam}, by which it was normalised: a rate times lam is an activation of the ANN.
         leak: of the read-out.
+
+    `bias` and `calibrated_at` are set by `calibrate_bias`.
     """
 
-    def __init__(self, graph: fx.GraphModule, head: Head, encoder: Encoder, leak: float = 1.0):
+    def __init__(
+        self, graph: fx.GraphModule, head: Head, encoder: Encoder, scales: Mapping[str, Tensor], leak: float = 1.0
+    ):
         names = [str(node.target) for node in nodes_of(graph, "activation")]
+        table = scales if isinstance(scales, ScaleTable) else ScaleTable(scales)
         super().__init__(ConvertedNetwork(graph), copy.deepcopy(head), encoder)  # type: ignore[arg-type]
-        self.layer_names, self.leak = names, leak
+        self.layer_names, self.scales, self.leak = names, table, leak
+        self.bias: dict[str, Tensor] = {}
+        self.calibrated_at: int | None = None
         self.spikes = SpikeCounter()
         self.requires_grad_(False).eval()
 
