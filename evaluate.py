@@ -6,6 +6,8 @@
     torchrun --nproc-per-node=8 evaluate.py CHECKPOINT                           on eight GPUs, the same numbers
     python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
+    python evaluate.py CHECKPOINT --steps 16,32,64 [--early-exit]                AP against T: curve.json, curve.png
+    python evaluate.py CHECKPOINT --noise 0.1,0.2,0.3                            AP under noise: robustness.json, .png
     python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no drawings
     python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
     python evaluate.py CHECKPOINT --detections FILE --protocol raw                      truth: that of its run
@@ -23,6 +25,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +37,21 @@ from tqdm import tqdm
 from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, eval_loader
+from data.atomic_file import write_atomically
 from engine import distributed
 from engine.build import build_dataset
 from engine.command import run_command
 from engine.config import config_changes, config_from_plain, evaluation_options, load_config
+from engine.curve_options import curve_options
+from engine.curve_run import CurveRun
+from engine.curve_table import brief
 from engine.drawn_samples import draw_samples
 from engine.evaluation import evaluate, predictor, write_detections
 from engine.evaluation_options import set_evaluation_options
 from engine.metrics_table import table
 from engine.runs.checkpoint import load_checkpoint
-from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option
+from engine.runs.converted import conversion_settings
+from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option, write_unfinished
 from engine.runs.fingerprint import check_same_data, describe, weights_digest
 from engine.runs.open import Run, open_run
 from engine.runs.provenance import command_line, provenance
@@ -70,6 +78,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )
+    parser.add_argument("--steps", metavar="T,T,...", help="AP after each T; converted: default 16,32,64 .. 2048")
+    parser.add_argument(
+        "--early-exit", type=float, nargs="?", const=0.3, metavar="SCORE",
+        help="end a batch when its detections above SCORE (default 0.3) are those of the T before",
+    )  # fmt: skip
+    parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
     parser.add_argument("--plots", action="store_true", help="precision-recall curves and a confusion matrix")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: eval/ beside the checkpoint, see above")
@@ -125,10 +139,21 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
             "leave the representation as it was"
         )
     options = set_evaluation_options(model, dataset.num_steps, **evaluation_options(cfg))
+    asked = {"steps": args.steps, "noise": args.noise, "early_exit": args.early_exit}
+    curve = curve_options(model, dataset, run.ann is not None, **asked)
+    if run.ann is not None:
+        run.ann.to(device)
+        set_evaluation_options(run.ann, dataset.num_steps, **evaluation_options(cfg))
+    if curve.steps and (args.binary or cfg.eval.T is not None):
+        of_one_T = "--binary" if args.binary else f"eval.T={cfg.eval.T}"
+        raise UserError(f"{of_one_T} is for one T, and this evaluation has T = {curve.steps}: leave it out")
 
     changes = config_changes(trained, cfg)
     differs = [option("weights", args.weights)] if args.weights != "ema" else []
     differs += [flag for flag in ("binary", "allow_missing") if getattr(args, flag)]
+    numbers = {"steps": args.steps and curve.steps, "noise": curve.densities}
+    differs += [option(key, "-".join(f"{n:g}" for n in given)) for key, given in numbers.items() if given]
+    differs += [option("early_exit", args.early_exit)] if args.early_exit is not None else []
     differs += [
         option(key, new) for key, (_, new) in changes.items() if key not in ("data.test_split", "eval.protocol")
     ]
@@ -142,33 +167,27 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         "binary": args.binary,
         "allow_missing": args.allow_missing,
         "config_changes": changes,  # {key: [of the run, here]}
+        **({"steps": curve.steps, "noise": curve.densities, "early_exit": args.early_exit} if curve.steps else {}),
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
     for line in check_truth(protocol, truth, split):  # raises if the protocol does not apply, before any work
         say(line)
-    evaluator = Evaluator(truth, dataset.expected_images, args.allow_missing)
+    new_evaluator = partial(Evaluator, truth, dataset.expected_images, args.allow_missing)
     ranks = distributed.rank(), distributed.world_size()
     loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers, *ranks)
-    parameters = sum(p.numel() for p in model.parameters())  # of the network as trained
+    parameters = sum(p.numel() for p in (run.ann or model).parameters())  # of the network as trained
     binary: dict[str, float] = {}
     if args.binary:
         x, _ = next(iter(eval_loader(dataset, cfg.eval.batch_size))).to(device)  # the same on every rank
         binary = binary_check(model, x)
         model = to_binary(model)
-    with FiringRates(model) as firing, predictor(model, loader) as predict:
-        bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
-        evaluate(predict, bar, [evaluator], device, cfg.train.precision)
-    firing.merge(distributed.gather(firing.sums()))
-    if not distributed.is_main():
-        return {}
-
-    metrics = {
-        **evaluator.score(protocol),
+    settings = {
         "split": split,
         "model": content["model_kwargs"]["name"],
         "neuron": content["model_kwargs"].get("neuron"),
         **options,
+        **conversion_settings(content),
         "input_size": None if cfg.eval.rectangular else list(dataset[0].x.shape[-2:]),
         "precision": cfg.train.precision,
         "parameters": parameters,
@@ -180,11 +199,34 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         **({"clips": len({image["clip"] for image in truth["images"]})} if "clip" in truth["images"][0] else {}),
         "data": {"name": cfg.data.name, "root": str(cfg.data.root), **describe(truth, split)},
     }
+    last = {"request": request, "provenance": provenance(args.command, device)}
+    where = ", ".join([f"{checkpoint.resolve().parent.name} ({checkpoint.name})", *differs])
+    if curve.steps:
+        settings["T"] = curve.steps[-1]
+        keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
+        save = partial(write_unfinished, out, request) if distributed.is_main() and not keeps else None
+        curves = CurveRun(model, run.ann, curve, new_evaluator, protocol, settings | last, where)
+        curves.run(loader, device, cfg.train.precision, save)
+        evaluator, firing_rates = curves.curve.scored[curve.steps[-1]], curves.curve.firing_rates()
+    else:
+        evaluator = new_evaluator()
+        with FiringRates(model) as firing, predictor(model, loader) as predict:
+            bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
+            evaluate(predict, bar, [evaluator], device, cfg.train.precision)
+        firing.merge(distributed.gather(firing.sums()))
+        firing_rates = firing.rates()
+    if not distributed.is_main():
+        return {}
+
+    metrics = {**evaluator.score(protocol), **settings}
     if args.binary:
         metrics["binary"] = binary
     if args.spikes:
-        metrics["firing_rates"] = firing.rates()
-    metrics |= {"request": request, "provenance": provenance(args.command, device)}
+        metrics["firing_rates"] = firing_rates
+    if curve.steps:
+        results = curves.results()
+        metrics |= {name: brief(content) for name, content in results.items()}
+    metrics |= last
     with new_files(out) as folder:
         write_detections(folder / "detections.json", evaluator)
         _write_json(folder / "annotations.json", {"info": metrics["data"], **truth})
@@ -192,8 +234,10 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         for image_id, image in draw_samples(evaluator, dataset, args.pictures).items():
             write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
         if args.plots:
-            where = f"{checkpoint.resolve().parent.name} ({checkpoint.name})"
-            plot(evaluator, metrics, ", ".join([where, *differs]), folder)
+            plot(evaluator, metrics, where, folder)
+        if curve.steps:
+            for file, text in curves.files(results).items():
+                write_atomically(folder / file, text)
         _write_json(folder / "metrics.json", metrics)
     _report(metrics, earlier, out)
     return metrics
@@ -203,7 +247,7 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
     """Score the detections in a file, without a model."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("--detections runs no model, and needs one process: start it with python, not torchrun")
-    for flag in ("allow_missing", "spikes", "binary"):
+    for flag in ("allow_missing", "spikes", "binary", "steps", "noise", "early_exit"):
         if getattr(args, flag):
             raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
     if args.truth:

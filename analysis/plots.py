@@ -1,4 +1,4 @@
-"""Plots of an evaluation: precision-recall curves per class, and the confusion matrix."""
+"""Plots of an evaluation: precision-recall curves per class, the confusion matrix, AP over T and over noise."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -93,6 +94,72 @@ def plot_confusion(
                 dark = shares[row, column] > 0.5
                 axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.8)
+    _write(figure, path)
+
+
+def plot_curve(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
+    """Write a png of AP50 and AP over T, beside the ANN's, and of the spikes per neuron below.
+
+    curve: what `engine.curve.Curve.summary` gives. title: run, split and protocol of the evaluation.
+    """
+    points = curve["points"]
+    steps = [point["T"] for point in points]
+    figure = Figure(figsize=(7.5, 6.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    for key, colour in (("AP50", "tab:blue"), ("AP", "tab:orange")):
+        if all(point[key] is None for point in points):
+            continue
+        values = [np.nan if point[key] is None else point[key] for point in points]
+        above.plot(steps, values, "o-", color=colour, markersize=4, label=f"{key}: {values[-1]:.3f} at T = {steps[-1]}")
+        if curve["ann"] and curve["ann"][key] is not None:
+            ann = curve["ann"][key]
+            above.axhline(ann, color=colour, linestyle="--", linewidth=1, label=f"{key} of the ANN: {ann:.3f}")
+    near = curve.get("smallest_T_within_1_percent")
+    if near is not None:
+        above.axvline(near, color="0.5", linestyle=":", label=f"within 1 % of the ANN's AP50: T = {near}")
+    above.set(ylabel="AP", ylim=(0, None))
+    above.legend(fontsize=8, frameon=False)
+    images = f"{curve['images']} of {curve['expected_images']} images"
+    _title(above, title, images if curve["complete"] else f"{images}: unfinished")
+
+    neurons = curve["neurons"]
+    for layer, count in neurons.items():
+        below.plot(steps, [point["spikes"][layer] / count for point in points], color="0.8", linewidth=0.8)
+    below.plot([], [], color="0.8", linewidth=0.8, label="one layer")
+    of_all = [point["spikes_per_neuron"] for point in points]
+    below.plot(steps, of_all, "o-", color="tab:green", markersize=4, label=f"all {len(neurons)} layers")
+    below.set(xlabel="T", ylabel="spikes per neuron", xscale="log")
+    if any(of_all):
+        below.set_yscale("log")
+    below.set_xticks(steps, [str(T) for T in steps], minor=False)
+    below.set_xticks([], minor=True)
+    below.legend(fontsize=8, frameon=False)
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    _write(figure, path)
+
+
+def plot_robustness(robustness: Mapping[str, Any], path: str | Path, title: str) -> None:
+    """Write a png of AP50 over the density of noise, at each T, beside the ANN's.
+
+    robustness: what robustness.json holds (`engine.robustness`). title: run, split and protocol of the evaluation.
+    """
+    rows = robustness["densities"]
+    densities = [row["density"] for row in rows]
+    steps = [point["T"] for point in rows[0]["points"]]
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for k, T in enumerate(steps):
+        values = [np.nan if row["points"][k]["AP50"] is None else row["points"][k]["AP50"] for row in rows]
+        shade = colormaps["viridis"](0.85 * (1 - (k + 1) / len(steps)))
+        axes.plot(densities, values, "o-", color=shade, markersize=4, label=f"T = {T}")
+    if rows[0]["ann"]:
+        values = [np.nan if row["ann"]["AP50"] is None else row["ann"]["AP50"] for row in rows]
+        axes.plot(densities, values, "s--", color="black", markersize=4, linewidth=1, label="ANN")
+    axes.set(xlabel="density of salt-and-pepper noise", ylabel="AP50", ylim=(0, None))
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.3)
+    _title(axes, title, f"{robustness['images']} of {robustness['expected_images']} images")
     _write(figure, path)
 
 

@@ -1,9 +1,9 @@
-"""Data loaders: `train_loader` and `eval_loader`. Batches depend on (seed, epoch) alone, not on workers or restarts."""
+"""Data loaders. Batches depend on (seed, epoch) alone, not on workers or restarts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -79,8 +79,24 @@ def eval_loader(
     """
     if (sequences := dataset.sequences) is not None:
         return _loader(dataset, workers, batch_sampler=stream_batches(sequences, batch_size, rank, world_size))
+    return _in_order(dataset, range(rank, len(dataset), world_size), batch_size, workers)
+
+
+def calibration_loader(
+    dataset: DetectionDataset, batch_size: int, samples: int | None = None, seed: int = 0, workers: int = 0
+) -> DataLoader:
+    """The first `samples` of the dataset in the order of `seed`, each once; None: all.
+
+    Batches are of one shape, as those of `eval_loader`. The order does not depend on `samples`.
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    return _in_order(dataset, order[:samples], batch_size, workers)
+
+
+def _in_order(dataset: DetectionDataset, indices: Iterable[int], batch_size: int, workers: int) -> DataLoader:
+    """Samples in the order of `indices`, in batches of one shape, shapes in the order of their first sample."""
     of_shape: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
-    for index in range(rank, len(dataset), world_size):
+    for index in indices:
         of_shape[dataset.shape_of(index)].append(index)
     batches = [same[i : i + batch_size] for same in of_shape.values() for i in range(0, len(same), batch_size)]
     return _loader(dataset, workers, batch_sampler=batches)

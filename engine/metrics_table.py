@@ -7,6 +7,8 @@ from typing import Any
 
 from analysis.draw import legible
 
+from .curve_table import curve_rows
+
 SHOWN = ("data.test_split", "eval.protocol")  # in rows of their own
 
 
@@ -39,6 +41,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         ("AP75", number("AP75")),
         ("AP", number("AP")),
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
+        *curve_rows(metrics),
         *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("written to", str(out)),

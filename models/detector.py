@@ -89,6 +89,14 @@ class Detector(nn.Module):
         """`logits(encode(x))`: logits per level, finest first, of a batch of a dataset."""
         return self.logits(self.encode(x))
 
+    def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Per image boxes [N, 4] xyxy, scores [N], labels [N] of `logits`; size: (height, width) of the input.
+
+        Logits that are not finite raise NonFiniteLogitsError: NaN would pass as "no detection".
+        """
+        _require_finite(logits)
+        return self.head.decode(logits, size)
+
     def forward(
         self, x: Tensor, targets: Sequence[dict[str, Tensor] | None] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
@@ -96,7 +104,7 @@ class Detector(nn.Module):
 
         None marks an unlabelled image: it updates the state but is excluded from loss and decoding.
 
-        In evaluation, logits that are not finite raise NonFiniteLogitsError: NaN would pass as "no detection".
+        In evaluation, logits that are not finite raise NonFiniteLogitsError, as in `decode`.
         """
         size = (x.shape[-2], x.shape[-1])
         logits = self.raw(x)
@@ -105,7 +113,7 @@ class Detector(nn.Module):
         if targets is None:
             if self.training:
                 raise UserError("in training mode the model needs targets; call model.eval() for detections")
-            return self.head.decode(logits, size)
+            return self.decode(logits, size)
         batch = logits[0].shape[0]
         if len(targets) != batch:
             raise UserError(f"{batch} images, but {len(targets)} targets")

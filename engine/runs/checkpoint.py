@@ -32,6 +32,7 @@ ENTRIES: dict[str, type] = {
     "class_names": list,
     "input": dict,
     "config": dict,
+    "conversion": dict,
 }
 PLAIN = (str, int, float, bool, type(None))
 MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 layers and its optimizer are 10,000

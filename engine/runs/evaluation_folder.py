@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,21 @@ def check_free(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | Non
     if not os.access(existing, os.W_OK):
         raise UserError(f"{existing}: is not writable. {remedy}")
     return None
+
+
+def write_unfinished(
+    folder: Path, request: Mapping[str, Any], files: Mapping[str, str | Callable[[Path], object]]
+) -> None:
+    """Write `files` {name: content} of an evaluation that is still running, each atomically.
+
+    metrics.json then says `incomplete`, so that the same evaluation may replace them. Call `check_free` before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stub = {"incomplete": "evaluate.py has not come to its end: run it again", "request": request}
+    write_atomically(folder / METRICS, json.dumps(stub) + "\n")
+    for name, content in files.items():
+        assert name in SCORED, f"evaluations write {name}, which engine.runs.files does not list"
+        write_atomically(folder / name, content)
 
 
 @contextmanager

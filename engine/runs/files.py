@@ -10,7 +10,7 @@ import yaml
 from .lock import LOCK
 
 MARKER = ".spikesight_run"
-# What a training writes. Overwriting a run removes these and `EVALUATED`, and nothing else.
+# What a training and convert.py write. Overwriting a run removes these and `EVALUATED`, and nothing else.
 WRITTEN = (
     MARKER,
     "config.yaml",
@@ -18,12 +18,14 @@ WRITTEN = (
     "metrics.jsonl",
     "checkpoint_last.pt",
     "checkpoint_best.pt",
+    "converted*.pt",
     "events.out.tfevents.*",
     ".*.partial",
 )
 # What an evaluation writes into its folder beside METRICS, which is written last, and image_<id>.png into PICTURES.
 METRICS, PICTURES = "metrics.json", "pictures"
-SCORED = ("detections.json", "annotations.json", "precision_recall.png", "confusion.png")
+FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png")
+SCORED = ("detections.json", "annotations.json", "curve.json", "robustness.json", *FIGURES)
 # All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.
 EVALUATED = (METRICS, *SCORED, f"{PICTURES}/*_[0-9]*.png")
 

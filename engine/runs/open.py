@@ -11,6 +11,7 @@ from models import Detector, create_model
 from registry import UserError
 
 from .checkpoint import Content, load_checkpoint, load_weights
+from .converted import build_converted
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Run:
     config:      that of the training, plain values
     class_names: in the order of the labels
     content:     all entries of the checkpoint
+    ann:         of a converted checkpoint the network that `model` was converted from, else None
     """
 
     checkpoint: Path
@@ -29,6 +31,7 @@ class Run:
     config: dict[str, Any]
     class_names: list[str]
     content: Content
+    ann: Detector | None = None
 
     @property
     def input(self) -> Input:
@@ -48,7 +51,8 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     """Open a checkpoint, or a run folder: its best checkpoint, or the last one if no epoch was scored.
 
     weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
-    name and arguments. No code in a checkpoint is run. UserError if it is damaged.
+    name and arguments; that of a checkpoint of convert.py is converted from it again, by the scales in the checkpoint.
+    No code in a checkpoint is run. UserError if it is damaged.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -64,4 +68,8 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
         raise UserError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
     load_weights(model, content[weights], path)
-    return Run(path, model.eval(), content["config"], content["class_names"], content)
+    model.eval()
+    identity = content["config"], content["class_names"], content
+    if "conversion" not in content:
+        return Run(path, model, *identity)
+    return Run(path, build_converted(model, content, weights, path), *identity, ann=model)
