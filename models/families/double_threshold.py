@@ -22,7 +22,7 @@ from ..layers.conv_unit import ConvUnit
 from ..layers.time import over_time
 from ..layers.width import scaled
 from ..registry import register_model
-from .spiking_yolo import POOLS, TinyYOLONetwork
+from .spiking_yolo import HEAD, POOLS, TinyYOLONetwork
 
 
 class VGG16Network(nn.Module):
@@ -109,7 +109,7 @@ def _detector(network: Network, num_classes: int, T: int, neuron: NeuronSpec, he
 
 
 @register_model
-def double_threshold_tiny(num_classes=80, T=1, neuron="sth", head="anchor", in_channels=3, width=1.0) -> Detector:
+def double_threshold_tiny(num_classes=80, T=1, neuron="sth", head=HEAD, in_channels=3, width=1.0) -> Detector:
     """Tiny YOLOv2 with average pooling, one level of stride 32. 16,169,281 parameters at 80 classes."""
     return _detector(TinyYOLONetwork(neuron, in_channels, width, "average"), num_classes, T, neuron, head)
 

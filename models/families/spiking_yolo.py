@@ -21,6 +21,10 @@ from ..layers.time import over_time
 from ..layers.width import scaled
 from ..registry import register_model
 
+# Boxes as YOLOv2 codes them, each in its own cell: on one coarse level, neighbours that match as well would often hold
+# other objects.
+HEAD = {"name": "anchor", "coding": "yolov3"}
+
 # Odd sizes round up, as in strided convolutions; a window cut by the border averages its pixels.
 POOLS: dict[str, Callable[[int, int], nn.Module]] = {
     "max": lambda k, s: nn.MaxPool2d(k, s, ceil_mode=True),
@@ -69,12 +73,12 @@ class TinyYOLONetwork(nn.Module):
 
 @register_model
 def spiking_yolo(
-    num_classes=80, T=1, neuron="leaky_relu", head="anchor", in_channels=3, width=1.0, pool="max", conv8=1024
+    num_classes=80, T=1, neuron="leaky_relu", head=HEAD, in_channels=3, width=1.0, pool="max", conv8=1024
 ) -> Detector:
     """Spiking-YOLO before its conversion. 16,169,273 parameters at 80 classes, 15,861,773 at 20.
 
     Nine convolutions: the paper's text counts 8 and 2 fully connected layers, its operations are those of nine. Differs
-    from the paper in the head, which is this project's anchor head in place of YOLOv2's.
+    from the paper in the loss, which is the anchor head's in place of YOLOv2's.
 
     Args:
         pool: max, or average, which converts without gates.
