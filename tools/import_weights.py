@@ -1,4 +1,4 @@
-"""Import published weights of EMS-YOLO or SpikeYOLO into a checkpoint. Their code is neither needed nor run.
+"""Import published weights of EMS-YOLO, SpikeYOLO or Spiking YOLOv3 into a checkpoint, without running their code.
 
     python -m tools.import_weights 23M.pt --model spikeyolo_s data.root=/path/to/coco data.size=640 data.test_split=val
     python -m tools.import_weights best.pt --config configs/coco/ems_resnet34.yaml data.root=/path/to/coco

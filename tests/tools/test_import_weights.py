@@ -208,3 +208,24 @@ def test_evaluate_takes_what_was_imported(published, tmp_path):
 def test_the_command_exits_with_1_and_says_why(command, tmp_path):
     done = command("-m", "tools.import_weights", str(tmp_path / "none.pt"), "--model", "spikeyolo_s")
     assert done.returncode == 1 and done.stderr == f"error: {tmp_path / 'none.pt'}: no such file\n"
+
+
+def test_spiking_yolov3_is_imported_with_the_anchors_that_are_given(tmp_path):
+    """A state dict under `model` as its code saves it, with the counters of operations that a profiler left there."""
+    torch.manual_seed(0)
+    coco = [[[23, 27], [37, 58], [81, 82]], [[81, 82], [135, 169], [344, 319]]]
+    head = {"name": "anchor", "coding": "yolov3", "anchors": coco}
+    theirs = create_model("spiking_yolov3", num_classes=3, head=head).eval()
+    weights = to_published_state_dict(theirs) | {"module_list.0.total_ops": torch.zeros(1)}
+    torch.save({"epoch": 4, "best_fitness": 0.5, "model": weights, "optimizer": None}, tmp_path / "best.pt")
+    out = main(
+        [
+            str(tmp_path / "best.pt"), "--model", "spiking_yolov3", "--class-names", ",".join(NAMES),
+            "--out", str(tmp_path / "out.pt"), "data.root=/nowhere",
+            f"model.head={{name: anchor, coding: yolov3, anchors: {coco}}}",
+        ]
+    )  # fmt: skip
+    ours, x = open_run(out).model.eval(), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(ours.head.decode_dense(ours.raw(x)), theirs.head.decode_dense(theirs.raw(x)), strict=True):
+            torch.testing.assert_close(a, b)
