@@ -8,7 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from neurons import DynamicNeuron
+
 from ..layers.watch import watch
+
+
+def _signed(layer: nn.Module) -> bool:
+    """Whether a neuron may emit negative spikes."""
+    return not isinstance(layer, DynamicNeuron) or layer.dynamics.emit not in ("binary", "integer")
 
 
 class SpikeCounter:
@@ -30,9 +37,9 @@ class SpikeCounter:
 
         def add(layer: nn.Module, x: Tensor, y: Tensor) -> None:
             name = names[layer]
-            rows = y.flatten(2)  # [T, B, -1]: below 2^24 neurons of an image, the sum of a row is exact
-            net = rows.sum(-1).double().sum()
-            total = rows.abs().sum(-1).double().sum() if getattr(layer, "signed", True) else net
+            image = tuple(range(2, y.dim()))  # below 2^24 neurons of an image, the sum over it is exact in float32
+            net = y.sum(image).double().sum()
+            total = y.abs().sum(image).double().sum() if _signed(layer) else net
             self._sums[name] = self._sums[name].to(y.device) + torch.stack([total, net])
             self._neurons[name] = y[0].numel()
 
