@@ -18,6 +18,7 @@ from ..encoders import DirectEncoder
 from .converted import ConvertedDetector
 from .graph import PerStep, insert, layer_of, nodes_of, readouts
 from .normalise import ChannelScale, normalise
+from .packed_conv import PackedConv2d
 from .pool import AccumulatedMaxPool, GatedMaxPool
 from .scaled_conv import scaled_conv
 
@@ -79,6 +80,9 @@ def convert(
     graph = normalise(model, scales, getattr(encoder, "input_scale", 1.0))
     for node in nodes_of(graph, "activation"):
         graph.add_submodule(str(node.target), _spiking(str(node.target), layer_of(graph, node), neuron, v_init))
+    for node in nodes_of(graph, "convolution"):
+        if isinstance(conv := layer_of(graph, node), nn.Conv2d):
+            graph.add_submodule(str(node.target), PerStep(PackedConv2d(conv)))
     _convert_pools(graph, pool)
     if decode == "spike_count":
         _count_spikes(graph, scales)
