@@ -1,4 +1,4 @@
-"""Convolutions of simulated steps on a CPU: the weights are put into oneDNN's blocked layout once, not at every step."""
+"""Convolutions of simulated steps on a CPU, whose weights are put into oneDNN's layout once, not at every step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 class PackedConv2d(nn.Conv2d):
     """A Conv2d for evaluation with the weights of `conv`.
 
-    PyTorch reorders the weights of a CPU convolution at every call, which for few pixels and many channels takes as long
-    as a third of the convolution. Here the reordered weights are kept as long as weight and shape of the input stay the
-    same, by the operators of torch.compile's `freezing` (checked with torch 2.14.1; where they are missing, and on other
-    devices and types, it is a plain convolution).
+    PyTorch reorders the weights of a CPU convolution at every call, which for few pixels and many channels takes up to
+    a third of its time. Here the reordered weights are kept as long as weight and shape of the input stay the same, by
+    the operators of torch.compile's `freezing` (checked with torch 2.14.1). Where they are missing, on other devices and
+    for other types it is a plain convolution.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -32,11 +32,12 @@ class PackedConv2d(nn.Conv2d):
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (self.weight.data_ptr(), version, x.shape)
         if self._packed is None or self._packed[0] != key:
-            layout = (list(self.padding), list(self.stride), list(self.dilation), self.groups, list(x.shape))
-            self._packed = key, torch._C._nn.mkldnn_reorder_conv2d_weight(self.weight.to_mkldnn(), *layout)
-        layout = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
+            self._packed = key, _reorder(self.weight.to_mkldnn(), *self._layout(), list(x.shape))
         x = x.contiguous(memory_format=torch.channels_last)
-        return torch.ops.mkldnn._convolution_pointwise(x, self._packed[1], self.bias, *layout, "none", [], "")
+        return torch.ops.mkldnn._convolution_pointwise(x, self._packed[1], self.bias, *self._layout(), "none", [], "")
+
+    def _layout(self) -> tuple[list[int], list[int], list[int], int]:
+        return list(self.padding), list(self.stride), list(self.dilation), self.groups  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_packed": None}
@@ -46,11 +47,12 @@ def _packs() -> bool:
     """Whether this PyTorch has the operators, and they give the convolution."""
     try:
         x, w, b = torch.rand(1, 4, 6, 6), torch.rand(8, 4, 3, 3), torch.rand(8)
-        packed = torch._C._nn.mkldnn_reorder_conv2d_weight(w.to_mkldnn(), [1, 1], [1, 1], [1, 1], 1, [1, 4, 6, 6])
+        packed = _reorder(w.to_mkldnn(), [1, 1], [1, 1], [1, 1], 1, [1, 4, 6, 6])
         y = torch.ops.mkldnn._convolution_pointwise(x, packed, b, [1, 1], [1, 1], [1, 1], 1, "none", [], "")
         return torch.allclose(y, F.conv2d(x, w, b, 1, 1), atol=1e-4)
     except (AttributeError, RuntimeError, TypeError, NotImplementedError):
         return False
 
 
-_PACKS = _packs()
+_reorder: Any = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
+_PACKS = _reorder is not None and _packs()
