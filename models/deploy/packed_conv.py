@@ -14,8 +14,8 @@ class PackedConv2d(nn.Conv2d):
 
     PyTorch reorders the weights of a CPU convolution at every call, which for few pixels and many channels takes up to
     a third of its time. Here the reordered weights are kept as long as weight and shape of the input stay the same, by
-    the operators of torch.compile's `freezing` (checked with torch 2.14.1). Where they are missing, on other devices and
-    for other types it is a plain convolution.
+    the operators of torch.compile (`freezing`, checked with torch 2.14.1). Where they are missing, on other devices
+    and for other types it is a plain convolution.
     """
 
     def __init__(self, conv: nn.Conv2d):
