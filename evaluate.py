@@ -187,7 +187,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         "model": content["model_kwargs"]["name"],
         "neuron": content["model_kwargs"].get("neuron"),
         **options,
-        **conversion_settings(content),
+        **conversion_settings(content, model),
         "input_size": None if cfg.eval.rectangular else list(dataset[0].x.shape[-2:]),
         "precision": cfg.train.precision,
         "parameters": parameters,

@@ -133,6 +133,8 @@ def plot_curve(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
         below.set_yscale("log")
     below.set_xticks(steps, [str(T) for T in steps], minor=False)
     below.set_xticks([], minor=True)
+    for place in (below.yaxis.set_major_formatter, below.yaxis.set_minor_formatter):
+        place("{x:g}")
     below.legend(fontsize=8, frameon=False)
     for axes in (above, below):
         axes.grid(alpha=0.3)

@@ -7,12 +7,11 @@ import time
 from torch import Tensor
 
 from analysis.draw import legible
-from models.deploy import ConvertedDetector, simulate
-from models.deploy.scales import ScaleTable
+from models.deploy import ConvertedDetector, ScaleTable, simulate
 
 from .runs.console_text import duration
 
-MOST = 2048  # steps that the time is given for
+FEW, MOST = 64, 2048  # steps that the time is given for
 TIMED = 8
 
 
@@ -38,12 +37,13 @@ def conversion_table(snn: ConvertedDetector, scales: ScaleTable, x: Tensor) -> s
         lam = scales[name] if name in scales else None
         lams = ("", "", "") if lam is None else tuple(f"{v:.4g}" for v in (lam.min(), lam.median(), lam.max()))
         clipped = f"{100 * scales.clipped[name]:.3f} %" if name in scales.clipped else "-"
-        rows.append((legible(name), type(neuron).__name__, f"{neurons[name]:,}", *lams, clipped))
+        rows.append((legible(name, 200), type(neuron).__name__, f"{neurons[name]:,}", *lams, clipped))
     rows.append((f"{len(rows) - 1} layers", "", f"{sum(neurons.values()):,}", "", "", "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     text = "\n".join(
         "  ".join([*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]).rstrip() for row in rows
     )
     if x.dim() == 4:
-        text += f"\none image takes about {duration(seconds * MOST)} for {MOST} steps here"
+        few, most = duration(seconds * FEW), duration(seconds * MOST)
+        text += f"\none image takes about {few} for {FEW} steps here, {most} for {MOST}"
     return text

@@ -23,21 +23,22 @@ def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if curve := metrics.get("curve"):
         if curve["ann"]:
-            rows.append(("ANN", f"AP50 {_number(curve['ann']['AP50'])}, AP {_number(curve['ann']['AP'])}"))
+            rows.append(("ANN", _scores(curve["ann"])))
         for point in curve["points"]:
-            scores = f"AP50 {_number(point['AP50'])}, AP {_number(point['AP'])}"
             steps = f", mean T {point['mean_T']:.1f}" if "mean_T" in point else ""
-            rows.append((f"  T={point['T']}", f"{scores}, {point['spikes_per_neuron']:.3g} spikes per neuron{steps}"))
+            spikes = f"{point['spikes_per_neuron']:.3g} spikes per neuron"
+            rows.append((f"  T={point['T']}", f"{_scores(point)}, {spikes}{steps}"))
         if curve["ann"]:
             near = [curve.get(f"smallest_T_within_1_{what}") for what in ("percent", "point")]
             percent, point = ("none" if T is None else f"T={T}" for T in near)
             rows.append(("near the ANN's AP50", f"within 1 %: {percent}; within .01: {point}"))
     for row in metrics.get("robustness", {}).get("densities", []):
         last = row["points"][-1]
-        ann = f", ANN {_number(row['ann']['AP50'])}" if row["ann"] else ""
-        rows.append((f"  noise {row['density']:g}", f"AP50 {_number(last['AP50'])} at T={last['T']}{ann}"))
+        ann = f"; ANN: {_scores(row['ann'])}" if row["ann"] else ""
+        rows.append((f"  noise {row['density']:g}", f"{_scores(last)} at T={last['T']}{ann}"))
     return rows
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _scores(point: Mapping[str, Any]) -> str:
+    """AP50, and AP where the protocol has it."""
+    return ", ".join(f"{key} {point[key]:.3f}" for key in ("AP50", "AP") if point[key] is not None) or "no box counts"

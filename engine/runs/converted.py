@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from models import Detector
 from models.contracts import Encoder
-from models.deploy import ConvertedDetector, convert
-from models.deploy.scales import ScaleTable
+from models.deploy import ConvertedDetector, ScaleTable, convert
+from models.deploy.bias import add_bias
 from models.encoders import BernoulliEncoder, DirectEncoder, LatencyEncoder
 from registry import UserError, none_of
+
+from ..plain import check_plain
 
 ENCODERS = {"direct": DirectEncoder, "bernoulli": BernoulliEncoder, "latency": LatencyEncoder}
 NOT_KEPT = ("optimizer", "generators")  # a converted network is not trained on
@@ -28,16 +31,20 @@ class Conversion:
     arguments: of `models.deploy.convert`, plain values; `encoder` is apart
     encoder:   `name` of `ENCODERS` and its arguments, T among them
     weights:   which of the source's: "ema" or "model"
+    bias, bias_at: of `models.deploy.bias`: {layer: [C]} for T = bias_at; None: not corrected
     """
 
     scales: ScaleTable
     arguments: dict[str, Any]
     encoder: dict[str, Any]
     weights: str = "ema"
+    bias: dict[str, Tensor] = field(default_factory=dict)
+    bias_at: int | None = None
 
     def apply(self, ann: Detector) -> ConvertedDetector:
         """The converted detector of `ann`. UserError naming the first layer that does not convert."""
-        return convert(ann, self.scales, encoder=build_encoder(**self.encoder), **self.arguments)
+        snn = convert(ann, self.scales, encoder=build_encoder(**self.encoder), **self.arguments)
+        return snn if self.bias_at is None else add_bias(snn, self.bias, self.bias_at)
 
     def to_content(self) -> dict[str, Any]:
         """Tensors and plain values."""
@@ -48,17 +55,21 @@ class Conversion:
             "arguments": self.arguments,
             "encoder": self.encoder,
             "weights": self.weights,
+            "bias": self.bias,
+            "bias_at": self.bias_at,
         }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> Conversion:
         """UserError for an entry that `to_content` did not make."""
         try:
-            scales: dict[str, Tensor] = content["scales"]
-            table = ScaleTable(scales, content["origin"], content["clipped"])
-            return cls(table, dict(content["arguments"]), dict(content["encoder"]), content["weights"])
+            check_plain({key: content[key] for key in ("origin", "clipped", "arguments", "encoder")}, "conversion")
+            table = ScaleTable(content["scales"], content["origin"], content["clipped"])
+            parts = dict(content["arguments"]), dict(content["encoder"]), content["weights"]
+            bias_at = None if content["bias_at"] is None else operator.index(content["bias_at"])
+            return cls(table, *parts, dict(content["bias"]), bias_at)
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"its entry 'conversion' is damaged ({error!r:.200}): run convert.py again") from error
+            raise UserError(f"its entry 'conversion' is damaged ({error!s:.200}): run convert.py again") from error
 
 
 def build_encoder(name: str, **arguments: Any) -> Encoder:
@@ -81,11 +92,15 @@ def build_converted(ann: Detector, content: Mapping[str, Any], weights: str, pat
         raise UserError(f"{path}: {error}") from error
 
 
-def conversion_settings(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`conversion`: how a checkpoint was converted, plain values, for metrics.json; nothing if it was not."""
+def conversion_settings(content: Mapping[str, Any], model: Detector) -> dict[str, Any]:
+    """For metrics.json: `neuron`, before and after, and `conversion`, how a checkpoint was converted to `model`, plain
+    values. Nothing if it was not."""
     if "conversion" not in content:
         return {}
     conversion = Conversion.from_content(content["conversion"])
+    neurons = sorted({type(neuron).__name__ for neuron in model.spiking_layers().values()})
+    how = {"encoder": conversion.encoder, "bias_at": conversion.bias_at, "calibration": conversion.scales.origin}
     return {
-        "conversion": {**conversion.arguments, "encoder": conversion.encoder, "calibration": conversion.scales.origin}
+        "neuron": f"{' and '.join(neurons)}, converted from {content['model_kwargs'].get('neuron')}",
+        "conversion": {**conversion.arguments, **how},
     }
