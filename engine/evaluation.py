@@ -36,14 +36,8 @@ def evaluate(
 ) -> None:
     """Add the detections of `predict` on `batches` to `evaluators`, and merge those of all ranks.
 
-    `predict(x, batch)` gives one list of detections per evaluator, in order: for one model `predictor` makes it; AP
-    versus T in one pass over the data takes one evaluator per T:
-
-        def predict(x, batch):
-            for model.T in steps:
-                yield model(x)
-
-        evaluate(predict, loader, [Evaluator(truth) for _ in steps], device)
+    `predict(x, batch)` gives one list of detections per evaluator, in order: that of one model is made by `predictor`,
+    one evaluator per number of steps is filled by `engine.curve.Curve`.
 
     UserError naming the image if its input or logits are not finite.
     """
