@@ -16,6 +16,7 @@ from registry import UserError
 from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
 from .multistep.formulas import compute_dtype
+from .multistep.one_step import Membrane, applies
 from .multistep.ops import steps
 from .state import Carrier, State, map_state, tensors_of
 from .threshold import fill, positive
@@ -63,8 +64,18 @@ class StatefulNeuron(MultiStepNeuron):
     def __init__(self) -> None:
         super().__init__()
         self.stream: Carrier | None = None  # the Stream this neuron is in, which sets it
-        self.carried: State | None = None  # the state after the last call, within a Stream
+        self.carried = None
+        self._membrane: Membrane | None = None  # the same, where a step can overwrite it
         self._like: Tensor | None = None  # one step of that call's input: shape, dtype and device, without memory
+
+    @property
+    def carried(self) -> State | None:
+        """The state after the last call, within a Stream. A call in inference mode may overwrite it."""
+        return self._carried
+
+    @carried.setter
+    def carried(self, state: State | None) -> None:
+        self._carried, self._membrane = state, None
 
     def initial_state(self, x: Tensor) -> State:
         """The state before the first step, for inputs like x [B, ...], whose values must not be used."""
@@ -99,7 +110,7 @@ class StatefulNeuron(MultiStepNeuron):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies, pickles and averages of a neuron in a stream are not in it."""
-        return self.__dict__ | {"stream": None, "carried": None}
+        return self.__dict__ | {"stream": None, "_carried": None, "_membrane": None}
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
         if x_seq.ndim == 0 or x_seq.shape[0] == 0 or not x_seq.is_floating_point():
@@ -165,6 +176,7 @@ class DynamicNeuron(StatefulNeuron):
         elif learn_threshold:
             self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold))
         self._json = dynamics.to_json()
+        self._in_place = backend in ("auto", "torch") and not learn_threshold and applies(dynamics)
 
     def learned_threshold(self) -> Tensor | None:
         """The threshold in use where it is learned, 0-d or [C]: at least 1e-3, whatever the parameter is."""
@@ -186,6 +198,19 @@ class DynamicNeuron(StatefulNeuron):
         save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
         y_seq, _, v = steps(x_seq, state, decay, threshold, self._json, save, return_state, self.backend)
         return y_seq, v if return_state else None
+
+    def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
+        stream, state = self.stream, self._carried
+        if not self._in_place or stream is None or state is None:
+            return super().multi_step_forward(x_seq)
+        if self._membrane is None:
+            assert isinstance(state, Tensor)
+            self._membrane = Membrane(self.dynamics, state)
+        if not self._membrane.fits(x_seq):
+            return super().multi_step_forward(x_seq)
+        stream.check_thread()
+        stream.changed = True
+        return self._membrane.advance(x_seq)
 
     def _of_channels(self, x_seq: Tensor) -> Tensor:
         """th f(x / th) with f the activation of threshold 1, which is the same function and has the same gradients."""

@@ -135,7 +135,7 @@ def backward(ctx: Any, grad_y_seq: Tensor, _: Tensor, grad_v: Tensor) -> tuple[T
     if torch.is_grad_enabled():
         found = _differentiable(ctx, grad_y_seq, handed_on, saved, v, decay, threshold)
     else:
-        run = run_steps_backward if _runs_now(grad_y_seq) else operator_backward
+        run = run_steps_backward if runs_now(grad_y_seq) else operator_backward
         found = run(grad_y_seq, handed_on, saved, v, decay, threshold, ctx.dynamics, v is not None, ctx.backend)
     gradients = (g if t is not None else None for g, t in zip(found, (saved, v, decay, threshold), strict=True))
     return (*gradients, None, None, None, None)
@@ -172,7 +172,7 @@ class _Steps(torch.autograd.Function):
     backward = staticmethod(backward)  # type: ignore[assignment]
 
 
-def _runs_now(x: Tensor) -> bool:
+def runs_now(x: Tensor) -> bool:
     """Whether x is an ordinary tensor with data, outside tracing, dispatch modes and functorch transforms."""
     if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter) or x.is_meta:
         return False
@@ -186,6 +186,6 @@ def steps(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`run_steps` with its gradient: the registered operator under tracing and dispatch modes, else directly."""
     arguments = (x_seq, v, decay, threshold, dynamics, save, return_v, backend)
-    if not _runs_now(x_seq):
+    if not runs_now(x_seq):
         return operator(*arguments)
     return _Steps.apply(*arguments) if save else run_steps(*arguments)
