@@ -40,9 +40,8 @@ class CorrectedIF(StepNeuron):
         v, count = state
         h = v + x
         fired = spike(h - self.v_threshold, *self.surrogate)
-        taken_back = spike(-h, *self.surrogate, inclusive=False) * (count > 0)
-        s = fired - taken_back
-        return s, (h - self.v_threshold * s, count + s.detach())
+        s = fired - spike(-h, *self.surrogate, inclusive=False) * count.clamp(max=1)
+        return s, (torch.sub(h, s, alpha=self.v_threshold), count + s.detach())
 
     def extra_repr(self) -> str:
         return f"v_threshold={self.v_threshold:g}, v_init={self.v_init:g}"
