@@ -68,11 +68,17 @@ def add_bias(snn: ConvertedDetector, bias: Mapping[str, Tensor], steps: int) -> 
     assert isinstance(corrected.network, ConvertedNetwork)
     spiking, layers = corrected.network.spiking, corrected.spiking_layers()
     nodes = {str(node.target): node for node in spiking.graph.nodes}
+    weight = next(snn.parameters())
     for name, value in bias.items():
         if name not in layers:
             raise UserError(none_of(f"bias of layer {name!r}, which this network does not have", name, layers))
+        lam = snn.scales[name.removesuffix(":neuron")]
+        if value.ndim != 1 or len(lam) not in (1, len(value)) or not value.isfinite().all():
+            raise UserError(f"bias of layer {name}: {list(value.shape)}; give one finite number for each channel")
         (x,) = nodes[name].all_input_nodes
-        nodes[name].replace_input_with(x, insert(spiking, nodes[name], f"{name}:bias", Bias(value), x, "bias"))
+        nodes[name].replace_input_with(
+            x, insert(spiking, nodes[name], f"{name}:bias", Bias(value.to(weight)), x, "bias")
+        )
     spiking.graph.lint()
     spiking.recompile()
     corrected.bias, corrected.calibrated_at = dict(bias), steps

@@ -139,3 +139,7 @@ def test_wrong_arguments_are_named():
         calibrate_bias(calibrate_bias(snn, model, [x], 4), model, [x], 8)
     with pytest.raises(ValueError, match="bias of layer 'none', which this network does not have"):
         add_bias(snn, {"none": torch.zeros(1)}, 4)
+    name = next(iter(snn.spiking_layers()))
+    for wrong in (torch.zeros(3), torch.zeros(2, 1), torch.full_like(snn.scales[name], float("nan"))):
+        with pytest.raises(ValueError, match=f"bias of layer {name}: .*; give one finite number for each channel"):
+            add_bias(snn, {name: wrong}, 4)
