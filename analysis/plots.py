@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
 from torchvision.ops import box_iou
 
 from .draw import class_colours, legible
@@ -131,10 +132,11 @@ def plot_curve(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
     below.set(xlabel="T", ylabel="spikes per neuron", xscale="log")
     if any(of_all):
         below.set_yscale("log")
+        below.yaxis.set(
+            major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter()
+        )
     below.set_xticks(steps, [str(T) for T in steps], minor=False)
     below.set_xticks([], minor=True)
-    for place in (below.yaxis.set_major_formatter, below.yaxis.set_minor_formatter):
-        place("{x:g}")
     below.legend(fontsize=8, frameon=False)
     for axes in (above, below):
         axes.grid(alpha=0.3)
@@ -159,7 +161,8 @@ def plot_robustness(robustness: Mapping[str, Any], path: str | Path, title: str)
         values = [np.nan if row["ann"]["AP50"] is None else row["ann"]["AP50"] for row in rows]
         axes.plot(densities, values, "s--", color="black", markersize=4, linewidth=1, label="ANN")
     axes.set(xlabel="density of salt-and-pepper noise", ylabel="AP50", ylim=(0, None))
-    axes.legend(fontsize=8, frameon=False)
+    axes.set_xticks(densities)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
     _title(axes, title, f"{robustness['images']} of {robustness['expected_images']} images")
     _write(figure, path)

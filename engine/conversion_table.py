@@ -19,17 +19,15 @@ def conversion_table(snn: ConvertedDetector, scales: ScaleTable, x: Tensor) -> s
     """One row per layer: neuron, neurons of an image, lam (smallest, median, largest), share of the measured values
     above it; then the sum, and the time that one image takes here.
 
-    x: a batch of a dataset.
+    x: a batch of a dataset, as large as in an evaluation.
     """
-    one = x[:1] if x.dim() == 4 else x[:, :1]
-    last = min(TIMED, x.shape[0]) if x.dim() == 5 else TIMED
-    simulation = simulate(snn, one, sorted({1, last}))
-    next(simulation)
-    began = time.perf_counter()
-    for _ in simulation:
-        pass
-    seconds = (time.perf_counter() - began) / max(last - 1, 1)
-    neurons = simulation.spikes.neurons()
+    steps = min(TIMED, x.shape[0]) if x.dim() == 5 else TIMED
+    for _ in range(2):  # the first run compiles the neurons
+        simulation, began = simulate(snn, x, [steps]), time.perf_counter()
+        list(simulation)
+    images = x.shape[-4]
+    seconds = (time.perf_counter() - began) / steps / images
+    neurons = {name: count // images for name, count in simulation.spikes.neurons().items()}
 
     head = ("layer", "neuron", "neurons", "lam: smallest", "median", "largest", "clipped")
     rows: list[tuple[str, ...]] = [head]
@@ -44,6 +42,6 @@ def conversion_table(snn: ConvertedDetector, scales: ScaleTable, x: Tensor) -> s
         "  ".join([*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])]).rstrip() for row in rows
     )
     if x.dim() == 4:
-        few, most = duration(seconds * FEW), duration(seconds * MOST)
+        few, most = (duration(s) if (s := seconds * n) >= 10 else f"{s:.2g} s" for n in (FEW, MOST))
         text += f"\none image takes about {few} for {FEW} steps here, {most} for {MOST}"
     return text
