@@ -43,19 +43,26 @@ class LogHistogram:
         self.counts.view(-1).index_add_(0, at, self._one.expand_as(at))
 
     def percentile(self, p: float) -> Tensor:
-        """[rows]: the upper edge of the bin in which the p-th percentile lies, at most the maximum; 100: the maximum.
+        """[rows]: the p-th percentile, linear between two values as in `torch.quantile` and numpy; 100: the maximum.
 
-        That percentile is the smallest value that at least p % of the values do not exceed (numpy: `inverted_cdf`).
+        Each of the two is the upper edge of its bin, at most the maximum, so that the result is not below the
+        percentile, and above it by less than the width of a bin.
         """
         if p == 100:
             return self.maximum
-        rank = math.ceil(self.total * Fraction(repr(float(p))) / 100)
-        at = (self.counts.cumsum(1) >= rank).int().argmax(1)  # the first True
-        edges = torch.cat([self.counts.new_zeros(1, dtype=torch.float64), self._lower()[2:], self._infinity()])
+        at = (self.total - 1) * Fraction(repr(float(p))) / 100  # in the sorted values, from 0
+        below = math.floor(at)
+        low, high = self._value(below), self._value(min(below + 1, self.total - 1))
+        return low + float(at - below) * (high - low)
+
+    def _value(self, rank: int) -> Tensor:
+        """[rows]: the upper edge of the bin of the value that `rank` values of its row come before, 0 for bin 0."""
+        at = (self.counts.cumsum(1) > rank).int().argmax(1)  # the first True
+        edges = torch.cat([self.maximum.new_zeros(1), self._lower()[2:], self.maximum.new_full((1,), math.inf)])
         return torch.minimum(edges[at], self.maximum)
 
     def share_above(self, bound: Tensor) -> float:
-        """The share of all values that lie in bins from `bound` [rows] on."""
+        """The share of all values in the bins that begin at `bound` [rows] or above it."""
         above = (self.counts * (self._lower() >= bound.view(-1, 1))).sum()
         return above.item() / max(self.total * len(self.counts), 1)
 
@@ -65,9 +72,6 @@ class LogHistogram:
         edges = bits.view(torch.float32).double()
         edges[0] = 0
         return edges
-
-    def _infinity(self) -> Tensor:
-        return self.maximum.new_full((1,), math.inf)
 
 
 def bins(magnitude: Tensor) -> Tensor:

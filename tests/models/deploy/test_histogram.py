@@ -29,10 +29,9 @@ def test_percentiles_are_numpys_to_the_width_of_a_bin(p, dtype):
     x = data(dtype)
     found = filled(x.split(7)).percentile(p)
     values = x.abs().transpose(0, 1).flatten(1).double().numpy()
-    # a little below p, since p / 100 may be rounded up past the share of a whole number of values
-    exact = torch.from_numpy(np.quantile(values, p / 100 * (1 - 1e-12), axis=1, method="inverted_cdf"))
+    exact = torch.from_numpy(np.quantile(values, p / 100, axis=1))
     seen = exact >= 2.0**-16
-    assert (found[seen] >= exact[seen]).all() and (found[seen] <= exact[seen] * (1 + BIN_WIDTH)).all()
+    assert (found[seen] >= exact[seen] * (1 - 1e-9)).all() and (found[seen] <= exact[seen] * (1 + BIN_WIDTH)).all()
     assert (found[~seen] == 0).all()
 
 
@@ -40,15 +39,16 @@ def test_the_percentile_100_is_the_maximum_and_no_other_exceeds_it():
     x = data(torch.float64)
     histogram, largest = filled([x]), x.abs().amax((0, 2))
     assert torch.equal(histogram.percentile(100), largest)
-    assert torch.equal(histogram.percentile(99.99999), largest)
+    assert (histogram.percentile(99.99999) <= largest).all()
 
 
-def test_a_rank_is_computed_exactly():
-    """0.999 * 1000 is 999 values, although 99.9 / 100 * 1000 is above 999 in floats."""
-    x = torch.ones(1, 1, 1000)
-    x[..., -1] = 64.0
-    assert filled([x], 1).percentile(99.9).item() <= 1 + BIN_WIDTH
-    assert filled([x], 1).percentile(99.91).item() == 64
+def test_percentiles_lie_between_two_values():
+    """Of 0, 1, ... 4 the 90th is 3.6; the values are lower edges of bins, each taken for its upper one."""
+    x = torch.arange(5.0).view(1, 1, 5)
+    assert filled([x], 1).percentile(90).item() == pytest.approx(0.4 * (3 + 2 / 128) + 0.6 * 4)
+    assert filled([x], 1).percentile(50).item() == pytest.approx(2 + 2 / 128)
+    assert filled([x[..., :1], x[..., 4:]], 1).percentile(25).item() == 1.0
+    assert filled([x[..., 3:4]], 1).percentile(1).item() == 3.0  # the maximum
 
 
 def test_order_and_batches_do_not_matter_and_memory_does_not_grow():
@@ -72,11 +72,14 @@ def test_one_row_counts_everything():
 
 
 def test_the_share_above_a_percentile():
+    """To the bin: values in the bin of the bound do not count."""
     x = data()
     histogram = filled([x])
     lam = histogram.percentile(99)
-    exact = (x.abs() >= lam.float().view(3, 1)).double().mean().item()
-    assert histogram.share_above(lam) == pytest.approx(exact, abs=1e-12) and 0 < exact <= 0.01
+    least, most = (
+        (x.abs() > bound.float().view(3, 1)).double().mean().item() for bound in (lam * (1 + BIN_WIDTH), lam)
+    )
+    assert 0.005 < least <= histogram.share_above(lam) <= most <= 0.0101
     assert histogram.share_above(histogram.maximum) == 0
 
 
@@ -84,4 +87,4 @@ def test_magnitudes_outside_the_range_count_in_the_end_bins():
     x = torch.tensor([1e-30, 1e-6, 1.0, 1e6, 3e6, 3.4e38]).view(1, 1, 6)
     histogram = filled([x], 1)
     assert histogram.counts.sum() == 6 and histogram.counts[0, 0] == 2 and histogram.counts[0, -1] == 3
-    assert histogram.percentile(30).item() == 0 and histogram.percentile(80).item() == x.max().item()
+    assert histogram.percentile(20).item() == 0 and histogram.percentile(80).item() == x.max().item()
