@@ -36,10 +36,11 @@ def calibrate(
     """{activation layer: lam [C]}, the scales for `normalise` and `convert`, in the order the layers run.
 
     lam is the percentile of |a| over the data, as `torch.quantile` defines it, to the bins of a histogram
-    (`LogHistogram`: at most 0.8 % too large; the percentile 100 is the exact maximum). All values count equally, however they are batched;
-    memory does not depend on their number. Channels that are never or rarely active get 1e-3 of the layer's largest
-    scale at least. Where the percentile is 0 in all channels of a layer, its maxima are taken, and where these are 0 as
-    well, 1. The scale of an activation with a threshold (qcfs, sth) is this threshold, not a percentile.
+    (`LogHistogram`: at most 0.8 % too large; the percentile 100 is the exact maximum). All values count equally,
+    however they are batched; memory does not depend on their number. Channels that are never or rarely active get
+    1e-3 of the layer's largest scale at least. Where the percentile is 0 in all channels of a layer, its maxima are
+    taken, and where these are 0 as well, 1. The scale of an activation with a threshold (qcfs, sth) is this
+    threshold, not a percentile.
 
     Rueckauer et al., 2017 (percentiles per layer); Spiking-YOLO (Kim et al., AAAI 2020; per channel). Differs from the
     Spiking YOLOv3 code, whose percentile 99.999 is of the last batches and of augmented images.
