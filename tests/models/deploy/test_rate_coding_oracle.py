@@ -91,5 +91,5 @@ def test_logits_differ_by_less_than_a_spike(dtype):
         T, logits = next(run)
         assert T == t
         for own, level, ann in zip(logits, sums, plain(x), strict=True):
-            assert (own - level / T).abs().max() < 0.5 / T
-            assert (own - ann).abs().mean() < 1.5 / T
+            assert (own - level / T).abs().max() < 0.25 / T
+            assert (own - ann).abs().mean() < 0.2 / T
