@@ -105,7 +105,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
 
 def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:
     """The kind of a node, whose layer is put into the form that all others rely on."""
-    after = any(_after_mean(x) for x in node.all_input_nodes)
+    after = node.meta["after mean"] = any(_after_mean(x) for x in node.all_input_nodes)
     if node.op in ("placeholder", "output"):
         return "input" if node.op == "placeholder" else "output"
     if node.op == "call_module":
@@ -142,8 +142,7 @@ def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:
 
 
 def _after_mean(node: fx.Node) -> bool:
-    kind = node.meta["kind"]
-    return kind in ("mean", "after") or (kind != "shape" and any(_after_mean(x) for x in node.all_input_nodes))
+    return node.meta["kind"] == "mean" or node.meta["after mean"]
 
 
 def _kind_of_module(graph: fx.GraphModule, node: fx.Node) -> str:
@@ -218,7 +217,7 @@ def insert(graph: fx.GraphModule, before: fx.Node, name: str, layer: nn.Module, 
     graph.add_submodule(name, layer)
     with graph.graph.inserting_before(before):
         node = graph.graph.call_module(name, (x,))
-    node.meta["kind"] = kind
+    node.meta |= {"kind": kind, "after mean": _after_mean(x)}
     return node
 
 
@@ -232,7 +231,7 @@ def readouts(graph: fx.GraphModule) -> dict[str, nn.Module]:
     return {
         str(node.target): graph.get_submodule(str(node.target))
         for node in nodes_of(graph, "convolution")
-        if _after_mean(node)
+        if node.meta["after mean"]
     }
 
 
@@ -249,7 +248,7 @@ def require_convertible(graph: fx.GraphModule) -> None:
         if node.meta["kind"] != "activation":
             continue
         layer = layer_of(graph, node)
-        if _after_mean(node):
+        if node.meta["after mean"]:
             raise UserError(f"{where}: an activation of the mean over T cannot be converted: it sees no single step")
         if isinstance(layer, CONVERTIBLE):
             continue

@@ -56,7 +56,7 @@ def test_functions_and_repeated_calls_of_a_plain_module():
     graph = trace(model)
     for a, b in zip(graph(x), model(x), strict=True):
         assert torch.equal(a, b)
-    assert list(activations(graph)) == ["relu", "relu_1", "leaky_relu", "relu:2", "relu_2"]
+    assert list(activations(graph)) == ["relu", "relu_1", "leaky_relu", "relu:2", "relu_3"]
     require_convertible(graph)
 
 
