@@ -109,6 +109,9 @@ class ScaleTable(Mapping[str, Tensor]):
         for key, value in (("scales", scales), ("origin", origin), ("clipped", clipped)):
             if not isinstance(value, dict):
                 raise UserError(f"{path}: {key} = {value!r:.80} is no mapping; {REMEDY}")
+            for name, entry in value.items():
+                if key != "scales" and not isinstance(entry, (int, float) if key == "clipped" else (str, int, float)):
+                    raise UserError(f"{path}: {key} has {name!r:.80}: {entry!r:.80}, no plain value; {REMEDY}")
         assert isinstance(scales, dict) and isinstance(origin, dict) and isinstance(clipped, dict)
         try:
             return cls({name: _parsed(name, lam) for name, lam in scales.items()}, origin, clipped)

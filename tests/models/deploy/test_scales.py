@@ -72,6 +72,8 @@ def test_wrong_scales_are_named(lam, message):
         (lambda text: text.replace("3.0]", f"1{'0' * 400}]"), "b.neuron: a scale is beyond the range"),
         (lambda text: json.dumps(json.loads(text) | {"scales": [1]}), r"scales = \[1\] is no mapping"),
         (lambda text: json.dumps(json.loads(text) | {"scales": {"a": 1.5}}), "a: scales 1.5 are no list"),
+        (lambda text: json.dumps(json.loads(text) | {"clipped": {"a": "much"}}), "clipped has 'a': 'much', no plain"),
+        (lambda text: json.dumps(json.loads(text) | {"origin": {"images": [1]}}), r"origin has 'images': \[1\], no"),
     ],
 )
 def test_damaged_and_wrong_files_are_named(change, message, tmp_path):
