@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--steps", metavar="T,T,...", help="AP after each T; converted: default 16,32,64 .. 2048")
     parser.add_argument(
         "--early-exit", type=float, nargs="?", const=0.3, metavar="SCORE",
-        help="end a batch when its detections above SCORE (default 0.3) are those of the T before",
+        help="keep an image's detections once those above SCORE (default 0.3) have not changed",
     )  # fmt: skip
     parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
     parser.add_argument("--plots", action="store_true", help="precision-recall curves and a confusion matrix")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.sample import Batch
 from models import Detector
-from models.deploy import simulate
+from models.deploy import Simulation, simulate
 from scoring.evaluator import Evaluator
 
 from . import distributed
@@ -31,7 +31,7 @@ class Curve:
         steps: numbers of steps to score, in any order.
         new_evaluator: a fresh evaluator of the split.
         ann: the network that `model` was converted from, scored on the same images.
-        early_exit: when to end the simulation of a batch before max(steps); None: never.
+        early_exit: when an image keeps its detections; a batch ends when all images do. None: never.
         progress: called with the number of image-steps done since the last call.
 
     `run` fills it; `summary` is what curve.json holds.
@@ -51,7 +51,7 @@ class Curve:
         self.scored = {T: new_evaluator() for T in self.steps}
         self.scored_ann = new_evaluator() if ann is not None else None
         self.complete = False  # the run has come to its end
-        # of each T: "images", "image-steps", and by layer ("spikes", layer), ("negative", layer), ("neurons", layer)
+        # of each T: "images", "image-steps" simulated, "used-steps", ("spikes" | "negative" | "neurons", layer)
         self._sums: dict[int, Counter] = {T: Counter() for T in self.steps}
 
     @property
@@ -116,6 +116,7 @@ class Curve:
         """(T, detections, what `_sums` adds up) at each T."""
         size, last = (x.shape[-2], x.shape[-1]), self.steps[-1]
         reported = {*self.steps, *range(MOST_BETWEEN, last, MOST_BETWEEN)}
+        settled: dict[int, tuple[int, dict[str, Tensor]]] = {}  # entry of the batch: (T, detections) from then on
         done, before = 0, None
         with closing(simulate(self.model, x, sorted(reported))) as simulation:
             for T, logits in simulation:
@@ -124,20 +125,32 @@ class Curve:
                 if T not in self.scored:
                     continue
                 found = self.model.decode(logits, size)
-                counts: Counter = Counter({"images": images, "image-steps": images * T})
-                for key, of_layers in (
-                    ("spikes", simulation.spikes.totals()),
-                    ("negative", simulation.spikes.negatives()),
-                    ("neurons", simulation.spikes.neurons()),
-                ):
-                    counts.update({(key, layer): count for layer, count in of_layers.items()})
-                yield T, found, counts
-                if self.early_exit and before is not None and self.early_exit(before, found):
-                    break
+                if self.early_exit is not None and before is not None:
+                    for i in set(range(images)) - settled.keys():
+                        if self.early_exit(before[i], found[i]):
+                            settled[i] = T, found[i]
                 before = found
+                counts = self._counts(simulation, images)
+                counts["used-steps"] = sum(settled[i][0] if i in settled else T for i in range(images))
+                kept = [settled[i][1] if i in settled else found[i] for i in range(images)]
+                yield T, kept, counts
+                if len(settled) == images:
+                    break
         self.progress(images * (last - done))
         for later in self.steps[self.steps.index(done) + 1 :]:
-            yield later, found, counts
+            yield later, kept, counts
+
+    @staticmethod
+    def _counts(simulation: Simulation, images: int) -> Counter:
+        counts: Counter = Counter({"images": images, "image-steps": images * simulation.t})
+        spikes = simulation.spikes
+        for key, of_layers in (
+            ("spikes", spikes.totals()),
+            ("negative", spikes.negatives()),
+            ("neurons", spikes.neurons()),
+        ):
+            counts.update({(key, layer): count for layer, count in of_layers.items()})
+        return counts
 
     def firing_rates(self) -> dict[str, float]:
         """{layer: spikes per neuron and step} at the largest T."""
@@ -148,7 +161,8 @@ class Curve:
     def summary(self, protocol: str) -> dict[str, Any]:
         """Points of the curve, and the ANN's AP, over the images seen.
 
-        Spikes and neurons are means over images, spikes of both signs; T, early exits included, is `mean_T`.
+        Spikes, of both signs, and neurons are means over images. With early exit `mean_T` is the mean T of the
+        detections; spikes are those of all steps simulated.
         """
         seen = {image for image, _ in self.evaluators[-1].state()}  # it is filled last
         points = []
@@ -163,7 +177,7 @@ class Curve:
                     **_scores(self.scored[T], protocol, seen),
                     "spikes_per_neuron": per_neuron,
                     "spikes_per_neuron_and_step": per_neuron / max(steps, 1),
-                    **({"mean_T": steps} if self.early_exit else {}),
+                    **({"mean_T": sums["used-steps"] / images} if self.early_exit else {}),
                     "spikes": spikes,
                     **({"negative_spikes": negative} if any(negative.values()) else {}),
                 }

@@ -1,4 +1,4 @@
-"""Early exit: end the simulation of a batch when its detections have stopped changing."""
+"""Early exit: keep the detections of an image once they have stopped changing from one measured T to the next."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 from torchvision.ops import box_iou
 
-Detections = list[dict[str, Tensor]]  # of each image: boxes [N, 4] xyxy, scores [N], labels [N]
+Image = dict[str, Tensor]  # boxes [N, 4] xyxy, scores [N], labels [N]
 
 
 @dataclass(frozen=True)
 class EarlyExit:
-    """A batch ends at the first measured T at which the detections of every one of its images are those of the measured
-    T before: with a score of at least `score` there are equally many, and at least one, and each has a partner among
-    the others of the same label, with an IoU of at least `iou` and a score that differs by at most `tolerance`.
+    """An image has settled at the first measured T at which its detections are those of the measured T before: with a
+    score of at least `score` there are equally many, at least one, and each has a partner among the others of the same
+    label, with an IoU of at least `iou` and a score that differs by at most `tolerance`.
 
     An image without such a detection has not settled: at a small T a network may not have fired at all.
     """
@@ -23,11 +23,8 @@ class EarlyExit:
     iou: float = 0.9
     tolerance: float = 0.05
 
-    def __call__(self, before: Detections, now: Detections) -> bool:
-        return all(self._same(a, b) for a, b in zip(before, now, strict=True))
-
-    def _same(self, a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-        a, b = ({key: value[image["scores"] >= self.score] for key, value in image.items()} for image in (a, b))
+    def __call__(self, before: Image, now: Image) -> bool:
+        a, b = ({key: value[image["scores"] >= self.score] for key, value in image.items()} for image in (before, now))
         if len(a["scores"]) != len(b["scores"]) or not len(a["scores"]):
             return False
         partners = (
@@ -40,7 +37,7 @@ class EarlyExit:
     @property
     def rule(self) -> str:
         return (
-            f"a batch ends at the first measured T at which every image has the detections of the measured T before: "
+            "an image keeps its detections from the first measured T at which they are those of the measured T before: "
             f"equally many of score >= {self.score:g}, at least one, each with a partner of the same label, IoU >= "
-            f"{self.iou:g} and a score within {self.tolerance:g}; larger T count the detections of that T"
+            f"{self.iou:g} and a score within {self.tolerance:g}; a batch ends when all of its images have settled"
         )

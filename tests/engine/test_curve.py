@@ -183,50 +183,54 @@ def test_two_processes_give_the_curve_of_one(images):
     assert one["neurons"] == two["neurons"] and two["images"] == 10
 
 
-def found(*rows):
-    """One image with rows of (x, score, label)."""
+def image(*rows):
+    """Detections with rows of (x, score, label)."""
     boxes = torch.tensor([[x, 0, x + 20, 20] for x, _, _ in rows], dtype=torch.float32).reshape(-1, 4)
     scores, labels = (torch.tensor([row[k] for row in rows]) for k in (1, 2))
-    return [{"boxes": boxes, "scores": scores, "labels": labels}]
+    return {"boxes": boxes, "scores": scores, "labels": labels}
 
 
 def test_detections_that_have_settled():
     settled = EarlyExit(0.3)
-    before = found((0, 0.8, 1), (50, 0.6, 0), (90, 0.1, 0))
-    assert settled(before, found((50.5, 0.62, 0), (0, 0.76, 1)))
+    before = image((0, 0.8, 1), (50, 0.6, 0), (90, 0.1, 0))
+    assert settled(before, image((50.5, 0.62, 0), (0, 0.76, 1)))
     for now in (
-        found((0, 0.8, 1)),  # fewer
-        found((0, 0.8, 1), (50, 0.6, 1)),  # another label
-        found((0, 0.8, 1), (53, 0.6, 0)),  # IoU 0.74
-        found((0, 0.7, 1), (50, 0.6, 0)),  # another score
-        found((0, 0.8, 1), (0, 0.8, 1)),  # as many, but one without a partner
+        image((0, 0.8, 1)),  # fewer
+        image((0, 0.8, 1), (50, 0.6, 1)),  # another label
+        image((0, 0.8, 1), (53, 0.6, 0)),  # IoU 0.74
+        image((0, 0.7, 1), (50, 0.6, 0)),  # another score
+        image((0, 0.8, 1), (0, 0.8, 1)),  # as many, but one without a partner
     ):
         assert not settled(before, now) and not settled(now, before)
-        assert not settled(before + before, before + now)
-    assert not settled(found(), found()) and not settled(found((0, 0.2, 1)), found((0, 0.2, 1)))
+    assert not settled(image(), image()) and not settled(image((0, 0.2, 1)), image((0, 0.2, 1)))
 
 
-def test_a_batch_that_has_settled_ends_and_its_detections_count_later(images):
+def test_an_image_that_has_settled_keeps_its_detections_and_a_settled_batch_ends(images):
+    """The first batch settles at T = 2 and 4, of the others one image, at T = 8."""
     model, loader, new_evaluator = parts(images)
-    done = []
+    asked, done, steps = [], [], [1, 2, 4, 8]
 
     def exits(before, now):
-        return len(done) == 2  # the first batch at its second T
+        asked.append(1)
+        return len(asked) in (1, 3, 9)  # T = 2: both images, T = 4: the one left; then the other batches
 
-    whole = Curve(model, [1, 2, 4, 8], new_evaluator)
+    exits.rule = "by number"
+    whole = Curve(model, steps, new_evaluator)
     whole.run(loader, CPU)
-    early = Curve(model, [1, 2, 4, 8], new_evaluator, early_exit=exits, progress=done.append)
-    exits.rule = "the first batch"
+    early = Curve(model, steps, new_evaluator, early_exit=exits, progress=done.append)
     early.run(loader, CPU)
-    assert sum(done) == 10 * 8
+    assert sum(done) == 10 * 8 and len(asked) == 3 + 4 * 6
     points = early.summary("coco")["points"]
-    assert [point["mean_T"] for point in points] == [1, 2, (2 * 2 + 8 * 4) / 10, (2 * 2 + 8 * 8) / 10]
-    first = next(iter(loader)).image_ids
-    states = {T: dict(evaluator.state()) for T, evaluator in early.scored.items()}
-    full = {T: dict(evaluator.state()) for T, evaluator in whole.scored.items()}
-    for image in full[8]:
-        expected = full[2][image] if image in first else full[8][image]
-        assert states[8][image].tolist() == expected.tolist()
+    assert [point["mean_T"] for point in points] == [1, 2, (2 + 9 * 4) / 10, (2 + 4 + 8 * 8) / 10]
+    assert points[3]["spikes_per_neuron"] / points[3]["spikes_per_neuron_and_step"] == pytest.approx(
+        (2 * 4 + 8 * 8) / 10
+    )
+    first, second = next(iter(loader)).image_ids
+    kept, full = ({T: dict(evaluator.state()) for T, evaluator in c.scored.items()} for c in (early, whole))
+    for T in steps:
+        for name, rows in kept[T].items():
+            assert rows.tolist() == full[min(T, {first: 2, second: 4}.get(name, 8))][name].tolist()
+    assert full[8][first].tolist() != full[2][first].tolist()
     assert points[3]["spikes"] != whole.summary("coco")["points"][3]["spikes"]
 
 
