@@ -17,7 +17,7 @@ from ..layers.time import repeat_over_time
 from ..layers.watch import watch
 from .calibrate import by_channel, model_input
 from .converted import ConvertedDetector, ConvertedNetwork
-from .graph import activations, insert, readouts, trace
+from .graph import activations, readouts, trace
 
 
 @torch.no_grad()
@@ -76,9 +76,9 @@ def add_bias(snn: ConvertedDetector, bias: Mapping[str, Tensor], steps: int) -> 
         if value.ndim != 1 or len(lam) not in (1, len(value)) or not value.isfinite().all():
             raise UserError(f"bias of layer {name}: {list(value.shape)}; give one finite number for each channel")
         (x,) = nodes[name].all_input_nodes
-        nodes[name].replace_input_with(
-            x, insert(spiking, nodes[name], f"{name}:bias", Bias(value.to(weight)), x, "bias")
-        )
+        spiking.add_submodule(f"{name}:bias", Bias(value.to(weight)))
+        with spiking.graph.inserting_before(nodes[name]):
+            nodes[name].replace_input_with(x, spiking.graph.call_module(f"{name}:bias", (x,)))
     spiking.graph.lint()
     spiking.recompile()
     corrected.bias, corrected.calibrated_at = dict(bias), steps
