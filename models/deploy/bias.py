@@ -32,10 +32,10 @@ def calibrate_bias(snn: ConvertedDetector, model: Detector, batches: Iterable[Te
     2021, light pipeline. Differs from the paper in the clip: activations above lam are few, and a constant current for
     what they lose would act at all positions.
 
-    It corrects for charge that has not become spikes by T, so it is right for T = steps alone, and an error at much
-    larger T; `calibrated_at` of the result says which T that is. With v_init = 1/2 that charge is 0 on average, and
-    there is little to correct. All steps of a layer run before the next layer, at the cost of one simulation in all.
-    The memory is that of one layer, at all steps of all images: give tens of images.
+    It corrects for charge that has not become spikes by T, and for spikes that came too early, so it is right for T =
+    steps alone, and an error at much larger T; `calibrated_at` of the result says which T that is. All steps of a
+    layer run before the next layer, at the cost of one simulation in all. The memory is that of one layer, at all
+    steps of all images: give tens of images.
 
     Args:
         snn: made by `convert`; not changed.
