@@ -43,7 +43,7 @@ class CountsSpikes(Protocol):
 class Simulation(Iterator[tuple[int, list[Tensor]]]):
     """A running simulation: an iterator of (T, logits).
 
-    t:      steps so far
+    t:      of the last logits
     spikes: counts of all spiking layers so far, see `SpikeCounter`
     """
 
@@ -57,13 +57,15 @@ class Simulation(Iterator[tuple[int, list[Tensor]]]):
         self.spikes = SpikeCounter()
         if isinstance(snn, CountsSpikes):
             snn.spikes = self.spikes
-        self._run = self._advance(snn, x)
+        # It has no reference to this object, so that it is closed as soon as this object is dropped.
+        self._run = _advance(snn, x, self.steps, self.spikes)
 
     def __iter__(self) -> Simulation:
         return self
 
     def __next__(self) -> tuple[int, list[Tensor]]:
-        return next(self._run)
+        self.t, logits = next(self._run)
+        return self.t, logits
 
     def close(self) -> None:
         """End the run; the counts stay."""
@@ -73,16 +75,19 @@ class Simulation(Iterator[tuple[int, list[Tensor]]]):
         """{layer: spikes so far}, of the batch together."""
         return self.spikes.totals()
 
-    @torch.inference_mode()
-    def _advance(self, snn: Detector, x: Tensor) -> Generator[tuple[int, list[Tensor]], None, None]:
-        sums: list[Tensor] = []
-        weight = 0.0
-        with Stream(snn), self.spikes.counting(snn.spiking_layers()):
-            logits_of_step = snn.stepper(x)
-            for t in range(self.steps[-1]):
-                logits = logits_of_step(t)
-                sums = [snn.leak * a + b for a, b in zip(sums, logits, strict=True)] if sums else logits
-                weight = snn.leak * weight + 1
-                self.t = t + 1
-                if self.t in self.steps:
-                    yield self.t, [level / weight for level in sums]
+
+@torch.inference_mode()
+def _advance(
+    snn: Detector, x: Tensor, steps: list[int], spikes: SpikeCounter
+) -> Generator[tuple[int, list[Tensor]], None, None]:
+    sums: list[Tensor] = []
+    weight = 0.0
+    with Stream(snn), spikes.counting(snn.spiking_layers()):
+        logits_of_step = snn.stepper(x)
+        for t in range(1, steps[-1] + 1):
+            logits = logits_of_step(t - 1)
+            sums = [snn.leak * a + b for a, b in zip(sums, logits, strict=True)] if sums else logits
+            weight = snn.leak * weight + 1
+            if t in steps[:-1]:
+                yield t, [level / weight for level in sums]
+    yield steps[-1], [level / weight for level in sums]  # the network is free again
