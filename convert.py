@@ -115,7 +115,7 @@ def convert_checkpoint(args: argparse.Namespace) -> Path:
 
     differs = [option("weights", args.weights)] if args.weights != "ema" else []
     differs += [option("scales", args.scales.stem)] if args.scales else []
-    differs += [option(key, value) for key, value in given.items() if value != default[key]]
+    differs += [option(key, value) for key, value in given.items() if str(value) != str(default[key])]
     differs += [option("bias_at", args.bias_at)] if args.bias_at is not None else []
     source = [name] if (name := run.checkpoint.stem.removeprefix("checkpoint_")) != "best" else []
     out = args.out or run.checkpoint.with_name(f"{evaluation_name(['converted', *source, *differs])}.pt")

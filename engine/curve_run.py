@@ -94,6 +94,8 @@ class CurveRun:
         return files
 
     def _what_is_there(self, saved: bool) -> str:
+        if not distributed.is_main():
+            return f"process {distributed.rank()}; process 0 writes the curve"
         if not self.curve.images:
             return "before the first batch was complete, so there is no curve"
         if not saved:

@@ -43,6 +43,7 @@ def same(a, b):
 
 
 def test_the_file_is_the_conversion_in_python(twin, capsys):
+    assert convert.main([str(twin), "--images", "512", "--percentile", "99.9"]).name == "converted.pt"
     path = convert.main([str(twin), "--images", "8"])
     assert path == twin / "converted_images=8.pt"
     run, ann = open_run(path), open_run(twin).model
