@@ -146,7 +146,8 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         set_evaluation_options(run.ann, dataset.num_steps, **evaluation_options(cfg))
     if curve.steps and (args.binary or cfg.eval.T is not None):
         of_one_T = "--binary" if args.binary else f"eval.T={cfg.eval.T}"
-        raise UserError(f"{of_one_T} is for one T, and this evaluation has T = {curve.steps}: leave it out")
+        remedy = "leave it out" if args.binary else "leave it out, or add eval.T=null"
+        raise UserError(f"{of_one_T} is for one T, and this evaluation has T = {curve.steps}: {remedy}")
 
     changes = config_changes(trained, cfg)
     differs = [option("weights", args.weights)] if args.weights != "ema" else []
@@ -218,15 +219,15 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     if not distributed.is_main():
         return {}
 
+    results = curves.results() if curve.steps else {}
+    if results and save is not None:
+        save(curves.files(results))  # so that an error in what follows does not lose them
     metrics = {**evaluator.score(protocol), **settings}
     if args.binary:
         metrics["binary"] = binary
     if args.spikes:
         metrics["firing_rates"] = firing_rates
-    if curve.steps:
-        results = curves.results()
-        metrics |= {name: brief(content) for name, content in results.items()}
-    metrics |= last
+    metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(out) as folder:
         write_detections(folder / "detections.json", evaluator)
         _write_json(folder / "annotations.json", {"info": metrics["data"], **truth})
@@ -235,9 +236,8 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
             write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
         if args.plots:
             plot(evaluator, metrics, where, folder)
-        if curve.steps:
-            for file, text in curves.files(results).items():
-                write_atomically(folder / file, text)
+        for file, text in curves.files(results).items() if results else ():
+            write_atomically(folder / file, text)
         _write_json(folder / "metrics.json", metrics)
     _report(metrics, earlier, out)
     return metrics

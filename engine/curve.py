@@ -126,8 +126,8 @@ class Curve:
                     continue
                 found = self.model.decode(logits, size)
                 if self.early_exit is not None and before is not None:
-                    for i in set(range(images)) - settled.keys():
-                        if self.early_exit(before[i], found[i]):
+                    for i in range(images):
+                        if i not in settled and self.early_exit(before[i], found[i]):
                             settled[i] = T, found[i]
                 before = found
                 counts = self._counts(simulation, images)

@@ -158,6 +158,15 @@ def test_an_interrupted_run_leaves_the_curve_of_the_images_seen(images, monkeypa
     assert read(folder) == complete
 
 
+def test_an_error_after_the_run_does_not_lose_the_curve(images, monkeypatch):
+    monkeypatch.setattr(evaluate, "draw_samples", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score(images, "--steps", "1,2")
+    folder = images / "eval" / "test_coco_best_steps=1-2"
+    assert read(folder)["complete"] and read(folder)["images"] == 10
+    assert "incomplete" in json.loads((folder / "metrics.json").read_text())
+
+
 def test_the_curve_is_written_during_the_run_and_before_an_error(images, monkeypatch):
     model, loader, new_evaluator = parts(images)
     seen = []
