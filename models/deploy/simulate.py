@@ -81,13 +81,13 @@ def _advance(
     snn: Detector, x: Tensor, steps: list[int], spikes: SpikeCounter
 ) -> Generator[tuple[int, list[Tensor]], None, None]:
     sums: list[Tensor] = []
-    weight = 0.0
+    weight, wanted = 0.0, set(steps[:-1])
     with Stream(snn), spikes.counting(snn.spiking_layers()):
         logits_of_step = snn.stepper(x)
         for t in range(1, steps[-1] + 1):
             logits = logits_of_step(t - 1)
             sums = [snn.leak * a + b for a, b in zip(sums, logits, strict=True)] if sums else logits
             weight = snn.leak * weight + 1
-            if t in steps[:-1]:
+            if t in wanted:
                 yield t, [level / weight for level in sums]
     yield steps[-1], [level / weight for level in sums]  # the network is free again

@@ -9,7 +9,7 @@ import torch
 from engine.config import config_to_plain, load_config, model_kwargs
 from engine.runs.checkpoint import save_checkpoint
 from models import create_model
-from tools.benchmark import detector, events, neurons
+from tools.benchmark import detector, events, neurons, simulation
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -83,3 +83,10 @@ def test_events_beside_the_published_loaders(capfd, monkeypatch, tmp_path):
 def test_command_line_names_what_there_is(command):
     done = command("-m", "tools.benchmark", "nothing")
     assert done.returncode == 1 and "{detector,events,neurons}" in done.stderr
+
+
+def test_simulation_beside_spikingjelly(capsys, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    simulation.main("--width 0.125 --size 64 64 --turns 1 --steps 0".split())
+    rows = {line[:12].strip(): line.split()[-1] for line in capsys.readouterr().out.splitlines()}
+    assert float(rows["SpikingJelly"]) == 1 and float(rows["ours"]) > 0
