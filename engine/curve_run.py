@@ -62,7 +62,9 @@ class CurveRun:
         steps, early_exit, densities = self.options.steps, self.options.early_exit, self.options.densities or [0.0]
         images = sum(map(len, loader.batch_sampler))  # type: ignore[arg-type]
         shown = distributed.is_main() and sys.stderr.isatty()
-        bar = partial(tqdm, total=images * steps[-1], unit=" steps", unit_scale=True, leave=False, disable=not shown)
+        bar = partial(
+            tqdm, total=images * steps[-1], unit=" image-steps", unit_scale=True, leave=False, disable=not shown
+        )
         for density in densities:
             noise = noisy(self.model, self.ann, density) if density else nullcontext()
             with noise, bar(desc=f"noise {density:g}" if self.options.densities else None) as progress:
