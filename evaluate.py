@@ -110,6 +110,8 @@ def score_checkpoint(args: argparse.Namespace) -> dict[str, Any]:
             raise UserError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
     run = open_run(args.checkpoint, args.weights)
     cfg = config_from_plain(run.config, args.overrides)
+    if run.ann is not None and not any(override.startswith("train.precision") for override in args.overrides):
+        cfg.train.precision = "fp32"  # thousands of steps would add up what bf16 rounds
     cfg.data.test_split = args.split or cfg.data.test_split
     cfg.eval.protocol = args.protocol or cfg.eval.protocol
     get_protocol(cfg.eval.protocol)

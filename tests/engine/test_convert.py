@@ -122,6 +122,12 @@ def test_a_converted_network_is_scored_at_many_T_unless_told_otherwise(twin, mon
         evaluate.main([str(path), "eval.T=2"])
 
 
+def test_a_network_trained_in_bf16_is_simulated_in_fp32(scenes, tmp_path):
+    run = untrained_run(tmp_path / "run", scenes, EVENTS % "", neuron="relu", precision="bf16")
+    path = convert.main([str(run), "--images", "2"])
+    assert evaluate.main([str(path), "--pictures", "0", "--steps", "1,2"])["precision"] == "fp32"
+
+
 def test_events_are_simulated_for_their_frames(scenes, tmp_path):
     run = untrained_run(tmp_path / "run", scenes, EVENTS % "", neuron="relu")
     path = convert.main([str(run), "--images", "4"])

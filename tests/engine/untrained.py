@@ -25,13 +25,13 @@ IMAGES = "name: scene_images, args: {scenes: {train: 3, val: 4, test: 2, seconds
 
 def untrained_run(
     folder: Path, scenes: Path, data=EVENTS % "", model="ems_resnet10_ee", head="anchor", neuron="lif",
-    protocol="prophesee",
+    protocol="prophesee", precision="fp32",
 ) -> Path:  # fmt: skip
     """`folder` with the checkpoints best and last of a detector for `data`, whose files are in `scenes`."""
     folder.mkdir(exist_ok=True)
     text = CONFIG.format(model=model, head=head, neuron=neuron, root=scenes, data=data, protocol=protocol)
     (folder / "config.yaml").write_text(text)
-    cfg = load_config(folder / "config.yaml")
+    cfg = load_config(folder / "config.yaml", [f"train.precision={precision}"])
     name, kwargs = dataset_kwargs(cfg)
     dataset = create_dataset(name, "test", **kwargs)
     torch.manual_seed(0)
