@@ -21,8 +21,8 @@ from ..layers.time import over_time
 from ..layers.width import scaled
 from ..registry import register_model
 
-# Boxes as YOLOv2 codes and matches them: each has one cell and one anchor. On one coarse level, other anchors and the
-# neighbouring cells often belong to other objects.
+# Boxes as YOLOv2 codes them, each in its own cell: on one coarse level, neighbours that match as well would often hold
+# other objects.
 HEAD = {"name": "anchor", "coding": "yolov3"}
 
 # Odd sizes round up, as in strided convolutions; a window cut by the border averages its pixels.

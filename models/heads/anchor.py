@@ -49,7 +49,8 @@ class AnchorHead(nn.Module):
         anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` can replace them for a dataset.
             These and `balance` have defaults for one, two and three levels.
         coding: of boxes: yolov5, or yolov3 (also YOLOv2's) for published weights of these: centre sigmoid(xy) in the
-            cell, size anchor exp(wh). A box then matches its own cell alone and, of all levels, its best anchor alone.
+            cell, size anchor exp(wh). A box then matches its own cell alone, by the same ratio to any anchor, in place
+            of one anchor as there.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.
@@ -186,8 +187,7 @@ class AnchorHead(nn.Module):
         height, width = logits.shape[2:4]
         cells = boxes / self.strides[level]
         ratio = cells[None, :, 2:] / (self.anchors[level] / self.strides[level])[:, None]
-        near = torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio
-        anchor, n = (near if self.coding.several else near & self._best_anchor(boxes)[level]).nonzero(as_tuple=True)
+        anchor, n = (torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio).nonzero(as_tuple=True)
         xy, wh = cells[n, :2], cells[n, 2:]
         # A centre in the left half of its cell is also given to the cell on the left, and so on: up to 3 cells in all,
         # but never beyond the map. Where the coding keeps centres within their cell it is given to that cell alone.
@@ -196,18 +196,12 @@ class AnchorHead(nn.Module):
         near_high = ((size - xy) % 1 < 0.5) & (size - xy > 1)
         chosen = torch.stack([torch.ones_like(near_low[:, 0]), *near_low.unbind(1), *near_high.unbind(1)])  # [5, M]
         offset = xy.new_tensor([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
-        which, match = (chosen if self.coding.several else chosen[:1]).nonzero(as_tuple=True)
+        which, match = (chosen if self.coding.neighbours else chosen[:1]).nonzero(as_tuple=True)
         cell = (xy[match] - offset[which]).long()
         column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
         relative = torch.cat([xy[match] - torch.stack([column, row], 1), wh[match]], 1)
         n = n[match]
         return image[n], labels[n], anchor[match], column, row, relative
-
-    def _best_anchor(self, boxes: Tensor) -> Tensor:
-        """Whether an anchor [L, A] is the one of all levels with the least ratio to a box of [N, 4] cxcywh."""
-        ratio = boxes[:, 2:] / self.anchors[:, :, None]
-        worst = torch.maximum(ratio, 1 / ratio).amax(-1)
-        return worst == worst.amin((0, 1))
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Keep the anchors if they match more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace them

@@ -14,7 +14,7 @@ class Coding(NamedTuple):
     """`box(logits [..., 4], anchors [..., 2])`: the centre relative to the cell's corner, in cells, and the size."""
 
     box: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    several: bool  # whether a box matches several anchors, and the neighbours of its cell, whose centres reach it
+    neighbours: bool  # whether centres up to half a cell outside can be reached, so that neighbours match, too
 
 
 def _yolov5(logits: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,4 +28,4 @@ def _yolov3(logits: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     return logits[..., :2].sigmoid(), torch.exp(logits[..., 2:4].clamp(max=math.log(1000))) * anchors
 
 
-CODINGS = {"yolov5": Coding(_yolov5, several=True), "yolov3": Coding(_yolov3, several=False)}
+CODINGS = {"yolov5": Coding(_yolov5, neighbours=True), "yolov3": Coding(_yolov3, neighbours=False)}

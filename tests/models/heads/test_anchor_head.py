@@ -70,15 +70,16 @@ def test_decoding_a_perfect_prediction_gives_the_box_back_with_no_box_loss():
     assert (detection["scores"] > 0.3).sum() == 1  # nine equal predictions, one box
 
 
-def test_the_coding_of_yolov3_matches_one_cell_and_anchor_and_decodes_a_perfect_prediction():
+def test_the_coding_of_yolov3_matches_the_own_cell_and_decodes_a_perfect_prediction():
     h = head(coding="yolov3")
-    box = torch.tensor([24.0, 32.0, 50.0, 60.0])  # 26 x 28 at (37, 46), stride 16; anchor 1 of level 0 is 23 x 27
+    box = torch.tensor([24.0, 32.0, 50.0, 60.0])  # 26 x 28 at (37, 46), stride 16
     centre, wh = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
-    assert cells_of(h, 0, tuple(box.tolist())) == {(1, 2, 2)}
-    assert cells_of(h, 1, tuple(box.tolist())) == set()
+    assert cells_of(h, 0, tuple(box.tolist())) == {(a, 2, 2) for a in range(3)}
     logits = [torch.full_like(r, -9.0) for r in raw(h)]
-    xywh = torch.cat([torch.logit(centre / 16 - 2), (wh / h.anchors[0, 1]).log()])
-    logits[0][0, 1, 2, 2] = torch.cat([xywh, torch.tensor([9.0, 9.0, -9.0])])
+    for a in range(3):
+        xywh = torch.cat([torch.logit(centre / 16 - 2), (wh / h.anchors[0, a]).log()])
+        logits[0][0, a, 2, 2] = torch.cat([xywh, torch.tensor([9.0, 9.0, -9.0])])
+    h.anchors[1] *= 10  # which match no box: train level 0 alone
     losses = h.loss(logits, [target(box.tolist(), [0])], SIZE)
     assert losses["box"] < 1e-5 and losses["objectness"] < 1e-2 and losses["class"] < 1e-3
     torch.testing.assert_close(h.decode(logits, SIZE)[0]["boxes"][0], box, rtol=1e-4, atol=1e-3)
