@@ -49,8 +49,8 @@ class AnchorHead(nn.Module):
         anchors: [L, A, 2] widths and heights in pixels; `fit_anchors` can replace them for a dataset.
             These and `balance` have defaults for one, two and three levels.
         coding: of boxes: yolov5, or yolov3 (also YOLOv2's) for published weights of these: centre sigmoid(xy) in the
-            cell, size anchor exp(wh). A box then matches its own cell alone, by the same ratio to any anchor, in place
-            of one anchor as there.
+            cell, size anchor exp(wh). A box then matches its own cell alone. It still matches all anchors within
+            `anchor_ratio`, where Darknet has the best one.
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.
