@@ -83,7 +83,7 @@ def test_whole_golden_network(shared):
     model.double()
     names = list(activations(fold_bn(model)))
     snn = convert(model, {name: z[f"lam.{i}"] for name, i in zip(names, order, strict=True)})
-    for T, logits in simulate(snn, z["input"].double(), [8, 32]):
+    for T, logits in simulate(snn, z["input"].double(), [8, 32, 128]):
         torch.testing.assert_close(logits, [z[f"snn_t{T:03d}_p4"], z[f"snn_t{T:03d}_p5"]], rtol=0, atol=1e-9)
         assert list(snn.spike_counts().values()) == z[f"spikes_t{T:03d}"].tolist()
 
