@@ -1,8 +1,8 @@
 """Blocks of YOLOX: units, bottlenecks, cross-stage partial layers (CSP), pyramid pooling, stems.
 
-Ge et al., "YOLOX: Exceeding YOLO Series in 2021". In a spiking network a neuron is in place of every activation, so that
-a shortcut adds spikes (Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021) and its sum can
-exceed 1. `make` gives one new neuron per call. Parts have the names of the published state dicts.
+Ge et al., "YOLOX: Exceeding YOLO Series in 2021". In a spiking network a neuron is in place of every activation, so
+that a shortcut adds spikes (Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021) and its sum
+can exceed 1. `make` gives one new neuron per call. Parts have the names of the published state dicts.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from .resample import upsample_to
 class YOLOXNetwork(nn.Module):
     """x [T, B, C, H, W] -> [P3, P4, P5] at strides 8, 16, 32, each [T, B, C_l, H_l, W_l].
 
-    A stem of stride 2 and four stages, at strides 4, 8, 16, 32, give `features`; `fuse`, the neck, goes from stride 32 up
-    to 8 and back down.
+    A stem of stride 2 and four stages, at strides 4, 8, 16, 32, give `features`; `fuse`, the neck, goes from stride 32
+    up to 8 and back down.
 
     Args:
         stem: gives `base` channels at stride 2; the stages have 2, 4, 8 and 16 times as many.
@@ -114,5 +114,5 @@ def published_name(key: str) -> str | None:
 
 
 def in_container(name: str) -> str:
-    """`name` where the published code has wrapped its convolutions for [T, B, C, H, W]: conv.weight -> conv.0.weight."""
+    """`name` where the published code has wrapped its convolutions to take all steps: conv.weight -> conv.0.weight."""
     return re.sub(r"((?:^|\.)conv|_preds\.\d+)\.(weight|bias)$", r"\1.0.\2", name)
