@@ -1,7 +1,7 @@
 """Slow reference of the published YOLOX networks of EAS-SNN and SpikingYOLOX, on state dicts of published names.
 
-Written from the published tables and equations, sharing nothing with `models/`, by the base of `published_networks.py`:
-blocks by step, and `seen[name]`, what convolution `name` got. Sizes, depths and kinds of block are those of the weights.
+Written from the published tables and equations, sharing nothing with `models/`. `published_networks.py` has the base:
+blocks by step, and `seen[name]`, what convolution `name` got. Sizes, depths and kinds of block are the weights' own.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def transform(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inverse(real: Tensor, imaginary: Tensor, W: int) -> Tensor:
-    """Half spectrum -> real x [..., H, W]: every column but the first (and the middle one of an even W) stands for two."""
+    """Half spectrum -> real x [..., H, W]: a column stands for two, except the first and, for an even W, the last."""
     H, half = real.shape[-2:]
     rows, columns = angles(H, H, real), angles(W, half, real)
     c, s = rows.cos().T, rows.sin().T
