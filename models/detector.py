@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from registry import UserError
 
 from .contracts import Encoder, EncodesSteps, Head, Network
 from .encoders import encode_step
+from .layers.time import is_repeated
 
 
 class NonFiniteLogitsError(UserError):
@@ -77,9 +79,21 @@ class Detector(nn.Module):
         """
         return self.head(self.network(x_TBCHW))
 
+    def steps(self, x: Tensor) -> Callable[[int], Tensor]:
+        """A function of t from 0: step t of `encode(x)`, [1, B, C, H, W].
+
+        An encoder that cannot make one step alone, as a learned sampler, runs once, here. If it shows one frame for all
+        T steps, t may be T and more.
+        """
+        if isinstance(self.encoder, EncodesSteps):
+            return lambda t: self.encode_step(x, t)
+        x_TBCHW = self.encode(x)
+        return partial(_step, x_TBCHW)
+
     def stepper(self, x: Tensor) -> Callable[[int], list[Tensor]]:
         """A function of t, called with 0, 1, 2, ... within a Stream: the logits of step t of a batch of a dataset."""
-        return lambda t: self.logits(self.encode_step(x, t))
+        steps = self.steps(x)
+        return lambda t: self.logits(steps(t))
 
     def spiking_layers(self) -> dict[str, MultiStepNeuron]:
         """{name: neuron} of all layers that emit spikes, in the order of the network."""
@@ -132,6 +146,13 @@ class Detector(nn.Module):
         if len(known) < batch:
             logits = [level[known] for level in logits]
         return self.head.loss(logits, [target for target in targets if target is not None], size)
+
+
+def _step(x_TBCHW: Tensor, t: int) -> Tensor:
+    T = len(x_TBCHW)
+    if t >= T and T > 1 and not is_repeated(x_TBCHW):
+        raise UserError(f"t = {t}: the input has T={T} steps, so t must be below {T}")
+    return x_TBCHW[t % T : t % T + 1]
 
 
 def _require_finite(logits: list[Tensor]) -> None:

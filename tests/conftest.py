@@ -60,6 +60,21 @@ def shared():
     return find
 
 
+@pytest.fixture(scope="session")
+def whole_network(shared):
+    """whole_network("eas_model_NAME") -> (arrays, weights under the published names) of a file that stores weights as
+    float16, or as int8 with one float32 scale each, both exactly."""
+
+    def load(name: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        with np.load(shared(f"golden/{name}.npz"), allow_pickle=False) as file:
+            g = {key: torch.from_numpy(file[key]) for key in file.files}
+        weights = {key[2:]: v.float() if v.is_floating_point() else v for key, v in g.items() if key.startswith("w.")}
+        weights |= {key[3:]: v.float() * g[f"scale.{key[3:]}"] for key, v in g.items() if key.startswith("q8.")}
+        return g, weights
+
+    return load
+
+
 @pytest.fixture
 def command(capsys, monkeypatch):
     """command("train.py", CONFIG, ...) or command("-m", "data.check", ...): what that program, run in this process,

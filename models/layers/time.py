@@ -13,6 +13,11 @@ def repeat_over_time(x_BCHW: Tensor, num_steps: int) -> Tensor:
     return x_BCHW.unsqueeze(0).expand(num_steps, *x_BCHW.shape)
 
 
+def is_repeated(x_TBCHW: Tensor) -> bool:
+    """Whether all of several steps are one image, as `repeat_over_time` shows it."""
+    return x_TBCHW.shape[0] > 1 and x_TBCHW.stride(0) == 0
+
+
 def over_time(layer: Callable[[Tensor], Tensor], x_TBCHW: Tensor) -> Tensor:
     """Apply a stateless layer [N, C, H, W] -> [N, C', H', W'], a module or a function, to all T * B images in one call.
 
@@ -25,8 +30,7 @@ def over_time(layer: Callable[[Tensor], Tensor], x_TBCHW: Tensor) -> Tensor:
     """
     if isinstance(x_TBCHW, fx.Proxy):
         return layer(x_TBCHW)
-    repeated = x_TBCHW.shape[0] > 1 and x_TBCHW.stride(0) == 0
-    if repeated and not torch.is_grad_enabled() and not getattr(layer, "training", False):
+    if is_repeated(x_TBCHW) and not torch.is_grad_enabled() and not getattr(layer, "training", False):
         return repeat_over_time(layer(x_TBCHW[0]), x_TBCHW.shape[0])
     return layer(x_TBCHW.flatten(0, 1)).unflatten(0, x_TBCHW.shape[:2])
 
