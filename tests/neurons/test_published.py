@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neurons import build_neuron
+from neurons import Stream, build_neuron
 
 HARD = {"v_reset": 0.0}
 SOFT = {"v_reset": None}
@@ -78,6 +78,17 @@ def test_ternary(golden, file, name, arguments, backend):
     y = build_neuron(name, backend=backend, **arguments)(x)
     y.backward(g["grad_out"])
     assert torch.equal(y, g["y"])
+    torch.testing.assert_close(x.grad, g["grad_x"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_signed_neuron_of_spiking_yolox_as_released_is_a_binary_one(golden):
+    g = golden("syx_signed_if_as_released_train")
+    neuron, x = build_neuron("if", **HARD, **SIGMOID4), g["x"].requires_grad_()
+    with Stream(neuron, detach=False):
+        y = neuron(x)
+        y.backward(g["grad_out"])
+        assert torch.equal(neuron.carried, g["v_last"])
+    assert torch.equal(y, g["y"]) and set(y.unique().tolist()) == {0.0, 1.0} and x.min() < -1
     torch.testing.assert_close(x.grad, g["grad_x"], rtol=1e-5, atol=1e-6)
 
 
