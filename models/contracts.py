@@ -107,8 +107,9 @@ class FitsAnchors(Protocol):
 class HasPublishedNames(Protocol):
     """A part whose paper published weights (`models.published`).
 
-    The network's `published_head` is the prefix of a head's names, or, where the head's layers are apart in the
-    published table, {published name of such a layer: its name in that table}. A head with values in another unit than
+    The network's `published_head` is the prefix of a head's names, or a function from a head's name to its name in the
+    network, or, where the head's layers are apart in the published table, {published name of such a layer: its name in
+    that table}. A head with values in another unit than
     published also has `published_factor(our key) -> Tensor | None`: ours = published * factor.
     """
 

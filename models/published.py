@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -52,8 +52,10 @@ def published_names(model: Detector) -> dict[str, str]:
     return names
 
 
-def _within(place: str | Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+def _within(place: str | Mapping[str, str] | Callable[[str], str], names: Mapping[str, str]) -> dict[str, str]:
     """A head's names {our key: its published key} in those of its network, whose `published_head` is `place`."""
+    if callable(place):
+        return {ours: place(theirs) for ours, theirs in names.items()}
     if isinstance(place, str):
         return {ours: f"{place}.{theirs}" for ours, theirs in names.items()}
     layers = {ours: theirs.rpartition(".") for ours, theirs in names.items()}

@@ -1,4 +1,4 @@
-"""Box operations of all heads: grid of cells, complete IoU (CIoU), thresholding and non-maximum suppression."""
+"""Box operations of all heads: grid of cells, IoU, complete IoU (CIoU), thresholding and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def cells(height: int, width: int, device: torch.device) -> Tensor:
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
     return torch.stack([columns, rows], -1).float()
+
+
+def plain_iou(a: Tensor, b: Tensor, eps: float = 1e-16) -> Tensor:
+    """IoU in [0, 1] of boxes [..., 4] xyxy, shapes broadcast; 0 of boxes without area."""
+    ax0, ay0, ax1, ay1 = a.unbind(-1)
+    bx0, by0, bx1, by1 = b.unbind(-1)
+    width = (torch.minimum(ax1, bx1) - torch.maximum(ax0, bx0)).clamp(min=0)
+    height = (torch.minimum(ay1, by1) - torch.maximum(ay0, by0)).clamp(min=0)
+    common = width * height
+    return common / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - common + eps)
 
 
 def complete_iou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:

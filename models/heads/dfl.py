@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -23,6 +22,7 @@ from registry import UserError
 
 from ..layers.spike_conv import RateConv, standard
 from .boxes import cells, complete_iou, select_detections
+from .over_processes import over_processes
 from .precision import at_least_float32
 from .registry import register_head
 from .task_aligned import assign
@@ -134,7 +134,7 @@ class DFLHead(nn.Module):
         distances = torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1) / stride
         dfl_loss = (two_bin_cross_entropy(distributions, distances).mean(-1) * score).sum()
 
-        images, scores = _over_processes(sum("unlabelled" not in t for t in targets), score.sum())
+        images, scores = over_processes(sum("unlabelled" not in t for t in targets), score.sum())
         scale = images / scores.clamp(min=1)
         return {
             "box": box_loss * (scale * self.box_gain),
@@ -173,15 +173,6 @@ class DFLHead(nn.Module):
             keys = getattr(self, ours).state_dict()
             names |= {f"{ours}.{key}": f"{theirs}.{key}" for key in keys if ".neuron." not in key}
         return names
-
-
-def _over_processes(images: int, scores: Tensor) -> tuple[int | Tensor, Tensor]:
-    """Both summed over all processes; unchanged in one process and without gradients."""
-    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
-        return images, scores
-    both = torch.stack([scores, scores.new_full((), images)])
-    dist.all_reduce(both)
-    return both[1], both[0]
 
 
 def two_bin_cross_entropy(distributions: Tensor, distances: Tensor) -> Tensor:

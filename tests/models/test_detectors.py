@@ -72,7 +72,7 @@ class TestEveryModel:
         with pytest.raises(ValueError, match="T=3 steps, but the events have T=4"):
             model.raw(torch.rand(4, 2, 2, 64, 64))
 
-    @pytest.mark.parametrize("head", ["anchor", "dfl"])
+    @pytest.mark.parametrize("head", ["anchor", "dfl", "yolox"])
     def test_the_mean_over_calls_with_one_step_equals_one_call(self, name, head):
         """In float64, where no potential is within rounding of a threshold, with BatchNorms that let spikes through."""
         model = build(name, head=head, in_channels=2, T=5).double().train()
