@@ -44,11 +44,15 @@ class SamplerEncoder(nn.Module):
             )
         count = {4: 1, 5: shape[0], 6: shape[1]}[len(shape)]
         frames = count * self.sampler.out_steps
-        if frames not in (1, self.T) and self.T != 1:
-            raise UserError(
-                f"the model was built for T={self.T} steps, but the sampler gives {frames} frames: {count} windows of "
-                f"out_steps={self.sampler.out_steps} each, from {shape}. It must give 1 or {self.T}"
-            )
+        if frames in (1, self.T) or self.T == 1:
+            return
+        built = f"the model was built for T={self.T} steps, but"
+        if len(shape) == 5 and self.sampler.out_steps == 1:
+            raise UserError(f"{built} the events have T={count}: {shape}")
+        raise UserError(
+            f"{built} the sampler gives {frames} frames: {count} windows of out_steps={self.sampler.out_steps} each, "
+            f"from {shape}. It must give 1 or {self.T}"
+        )
 
     def published_names(self) -> dict[str, str]:
         names = {}

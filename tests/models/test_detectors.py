@@ -23,7 +23,8 @@ def targets():
 def build(name, seed=0, **kwargs):
     torch.manual_seed(seed)
     small = {"width": WIDTH} if "width" in model_defaults(name) else {}  # which a model of your own need not have
-    return create_model(name, **{"num_classes": 3, "T": 2} | small | kwargs)
+    # Images have 3 channels, also for models of events.
+    return create_model(name, **{"num_classes": 3, "T": 2, "in_channels": 3} | small | kwargs)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -82,6 +83,7 @@ class TestEveryModel:
         with torch.no_grad():
             for m in model.modules():
                 if isinstance(m, torch.nn.BatchNorm2d):
+                    m.momentum = 0.5
                     m.weight.uniform_(0.8, 1.6)
                     m.bias.uniform_(-0.2, 0.5)
             for _ in range(2):

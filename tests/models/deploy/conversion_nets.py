@@ -74,7 +74,9 @@ def twin(name, neuron="relu", seed=0, size=(32, 48), dtype=torch.float64, **kwar
     """A random ANN of a registered model, whose BatchNorms have the statistics of images."""
     torch.manual_seed(seed)
     small = {"width": 0.125} if "width" in model_defaults(name) else {}
-    model = create_model(name, **{"num_classes": 3, "T": 1, "neuron": neuron} | small | kwargs).train()
+    model = create_model(
+        name, **{"num_classes": 3, "T": 1, "neuron": neuron, "in_channels": 3} | small | kwargs
+    ).train()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):

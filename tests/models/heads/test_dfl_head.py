@@ -77,7 +77,7 @@ def test_a_factory_is_called_with_levels_and_classes_only():
 def test_every_network_trains_and_detects_with_every_head(name, kind):
     torch.manual_seed(0)
     small = {"width": 0.125} if "width" in model_defaults(name) else {}
-    model = create_model(name, num_classes=3, T=2, neuron="relu", head=kind, **small).train()
+    model = create_model(name, num_classes=3, T=2, in_channels=3, neuron="relu", head=kind, **small).train()
     losses = model(torch.rand(2, 3, 64, 64), [random_target(0, 2), target()])
     sum(losses.values()).backward()
     assert all(v.isfinite() for v in losses.values())

@@ -62,7 +62,7 @@ def test_steps_may_be_set():
     ("shape", "message"),
     [
         ((2, 2, 4, 2, 8, 6), "T=3 steps, but the sampler gives 2 frames"),
-        ((4, 2, 2, 8, 6), "gives 4 frames"),
+        ((4, 2, 2, 8, 6), "the events have T=4"),
         ((8, 6), "got"),
     ],
 )
