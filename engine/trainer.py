@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from analysis.firing_rate import FiringRates
 from data.atomic_file import remove_partial_files
 from models import Detector
+from models.contracts import FollowsEpochs
 from registry import UserError
 from scoring.evaluator import Evaluator
 
@@ -107,6 +108,9 @@ class Trainer:
             for epoch in range(self.epoch, self.epochs):
                 started = time.perf_counter()
                 self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined, union-attr]
+                for module in self.model.modules():
+                    if isinstance(module, FollowsEpochs):
+                        module.epochs_left = self.epochs - epoch
                 first_step = epoch * self.steps_per_epoch
                 with stream_of(model, self.train_loader) as stream:
                     losses = train_epoch(

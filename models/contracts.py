@@ -68,7 +68,7 @@ class Head(Protocol):
 
     Its logits are those of each step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
-    Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `HasPublishedNames`.
+    Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `HasPublishedNames`.
     """
 
     __call__: Callable[..., Any]
@@ -101,6 +101,14 @@ class FitsAnchors(Protocol):
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Fit the anchors to box sizes [N, 2] in pixels of the input. Returns one line for the user."""
+
+
+@runtime_checkable
+class FollowsEpochs(Protocol):
+    """A module that trains differently in the last epochs. The trainer sets `epochs_left` before each epoch, also after
+    a resume; the state dict does not hold it."""
+
+    epochs_left: int | None  # with the epoch that begins: 1 in the last one. None: no trainer has set it
 
 
 @runtime_checkable

@@ -74,6 +74,8 @@ class YOLOXHead(nn.Module):
             raise UserError(f"{len(channels)} levels, but {len(strides)} strides")
         if assignment not in RULES:
             raise UserError(f"assignment = {assignment!r}: choose one of {', '.join(RULES)}")
+        if l1_epochs is not None and l1_epochs < 0:
+            raise UserError(f"l1_epochs = {l1_epochs}: give at least 0, or null for all epochs")
         self.num_classes, self.strides = num_classes, tuple(strides)
         self.assignment, self.l1_epochs = RULES[assignment], l1_epochs
         self.selection: dict[str, Any] = dict(
@@ -134,7 +136,7 @@ class YOLOXHead(nn.Module):
         cell, stride = self._cells(logits)
         dense = _dense(logits)
         # One padded row more than the most boxes of an image, so that images without boxes need no special case.
-        boxes = F.pad(pad_sequence([t["boxes"] for t in targets], batch_first=True), (0, 0, 0, 1))
+        boxes = F.pad(pad_sequence([t["boxes"] for t in targets], batch_first=True), (0, 0, 0, 1)).to(dense.dtype)
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True, padding_value=-1)
         labels = F.pad(labels, (0, 1), value=-1)
         regression, objectness, classes = dense.split([4, 1, self.num_classes], -1)

@@ -206,3 +206,31 @@ def test_a_target_box_that_is_not_finite_is_said(tmp_path):
     data.boxes = torch.tensor([[1.0, 1.0, float("nan"), 5.0]])
     with pytest.raises(ValueError, match=r"image \d: a target box is not finite; check the labels"):
         tiny_trainer(tmp_path / "run", data=data).fit()
+
+
+class FollowingNet(Net):
+    epochs_left = None
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, targets=None):
+        if self.training:
+            self.seen.append(self.epochs_left)
+        return super().forward(x, targets)
+
+
+def test_modules_are_told_the_epochs_left_also_after_a_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiny_trainer.Net", FollowingNet)
+    whole = tiny_trainer(tmp_path / "whole", epochs=3)
+    whole.fit()
+    assert whole.model.seen == [3, 3, 2, 2, 1, 1]
+    assert set(whole.model.state_dict()) == set(Net().state_dict())
+    part = tiny_trainer(tmp_path / "part", epochs=1)
+    part.fit()
+    assert part.model.seen == [1, 1]
+    rest = tiny_trainer(tmp_path / "part", epochs=3)
+    rest.resume(tmp_path / "part" / "checkpoint_last.pt")
+    rest.fit()
+    assert rest.model.seen == [2, 2, 1, 1]

@@ -6,7 +6,7 @@ import torch
 from models import create_model
 from models.transfer import fitting_weights
 
-HEADS = ["anchor", "dfl"]
+HEADS = ["anchor", "dfl", "yolox"]
 
 
 def detector(head, classes, **kwargs):

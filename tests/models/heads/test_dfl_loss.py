@@ -1,12 +1,11 @@
 """The loss of the DFL head against the same rules as loops over points and boxes, and what training needs of it."""
 
 import math
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from dfl_samples import SIZE, STRIDES, head, random_raw, random_target, target
+from processes import Processes
 
 from models import create_model
 from models.heads.dfl import BINS
@@ -128,24 +127,6 @@ def test_loss_equals_the_loops_with_one_class_and_with_fewer_points_than_claims(
     losses = head(1).loss(raw, targets, (size, size))
     for key, value in slow_loss(raw, targets, K=1)[0].items():
         assert losses[key].item() == pytest.approx(value, rel=2e-4, abs=1e-5), key
-
-
-class Processes:
-    """Threads in the place of processes: `all_reduce` sums over them."""
-
-    def __init__(self, count):
-        self.count, self.barrier, self.given = count, threading.Barrier(count, timeout=60), {}
-
-    def all_reduce(self, tensor):
-        self.given[threading.get_ident()] = tensor.clone()
-        self.barrier.wait()
-        total = sum(self.given.values())
-        self.barrier.wait()
-        tensor.copy_(total)
-
-    def run(self, function):
-        with ThreadPoolExecutor(self.count) as pool:
-            return list(pool.map(function, range(self.count)))
 
 
 @pytest.mark.parametrize("spread, below_one", [(0.05, True), (4.0, False)])
