@@ -39,7 +39,7 @@ from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, eval_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.build import build_dataset
+from engine.build import build_dataset, fixed_steps
 from engine.command import run_command
 from engine.config import config_changes, config_from_plain, evaluation_options, load_config
 from engine.curve_options import curve_options
@@ -140,12 +140,13 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
             f"{checkpoint} was trained on {channels} channels, {split} has {dataset.channels}: "
             "leave the representation as it was"
         )
-    options = set_evaluation_options(model, dataset.num_steps, **evaluation_options(cfg))
+    steps = fixed_steps(model, dataset)
+    options = set_evaluation_options(model, steps, **evaluation_options(cfg))
     asked = {"steps": args.steps, "noise": args.noise, "early_exit": args.early_exit}
     curve = curve_options(model, dataset, run.ann is not None, **asked)
     if run.ann is not None:
         run.ann.to(device)
-        set_evaluation_options(run.ann, dataset.num_steps, **evaluation_options(cfg))
+        set_evaluation_options(run.ann, steps, **evaluation_options(cfg))
     if curve.steps and (args.binary or cfg.eval.T is not None):
         of_one_T = "--binary" if args.binary else f"eval.T={cfg.eval.T}"
         remedy = "leave it out" if args.binary else "leave it out, or add eval.T=null"

@@ -29,7 +29,7 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
-from engine.build import build_dataset, build_model, check_samples
+from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
 from engine.drawn_samples import draw_samples
@@ -119,7 +119,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
     )
     model, kwargs = build_model(cfg, len(train_set.class_names), train_set.channels)
-    check_samples(model, val_set)
+    for line in check_samples(model, val_set):
+        say(line)
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):
@@ -137,7 +138,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
 
     steps = -(-len(loader) // cfg.train.accumulate)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
-    set_evaluation_options(cast(Detector, ema.module), val_set.num_steps, **evaluation_options(cfg))
+    set_evaluation_options(cast(Detector, ema.module), fixed_steps(model, val_set), **evaluation_options(cfg))
     optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
     schedule = partial(_schedule, cfg, steps)
     folder = start.folder

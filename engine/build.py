@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from data import DetectionDataset, create_dataset
 from data.sample import collate
-from models import Detector, create_model
-from models.contracts import ChecksShape
+from models import Detector, create_model, has_sampler
+from models.contracts import ChecksShape, MakesFrames
 from registry import UserError
 
 from .config import config_to_plain, dataset_kwargs, model_kwargs
@@ -20,12 +20,13 @@ def build_dataset(cfg: DictConfig, split: str, augment: bool = False, **options:
     """The dataset of one split, with `data.augment` if `augment` is set.
 
     options: arguments of `create_dataset` that replace those of the config.
-    UserError if the dataset's number of event frames is not model.T.
+    UserError if the dataset's number of event frames is not model.T; of a sampler, `check_samples` finds that.
     """
     name, kwargs = dataset_kwargs(cfg, augment)
     with naming_keys(config_to_plain(cfg)):
         dataset = create_dataset(name, split, **kwargs | options)
-    if dataset.num_steps not in (None, cfg.model.T):  # for datasets without the argument `num_steps`
+    if dataset.num_steps not in (None, cfg.model.T) and not has_sampler(cfg.model.name):
+        # of datasets without the argument `num_steps`
         raise UserError(
             f"model.T = {cfg.model.T}, but the events of dataset {name!r} come in {dataset.num_steps} steps: set "
             f"model.T={dataset.num_steps}"
@@ -40,7 +41,17 @@ def build_model(cfg: DictConfig, num_classes: int, in_channels: int) -> tuple[De
         return create_model(**kwargs), kwargs
 
 
-def check_samples(model: Detector, dataset: DetectionDataset) -> None:
-    """UserError if the encoder of `model` does not accept the samples of `dataset`, such as micro-bins."""
+def check_samples(model: Detector, dataset: DetectionDataset) -> list[str]:
+    """UserError if the encoder of `model` does not accept the samples of `dataset`, such as micro-bins. Returns lines
+    for the user: the frames that a sampler makes of a sample."""
+    shape = tuple(collate([dataset[0]], dataset.scale).x.shape)
     if isinstance(model.encoder, ChecksShape):
-        model.encoder.check(tuple(collate([dataset[0]], dataset.scale).x.shape))
+        model.encoder.check(shape)
+    return [model.encoder.describe(shape)] if isinstance(model.encoder, MakesFrames) else []
+
+
+def fixed_steps(model: Detector, dataset: DetectionDataset) -> int | None:
+    """T that the samples of `dataset` have for `model`; None where any T can be set: of images, and of one frame."""
+    if isinstance(model.encoder, MakesFrames):
+        return model.encoder.fixed_steps(dataset.num_steps or 1)
+    return dataset.num_steps

@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from data import dataset_arguments
-from models import model_defaults
+from models import has_sampler, model_defaults
 from registry import UserError, did_you_mean
 
-from .keys import FROM_MODEL, naming_keys
+from .keys import from_model, naming_keys
 from .plain import check_plain, is_plain
 from .ranges import check_values, leaves
 
@@ -213,7 +213,7 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     """Dataset name and arguments of `create_dataset` except the split, with `data.augment` if `augment` is set.
 
     Options that only some datasets have are included if they are set, and arguments that the model decides
-    (`FROM_MODEL`) if the dataset has them.
+    (`from_model`) if the dataset has them. A model with a sampler has one window of micro-bins, unless they are set.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
         raise UserError("data.root is not set: add data.root=/path/to/the/dataset to the command or the config")
@@ -222,14 +222,17 @@ def dataset_kwargs(cfg: DictConfig, augment: bool = False) -> tuple[str, dict[st
     kwargs = {"root": os.path.abspath(plain["root"]), "allow_missing": plain["allow_missing"], **plain["args"]}
     with naming_keys(config_to_plain(cfg)):
         takes = dataset_arguments(plain["name"])
-    for name in FROM_MODEL.keys() & set(takes):
-        decided = OmegaConf.select(cfg, FROM_MODEL[name])
-        if (given := kwargs.get(name, decided)) != decided:
+    for name, key in from_model(cfg.model.name).items():
+        decided = OmegaConf.select(cfg, key)
+        if name in takes and (given := kwargs.setdefault(name, decided)) != decided:
             raise UserError(
-                f"data.args.{name} = {given!r}, but {FROM_MODEL[name]} = {decided!r} decides it: leave "
-                f"data.args.{name} out, or set {FROM_MODEL[name]}"
+                f"data.args.{name} = {given!r}, but {key} = {decided!r} decides it: leave "
+                f"data.args.{name} out, or set {key}"
             )
-        kwargs[name] = decided
+    if has_sampler(cfg.model.name) and "num_steps" in takes:
+        kwargs.setdefault("num_steps", 1)
+        if "window_ms" in takes:  # events; precomputed frames have the representation that they were made with
+            kwargs.setdefault("representation", "micro_bins")
     for name in plain.keys() & plain["args"].keys():
         if plain[name] or name == "augment":  # which applies to the training split only
             raise UserError(f"data.{name} and data.args.{name} are both set: leave one of them out")

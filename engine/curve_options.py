@@ -8,6 +8,7 @@ from data import DetectionDataset
 from models import Detector
 from registry import UserError
 
+from .build import fixed_steps
 from .early_exit import EarlyExit
 
 CONVERTED = [16, 32, 64, 128, 256, 512, 1024, 2048]
@@ -38,9 +39,9 @@ def curve_options(
     """
     densities = _densities(noise)
     if steps is not None:
-        chosen = _steps(steps, model, dataset.num_steps)
+        chosen = _steps(steps, model, fixed_steps(model, dataset))
     elif converted:
-        frames = dataset.num_steps
+        frames = fixed_steps(model, dataset)
         chosen = CONVERTED if frames is None else [*(T for T in CONVERTED if T < frames), frames]
     else:
         chosen = [model.T] if densities else []

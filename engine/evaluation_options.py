@@ -19,8 +19,8 @@ def set_evaluation_options(
 ) -> dict[str, Any]:
     """Set the given values in `model`. Returns the T, score_threshold, nms_iou and max_detections then in effect.
 
-    num_steps: T of the dataset's event frames, None for images. Only for images can T be changed.
-    UserError for T of events, and for options that the head's `selection` does not have.
+    num_steps: T that the samples have, None where it can be changed: see `engine.build.fixed_steps`.
+    UserError for T of event frames, and for options that the head's `selection` does not have.
     """
     if T is not None and num_steps is not None:
         raise UserError(

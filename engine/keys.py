@@ -8,9 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from data import dataset_arguments, list_datasets
+from models import has_sampler
 
-FROM_MODEL = {"num_steps": "model.T"}  # dataset arguments decided by the model
+FROM_MODEL = {"num_steps": "model.T"}  # dataset arguments decided by the model, unless it has a sampler
 KINDS = {"data.name": "dataset", "model.name": "model"}  # kinds of part, where not the last word of the key
+
+
+def from_model(model: str) -> dict[str, str]:
+    """{dataset argument: config key} of what the model of that name decides. A sampler makes any number of steps."""
+    return {} if has_sampler(model) else FROM_MODEL
 
 
 @contextmanager
@@ -59,7 +65,7 @@ def _arguments(plain: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(config key, argument, value) of all arguments of the dataset and the model."""
     for section in ("data", "model"):
         yield from _below(plain[section], section)
-    for name, key in FROM_MODEL.items():
+    for name, key in from_model(plain["model"]["name"]).items():
         section, _, part = key.partition(".")
         yield key, name, plain[section][part]
     yield "eval.rectangular", "rectangular", plain["eval"]["rectangular"]
@@ -74,5 +80,5 @@ def _below(node: Mapping[str, Any], key: str) -> Iterator[tuple[str, str, Any]]:
 
 def _key(argument: str, plain: Mapping[str, Any]) -> str:
     """The config key of a dataset argument, whether it is set or not."""
-    set_elsewhere = FROM_MODEL | {"rectangular": "eval.rectangular"}
+    set_elsewhere = from_model(plain["model"]["name"]) | {"rectangular": "eval.rectangular"}
     return set_elsewhere.get(argument) or ("data." if argument in plain["data"] else "data.args.") + argument

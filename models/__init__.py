@@ -5,13 +5,14 @@ from registry import import_modules
 from .detector import Detector
 from .encoders import DirectEncoder
 from .published import LoadReport, load_published_weights, to_published_state_dict
-from .registry import create_model, list_models, model_defaults, register_model
+from .registry import create_model, has_sampler, list_models, model_defaults, register_model
 
 __all__ = [
     "Detector",
     "DirectEncoder",
     "LoadReport",
     "create_model",
+    "has_sampler",
     "list_models",
     "load_published_weights",
     "model_defaults",

@@ -16,8 +16,8 @@ class Encoder(Protocol):
 
     The batch: images [B, C, H, W], event frames [T, B, C, H, W], or micro-bins [B, Tl, Tm, C, H, W]; UserError for a
     shape that this encoder does not accept. It may have weights (a learned sampler) or be random (Poisson coding).
-    Optional: `ChecksShape`, `EncodesSteps`, and `input_scale`, the value of a pixel whose code has the mean 1 over the
-    steps (where it is missing, 1).
+    Optional: `ChecksShape`, `EncodesSteps`, `MakesFrames`, and `input_scale`, the value of a pixel whose code has the
+    mean 1 over the steps (where it is missing, 1).
     """
 
     T: int  # number of steps; may be set, to evaluate with another one
@@ -46,6 +46,17 @@ class EncodesSteps(Protocol):
 
     def constant(self, x: Tensor) -> bool:
         """Whether the steps of this batch are all equal, so that layers before the first neuron need run only once."""
+
+
+@runtime_checkable
+class MakesFrames(Protocol):
+    """An encoder that makes frames of windows of micro-bins, so that a dataset's number of windows need not be T."""
+
+    def fixed_steps(self, windows: int) -> int | None:
+        """Number of frames of a sample of `windows` windows; None where one frame is shown for any T."""
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """A line for the user: what becomes of a batch of this shape."""
 
 
 class Network(Protocol):

@@ -30,6 +30,11 @@ def model_defaults(name: str) -> dict[str, Any]:
     return {key: p.default for key, p in inspect.signature(MODELS[name]).parameters.items()}
 
 
+def has_sampler(name: str) -> bool:
+    """Whether the model `name` has the argument `sampler`: it takes windows of micro-bins, whatever its T is."""
+    return name in MODELS and "sampler" in model_defaults(name)
+
+
 def create_model(name: str, **kwargs: Any) -> Detector:
     """Build the detector `name`; arguments that are not given have the defaults of its paper.
 

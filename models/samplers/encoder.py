@@ -42,17 +42,36 @@ class SamplerEncoder(nn.Module):
             raise UserError(
                 f"expected micro-bins [B, T, bins, C, H, W], events [T, B, C, H, W] or images [B, C, H, W], got {shape}"
             )
-        count = {4: 1, 5: shape[0], 6: shape[1]}[len(shape)]
+        count, _ = windows_and_bins(shape)
         frames = count * self.sampler.out_steps
         if frames in (1, self.T) or self.T == 1:
             return
-        built = f"the model was built for T={self.T} steps, but"
-        if len(shape) == 5 and self.sampler.out_steps == 1:
-            raise UserError(f"{built} the events have T={count}: {shape}")
+        frames_alone = len(shape) == 5 and self.sampler.out_steps == 1
+        have = f"the events have T={count}" if frames_alone else self._made(shape)
         raise UserError(
-            f"{built} the sampler gives {frames} frames: {count} windows of out_steps={self.sampler.out_steps} each, "
-            f"from {shape}. It must give 1 or {self.T}"
+            f"the model was built for T={self.T} steps, but {have}: {shape}. Set data.args.num_steps (windows) or "
+            f"model.args.sampler.out_steps so that it is 1 frame or {self.T}"
         )
+
+    def fixed_steps(self, windows: int) -> int | None:
+        """Number of frames of `windows` windows; None for one, which is repeated for any T."""
+        frames = windows * self.sampler.out_steps
+        return None if frames == 1 else frames
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """A line for the user about a batch of this shape."""
+        count, bins = windows_and_bins(shape)
+        frames = count * self.sampler.out_steps
+        use = "" if frames == self.T else ", the first of them used" if frames > 1 else f", repeated for T={self.T}"
+        more = "; data.args.representation=micro_bins gives a window several" if bins == 1 else ""
+        return f"sampler {type(self.sampler).__name__}: {self._made(shape)}{use}{more}"
+
+    def _made(self, shape: tuple[int, ...]) -> str:
+        (count, bins), each = windows_and_bins(shape), self.sampler.out_steps
+        made = [_plural(count, "window"), _plural(bins, "micro-bin")]
+        several = f" (out_steps={each})" if each > 1 else ""
+        give = "gives" if count == 1 else "give"
+        return f"{made[0]} of {made[1]} {give} {_plural(count * each, 'frame')}{several}"
 
     def published_names(self) -> dict[str, str]:
         names = {}
@@ -61,6 +80,15 @@ class SamplerEncoder(nn.Module):
                 if key == part or key.startswith(f"{part}."):
                     names[f"sampler.{key}"] = f"{theirs}{key.removeprefix(part)}"
         return names
+
+
+def windows_and_bins(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(windows, micro-bins of each) of a batch of this shape."""
+    return {4: (1, 1), 5: (shape[0], 1), 6: (shape[1], shape[2])}[len(shape)]
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def windows(x: Tensor) -> Tensor:

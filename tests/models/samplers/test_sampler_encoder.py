@@ -61,7 +61,7 @@ def test_steps_may_be_set():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 2, 4, 2, 8, 6), "T=3 steps, but the sampler gives 2 frames"),
+        ((2, 2, 4, 2, 8, 6), "T=3 steps, but 2 windows of 4 micro-bins give 2 frames"),
         ((4, 2, 2, 8, 6), "the events have T=4"),
         ((8, 6), "got"),
     ],
@@ -71,6 +71,24 @@ def test_other_numbers_of_frames_are_errors(shape, message):
         encoder(3).check(shape)
     with pytest.raises(UserError, match=message):
         encoder(3)(counts(*shape))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "text", "fixed"),
+    [
+        ((2, 1, 4, 2, 8, 6), {}, "sampler ARSNN: 1 window of 4 micro-bins gives 1 frame, repeated for T=3", None),
+        ((2, 3, 4, 2, 8, 6), {}, "sampler ARSNN: 3 windows of 4 micro-bins give 3 frames", 3),
+        ((2, 1, 4, 2, 8, 6), {"out_steps": 3}, "1 window of 4 micro-bins gives 3 frames (out_steps=3)", 3),
+        ((2, 2, 8, 6), {}, "1 window of 1 micro-bin gives 1 frame, repeated for T=3; data.args.representation=", None),
+    ],
+)
+def test_the_user_is_told_what_becomes_of_a_sample(shape, options, text, fixed):
+    model = encoder(3, **options)
+    assert text in model.describe(shape)
+    assert model.fixed_steps(shape[1] if len(shape) == 6 else 1) == fixed
+    model.T = 1
+    if fixed:
+        assert model.describe(shape).endswith(", the first of them used")
 
 
 def test_every_parameter_has_a_gradient_whatever_the_input():
