@@ -43,7 +43,10 @@ class Conversion:
 
     def apply(self, ann: Detector) -> ConvertedDetector:
         """The converted detector of `ann`. UserError naming the first layer that does not convert."""
-        snn = convert(ann, self.scales, encoder=build_encoder(**self.encoder), **self.arguments)
+        encoder = build_encoder(**self.encoder)
+        # "direct" is the own encoder of `ann`, which may be a learned sampler.
+        of_images = {"T": encoder.T} if type(encoder) is DirectEncoder else {"encoder": encoder}
+        snn = convert(ann, self.scales, **of_images, **self.arguments)
         return snn if self.bias_at is None else add_bias(snn, self.bias, self.bias_at)
 
     def to_content(self) -> dict[str, Any]:

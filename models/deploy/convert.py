@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -12,7 +13,7 @@ from neurons.qcfs import QCFS
 from neurons.sth import STH
 from registry import UserError, none_of
 
-from ..contracts import Encoder
+from ..contracts import Encoder, EncodesSteps
 from ..detector import Detector
 from ..encoders import DirectEncoder
 from .converted import ConvertedDetector
@@ -58,7 +59,8 @@ def convert(
         decode: `v_mem`: logits are the currents into neurons that do not fire, averaged over T. `spike_count`: these
             neurons fire, +1 and -1, and logits are their rates times lam; needs scales of the read-outs
             (`calibrate(..., readout=True)`).
-        encoder: of images; default `DirectEncoder(T)`: the image as a constant current.
+        encoder: of images; default: direct coding, the image as a constant current, or the learned sampler of `model`,
+            whose frame is shown T times.
         T: steps of `snn(x)`, where the encoder is the default.
         pool: max pooling of spikes: `gated` (`GatedMaxPool`) or `accumulated` (`AccumulatedMaxPool`).
         leak: gamma of the read-out potential m(t) = gamma m(t-1) + y(t), divided by the sum of its weights: 1, no leak,
@@ -76,7 +78,7 @@ def convert(
         raise UserError(f"leak = {leak}: give a factor above 0 and at most 1, which is no leak")
     if not isinstance(model, Detector):
         raise UserError(f"convert takes a Detector, got {type(model).__name__}: build one of the network and a head")
-    encoder = DirectEncoder(T) if encoder is None else encoder
+    encoder = _own_encoder(model.encoder, T) if encoder is None else encoder
     graph = normalise(model, scales, getattr(encoder, "input_scale", 1.0))
     for node in nodes_of(graph, "activation"):
         graph.add_submodule(str(node.target), _spiking(str(node.target), layer_of(graph, node), neuron, v_init))
@@ -92,6 +94,14 @@ def convert(
     graph.graph.lint()
     graph.recompile()
     return ConvertedDetector(graph, model.head, encoder, scales, leak)
+
+
+def _own_encoder(encoder: Encoder, T: int) -> Encoder:
+    if isinstance(encoder, EncodesSteps):
+        return DirectEncoder(T)
+    encoder = copy.deepcopy(encoder)
+    encoder.T = T
+    return encoder
 
 
 def _spiking(where: str, layer: nn.Module, name: str | None, v_init: float | None) -> nn.Module:

@@ -274,11 +274,23 @@ def channels(graph: fx.GraphModule) -> dict[fx.Node, int]:
         if kind == "convolution":
             layer = layer_of(graph, node)
             found[node] = layer.out_channels
-            found.setdefault(inputs[0], layer.in_channels)
+            _fill(found, inputs[0], layer.in_channels)
         elif kind == "cat":
-            found[node] = sum(found[x] for x in node.args[0])  # type: ignore[union-attr]
+            if all(x in found for x in inputs):
+                found[node] = sum(found[x] for x in node.args[0])  # type: ignore[union-attr]
         elif kind not in ("input", "shape", "output", "after", "unknown"):
             known = [found[x] for x in inputs if x in found]
             if known:
                 found[node] = known[0]
     return found
+
+
+def _fill(found: dict[fx.Node, int], node: fx.Node, count: int) -> None:
+    """Channels of a node that a convolution reads; of those before the first convolution, back to the input."""
+    if node in found:
+        return
+    found[node] = count
+    parts = node.args[0] if node.meta["kind"] == "cat" else None
+    for x in node.all_input_nodes:
+        if x.meta["kind"] != "shape":
+            _fill(found, x, count if parts is None else count // len(parts))  # type: ignore[arg-type]

@@ -67,19 +67,28 @@ def golden_scales(z):
 
 
 # One of each way in which networks are wired.
-TWINS = ("ems_resnet10_ee", "ems_resnet18", "sew_resnet18", "spikeyolo_n", "spiking_yolov3", "spiking_yolo")
+TWINS = (
+    "ems_resnet10_ee",
+    "ems_resnet18",
+    "sew_resnet18",
+    "spikeyolo_n",
+    "spiking_yolov3",
+    "spiking_yolo",
+    "eas_snn_s",
+)
 
 
 def twin(name, neuron="relu", seed=0, size=(32, 48), dtype=torch.float64, **kwargs):
     """A random ANN of a registered model, whose BatchNorms have the statistics of images."""
     torch.manual_seed(seed)
-    small = {"width": 0.125} if "width" in model_defaults(name) else {}
-    model = create_model(
-        name, **{"num_classes": 3, "T": 1, "neuron": neuron, "in_channels": 3} | small | kwargs
-    ).train()
+    small = {"width": 0.125, "sampler": "count"}  # a random sampler of one image gives zeros
+    small = {key: value for key, value in small.items() if key in model_defaults(name)}
+    arguments = {"num_classes": 3, "T": 1, "neuron": neuron, "in_channels": 3} | small | kwargs
+    model = create_model(name, **arguments).train()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
+                module.momentum = max(module.momentum, 0.1)
                 module.weight.uniform_(0.7, 1.4)
                 module.bias.normal_(0, 0.3)
         for _ in range(3):

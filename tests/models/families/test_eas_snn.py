@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import create_model, load_published_weights, to_published_state_dict
-from models.deploy import simulate
+from models.deploy import calibrate, convert, simulate
 from models.families.eas_snn import SAMPLER, SPIKING, HybridDetector
 from models.published import published_names
 
@@ -207,3 +207,17 @@ def test_unknown_options_are_named():
         create_model("eas_snn_s", spiking="ful")
     with pytest.raises(ValueError, match="stem = 'fokus'.*did you mean 'focus'"):
         create_model("eas_snn_s", stem="fokus")
+
+
+def test_an_ann_twin_converts_with_its_sampler():
+    """Rates approach the activations: the Focus stem, whose channels are pixels of the input, too."""
+    twin, x = lively(neuron="relu"), events()
+    snn = convert(twin, calibrate(twin, [x]), T=4)
+    assert snn.encoder.T == 4 and type(snn.encoder) is type(twin.encoder)
+    with torch.no_grad():
+        expected = twin.raw(x)
+    errors = [
+        max(float((a - b).abs().mean()) for a, b in zip(logits, expected, strict=True))
+        for _, logits in simulate(snn, x, [8, 64, 512])
+    ]
+    assert errors[2] < errors[1] / 2 < errors[0] / 4, errors
