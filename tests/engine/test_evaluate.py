@@ -181,7 +181,8 @@ def test_figures_show_the_boxes_that_the_protocol_counts(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("head", "neuron", "model"), [("anchor", "lif", "ems_resnet10_ee"), ("dfl", "ilif", "spikeyolo_n")]
+    ("head", "neuron", "model"),
+    [("anchor", "lif", "ems_resnet10_ee"), ("dfl", "ilif", "spikeyolo_n"), ("yolox", "lif", "ems_resnet10_ee")],
 )
 def test_score_threshold_and_nms_are_options(untrained, head, neuron, model):
     run = untrained(model=model, head=head, neuron=neuron)

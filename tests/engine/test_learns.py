@@ -1,4 +1,4 @@
-"""Training overfits four event samples: both families, and one as its ANN twin."""
+"""Training overfits four event samples: families, heads, and one as its ANN twin."""
 
 import pytest
 import torch
@@ -20,19 +20,20 @@ def scenes(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name, neuron, width, T, steps, lr",
+    "name, head, neuron, width, T, steps, lr",
     [
-        ("ems_resnet10_ee", "lif", 0.25, 2, 80, 6e-3),
-        ("ems_resnet10_ee", "relu", 0.25, 2, 80, 6e-3),
-        ("spikeyolo_n", "ilif", 0.15, 1, 120, 3e-3),
+        ("ems_resnet10_ee", "anchor", "lif", 0.25, 2, 80, 6e-3),
+        ("ems_resnet10_ee", "anchor", "relu", 0.25, 2, 80, 6e-3),
+        ("ems_resnet10_ee", "yolox", "lif", 0.25, 2, 80, 6e-3),
+        ("spikeyolo_n", "dfl", "ilif", 0.15, 1, 120, 3e-3),
     ],
 )
-def test_overfits_four_samples(scenes, name, neuron, width, T, steps, lr):
+def test_overfits_four_samples(scenes, name, head, neuron, width, T, steps, lr):
     four = create_dataset("gen1", "train", root=scenes, num_steps=T, representation={"name": "counts", "clip": 8})
     torch.manual_seed(0)
     batch = collate([four[i] for i in range(len(four))], four.scale)
     assert sum(len(t["labels"]) for t in batch.targets) >= 4
-    model = create_model(name, num_classes=2, T=T, neuron=neuron, in_channels=2, width=width).train()
+    model = create_model(name, num_classes=2, T=T, neuron=neuron, head=head, in_channels=2, width=width).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     # Without the decay, whether it is done yet depends on the rounding of one torch or another.
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (steps - step) / (steps / 2)))

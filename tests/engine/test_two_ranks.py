@@ -23,10 +23,10 @@ from models import create_model
 class InFloat64(nn.Module):
     """A detector in which no potential is within rounding of a threshold, its BatchNorms in evaluation."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, **kwargs):
         super().__init__()
         torch.manual_seed(0)
-        self.detector = create_model(name, num_classes=3, T=2, width=0.125).double()
+        self.detector = create_model(name, num_classes=3, T=2, width=0.125, **kwargs).double()
         for m in self.detector.modules():
             if isinstance(m, nn.BatchNorm2d):
                 nn.init.uniform_(m.weight, 0.6, 1.6)
@@ -53,10 +53,10 @@ def images(chosen: slice) -> list[Batch]:
     return batches
 
 
-def two_steps(name: str) -> tuple[dict, dict]:
+def two_steps(name: str, head: str) -> tuple[dict, dict]:
     """(mean losses per image, weights after two steps) on this process's share of the images."""
     device = distributed.start("cpu")
-    model = InFloat64(name)
+    model = InFloat64(name, head=head)
     optimizer = build_optimizer(model, "sgd", 0.01, 0.9, 0.0)
     schedule, ema = Schedule(0.01, 1.0, 0.9, 10, 0, 0.0, 0.9), build_ema(model, 0.9, 1.0)
     ranks = distributed.world_size()
@@ -67,13 +67,15 @@ def two_steps(name: str) -> tuple[dict, dict]:
     return losses, model.detector.state_dict()
 
 
-@pytest.mark.parametrize("name", ["ems_resnet10_ee", "spikeyolo_n"])
-def test_two_ranks_take_the_steps_of_one(name, tmp_path):
-    losses, weights = two_steps(name)
-    (first, _), (second, _) = on_two_ranks(tmp_path, two_steps, name)
+@pytest.mark.parametrize(
+    "name, head", [("ems_resnet10_ee", "anchor"), ("spikeyolo_n", "dfl"), ("spikeyolo_n", "yolox")]
+)
+def test_two_ranks_take_the_steps_of_one(name, head, tmp_path):
+    losses, weights = two_steps(name, head)
+    (first, _), (second, _) = on_two_ranks(tmp_path, two_steps, name, head)
     for key, loss in losses.items():
         assert (first[0][key] + second[0][key]) / 2 == pytest.approx(loss, rel=1e-9)
-    before = InFloat64(name).detector.state_dict()
+    before = InFloat64(name, head=head).detector.state_dict()
     assert sum(not torch.equal(before[key], weights[key]) for key in weights) > 50
     for key, weight in weights.items():
         assert torch.equal(first[1][key], second[1][key]), key

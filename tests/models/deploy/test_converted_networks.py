@@ -9,6 +9,7 @@ from torch import nn
 from models import create_model, load_published_weights
 from models.deploy import calibrate, convert, fold_bn, simulate
 from models.deploy.graph import activations
+from models.heads import list_heads
 from models.layers.watch import watch
 from neurons import Stream
 
@@ -97,7 +98,15 @@ def scaled_to_images(name, neuron="relu", **kwargs):
 
 @pytest.mark.parametrize("name", TWINS)
 def test_every_twin_approaches_its_ann(name):
-    model, x, source, scales = scaled_to_images(name)
+    approaches_its_ann(*scaled_to_images(name))
+
+
+@pytest.mark.parametrize("head", list_heads())
+def test_a_twin_approaches_its_ann_with_every_head(head):
+    approaches_its_ann(*scaled_to_images("ems_resnet10_ee", head=head))
+
+
+def approaches_its_ann(model, x, source, scales):
     with torch.no_grad():
         expected = source(x[None])
     found = at(convert(model, scales), x, [4, 32, 128])
