@@ -2,12 +2,21 @@
 
 import pytest
 import torch
+from layer_by_layer import (
+    CONVOLUTIONS,
+    SIZE,
+    agree,
+    enliven,
+    inputs_of_convolutions,
+    published_state,
+    same_layers,
+    same_training,
+)
 from published_networks import EMS, SpikeYOLO, SpikingYOLOv3, ilif, ilif_gen1, lif, qcfs, relu
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from models import create_model, list_models, to_published_state_dict
-from models.published import published_names
+from models import create_model, list_models
 
 # (GMAC per step at 320 x 320 of all convolutions, re-parameterised ones not fused; convolutions; BatchNorms), of the
 # published networks at 80 classes, and at 2 those of the Gen1 code.
@@ -29,7 +38,6 @@ PUBLISHED = {
     "spiking_yolov3_fc": (1.956, 19, 17),
 }
 GRADED = {"sew_resnet18", "spiking_yolov3", "spiking_yolov3_fc"}  # no layer's output is whole numbers
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 SLOW = {
     "ems": (EMS, lif),
     "sew": (EMS, lif),
@@ -72,37 +80,10 @@ def test_operations_and_layers_are_those_of_the_published_network(name):
 def lively(name, T=2):
     """A narrow network in float64 under whose weights and statistics spikes reach the head, and its input."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=3, T=T, width=0.125).double().train()
-    x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
-    with torch.no_grad():
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.weight.uniform_(0.6, 1.6)
-                m.bias.uniform_(-0.2, 0.5)
-        for _ in range(3):
-            model.raw(x)
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.add_(0.1 * torch.randn_like(m.running_mean))
+    model = create_model(name, num_classes=3, T=T, width=0.125).double()
+    x = torch.rand(2, 3, *SIZE, dtype=torch.float64)
+    enliven(model, x)
     return model, x
-
-
-def agree(ours, theirs, what):
-    """To 1e-9 of the largest value, or to 1e-9."""
-    largest = float(theirs.detach().abs().max())
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * max(largest, 1.0), msg=lambda m: f"{what}: {m}")
-
-
-def inputs_of_convolutions(model):
-    """{published name: input [N, C, H, W]}, filled while the model runs."""
-    names = {
-        ours.removesuffix(".weight"): theirs.removesuffix(".weight") for ours, theirs in published_names(model).items()
-    }
-    seen = {}
-    for ours, module in model.named_modules():
-        if isinstance(module, CONVOLUTIONS):
-            module.register_forward_pre_hook(lambda _, args, name=names[ours]: seen.update({name: args[0]}))
-    return seen
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -115,19 +96,14 @@ def test_every_layer_equals_the_published_table(name, training):
     model, x = lively(name)
     family = max((k for k in SLOW if name.startswith(k)), key=len)
     network, neuron = SLOW[family]
-    state = {
-        k: v.clone().requires_grad_(k.endswith((".weight", ".bias"))) for k, v in to_published_state_dict(model).items()
-    }
+    state = published_state(model)
     slow = network(state, neuron, training)
     model.train(training)
     seen = inputs_of_convolutions(model)
 
     ours, theirs = model.raw(x), slow.raw(x.expand(model.T, *x.shape), name)
     assert set(seen) == set(slow.seen)
-    for layer, mine in seen.items():
-        other = slow.seen[layer].flatten(0, 1)
-        other = slow.seen[layer].mean(0) if mine.shape[0] != other.shape[0] else other
-        agree(mine, other, layer)
+    same_layers(seen, slow.seen)
     for mine, other in zip(ours, theirs, strict=True):
         agree(mine, other, "logits")
     spikes = [s for s in slow.seen.values() if not (s - s.round()).any()]
@@ -137,19 +113,4 @@ def test_every_layer_equals_the_published_table(name, training):
         assert len(spikes) > 10
     assert sum(bool(s.any()) for s in spikes) >= 0.8 * len(spikes)
 
-    targets = [
-        {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0], [30.0, 10.0, 60.0, 30.0]]), "labels": torch.tensor([0, 2])},
-        {"boxes": torch.tensor([[50.0, 20.0, 90.0, 60.0]]), "labels": torch.tensor([1])},
-    ]
-    losses, expected = (model.head.loss(logits, targets, (64, 96)) for logits in (ours, theirs))
-    for key, loss in losses.items():
-        agree(loss, expected[key], key)
-    sum(losses.values()).backward()
-    sum(expected.values()).backward()
-    named = published_names(model)
-    for key, p in model.named_parameters():
-        if p.requires_grad and not key.endswith("neuron.threshold"):  # no part of the published table
-            agree(p.grad, state[named[key]].grad, key)
-    for key, b in model.named_buffers():
-        if key in named and "anchors" not in key and "tracked" not in key:
-            agree(b, state[named[key]], key)
+    same_training(model, state, ours, theirs)
