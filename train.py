@@ -187,7 +187,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         append_provenance(folder, provenance(command, device))
     parameters = sum(p.numel() for p in model.parameters())
-    parts = model_text(kwargs, own_values(cfg.model.name))
+    parts = model_text(kwargs, own_values(cfg.model.name, config_to_plain(cfg.model.args)))
     if size := getattr(train_set, "size", None):  # (height, width)
         parts += f", input {train_set.channels} x {size[0]} x {size[1]}"
     say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, {parts}, {device}")

@@ -178,7 +178,7 @@ def _checked(cfg: DictConfig) -> DictConfig:
     """Replace null by the model's defaults and `~` by the home folder, and check the range of every value."""
     try:
         if missing := [key for key in OWN if cfg.model[key] is None]:
-            own = own_values(cfg.model.name)
+            own = own_values(cfg.model.name, config_to_plain(cfg.model.args))
             cfg.model.update({key: own[key] for key in missing if key in own})
         plain = config_to_plain(cfg)
     except OmegaConfBaseException as error:
@@ -200,10 +200,10 @@ def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
 
-def own_values(name: str) -> dict[str, Any]:
-    """Default T, neuron and head of the model `name`, without those that are not plain values."""
+def own_values(name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Default T, neuron and head of the model `name` with `model.args`, without those that are not plain values."""
     try:
-        defaults = model_defaults(name)
+        defaults = model_defaults(name, args)
     except ValueError as error:
         raise UserError(f"model.name: {error}") from error
     return {key: value for key, value in defaults.items() if key in OWN and is_plain(value)}

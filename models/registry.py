@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,21 @@ from .detector import Detector
 MODELS: Registry[Detector] = Registry("model")
 
 
-def register_model(build: Callable[..., Detector]) -> Callable[..., Detector]:
+Rule = Callable[[Mapping[str, Any]], Any]
+DEPENDING: dict[str, Mapping[str, Rule]] = {}
+
+
+def register_model(
+    build: Callable[..., Detector] | None = None, *, depending: Mapping[str, Rule] | None = None
+) -> Callable[..., Any]:
+    """A decorator, with or without arguments.
+
+    depending: {argument: function of all arguments -> its default}, for defaults that depend on other arguments. In the
+    signature they are None, and the model's function gives None the same meaning.
+    """
+    if build is None:
+        return partial(register_model, depending=depending)
+    DEPENDING[build.__name__] = depending or {}
     return MODELS.register(build.__name__)(build)
 
 
@@ -25,9 +40,14 @@ def list_models(filter: str = "*") -> list[str]:
     return MODELS.names(filter)
 
 
-def model_defaults(name: str) -> dict[str, Any]:
-    """{argument: default} of the model's function; the defaults are those of its paper."""
-    return {key: p.default for key, p in inspect.signature(MODELS[name]).parameters.items()}
+def model_defaults(name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """{argument: default} of the model's function; the defaults are those of its paper.
+
+    given: arguments that are set, on which the defaults of others may depend.
+    """
+    defaults = {key: p.default for key, p in inspect.signature(MODELS[name]).parameters.items()}
+    arguments = defaults | dict(given or {})
+    return defaults | {argument: rule(arguments) for argument, rule in DEPENDING.get(name, {}).items()}
 
 
 def has_sampler(name: str) -> bool:
