@@ -129,7 +129,7 @@ def _convert_pools(graph: fx.GraphModule, pool: str) -> None:
 
 
 def _carries_spikes(node: fx.Node) -> bool:
-    if node.meta["kind"] in ("max_pool", "linear", "cat"):
+    if node.meta["kind"] in ("max_pool", "linear", "cat", "part"):
         return all(_carries_spikes(x) for x in node.all_input_nodes if x.meta["kind"] != "shape")
     return node.meta["kind"] == "activation"
 

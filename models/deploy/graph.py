@@ -9,6 +9,8 @@ A node is one layer on [T, B, C, H, W] (of a plain module: [B, C, H, W]). `node.
     max_pool    F.max_pool2d
     linear      per channel, without a constant: average pooling, upsampling, zero padding, cropping, x * scale
     add, cat    sum; concatenation of channels
+    part        a range of the channels
+    fourier     to the spectrum or back: linear, without a constant, over a whole map
     mean        the mean over T
     after       computed from the mean: convolutions of a head have kind `convolution` there too
     shape       sizes for cropping, no tensor
@@ -35,13 +37,15 @@ from neurons.sth import STH
 from registry import UserError
 
 from ..detector import Detector
+from ..layers.ffc import ReflectPad, Signal, Spectrum
 from ..layers.spike_conv import Reparameterised
 from ..layers.time import over_time
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 CONVERTIBLE = (ReLU, LeakyReLU, QCFS, STH)
 NONLINEAR = (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Hardswish, nn.PReLU, nn.ELU)
-LINEAR_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d)
+LINEAR_MODULES = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample, nn.ZeroPad2d, ReflectPad)
+FOURIER = (Spectrum, Signal)
 LINEAR_FUNCTIONS = (F.avg_pool2d, F.adaptive_avg_pool2d, F.interpolate, F.pad)
 RELU = (F.relu, torch.relu, "relu")
 
@@ -70,7 +74,7 @@ class _NetworkAndHead(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        leaf = isinstance(m, MultiStepNeuron) or hasattr(m, "dense")
+        leaf = isinstance(m, (MultiStepNeuron, ReflectPad, *FOURIER)) or hasattr(m, "dense")
         return leaf or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -134,6 +138,8 @@ def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:
             return "shape"
         if isinstance(index, tuple) and len(index) == 3 and index[0] is Ellipsis:
             return "linear" if all(isinstance(i, slice) for i in index[1:]) else "unknown"
+        if channel_range(node) is not None:
+            return "part"
     if node.target is F.max_pool2d and not node.kwargs.get("return_indices"):
         return _as_module(graph, node, _max_pool(*node.args[1:], **node.kwargs), "max_pool")
     if node.target in LINEAR_FUNCTIONS and (node.target is not F.pad or not node.kwargs.get("value")):
@@ -141,13 +147,20 @@ def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:
     return "unknown"
 
 
+def channel_range(node: fx.Node) -> slice | None:
+    """a:b of x[..., a:b, :, :]; None where `node` is another index."""
+    match node.args[1]:
+        case (x, slice() as channels, slice(start=None, stop=None), slice(start=None, stop=None)) if x is Ellipsis:
+            return channels
+    return None
+
+
 def _after_mean(node: fx.Node) -> bool:
     return node.meta["kind"] == "mean" or node.meta["after mean"]
 
 
 def _kind_of_module(graph: fx.GraphModule, node: fx.Node) -> str:
-    name = str(node.target)
-    layer = graph.get_submodule(name)
+    layer = layer_of(graph, node)
     if isinstance(layer, nn.ReLU):
         return _put(graph, node, build_neuron("relu"), "activation")
     if isinstance(layer, nn.LeakyReLU):
@@ -159,6 +172,8 @@ def _kind_of_module(graph: fx.GraphModule, node: fx.Node) -> str:
     if hasattr(layer, "dense"):
         reparameterised: Reparameterised = layer  # type: ignore[assignment]
         return _put(graph, node, PerStep(reparameterised.dense()), "convolution")
+    if isinstance(layer, FOURIER):
+        return _put(graph, node, layer, "fourier")
     kinds = {CONVOLUTIONS: "convolution", nn.BatchNorm2d: "norm", LINEAR_MODULES: "linear"}
     for types, kind in kinds.items():
         if isinstance(layer, types):  # type: ignore[arg-type]
@@ -242,7 +257,7 @@ def require_convertible(graph: fx.GraphModule) -> None:
         if node.meta["kind"] == "unknown":
             raise UserError(
                 f"{where}: cannot be converted. Rates of spikes pass through convolutions, BatchNorm, sums, "
-                "concatenations of channels, pooling, upsampling, zero padding and cropping; of other operations the "
+                "concatenations of channels, pooling, upsampling, padding, cropping and FFTs; of other operations the "
                 "mean of the outputs is not the output for the mean of the inputs"
             )
         if node.meta["kind"] != "activation":
@@ -278,6 +293,11 @@ def channels(graph: fx.GraphModule) -> dict[fx.Node, int]:
         elif kind == "cat":
             if all(x in found for x in inputs):
                 found[node] = sum(found[x] for x in node.args[0])  # type: ignore[union-attr]
+        elif kind == "part":
+            found[node] = len(range(found[inputs[0]])[channel_range(node)])  # type: ignore[index]
+        elif kind == "fourier":
+            spectrum = isinstance(layer_of(graph, node), Spectrum)
+            found[node] = found[inputs[0]] * 2 if spectrum else found[inputs[0]] // 2
         elif kind not in ("input", "shape", "output", "after", "unknown"):
             known = [found[x] for x in inputs if x in found]
             if known:

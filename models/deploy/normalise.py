@@ -12,7 +12,7 @@ from neurons.qcfs import QCFS
 from neurons.sth import STH
 
 from .fold import fold_bn
-from .graph import PerStep, channels, insert, layer_of, nodes_of, readouts, require_convertible
+from .graph import PerStep, channel_range, channels, insert, layer_of, nodes_of, readouts, require_convertible
 from .scaled_conv import scaled_conv
 from .scales import ScaleTable
 
@@ -40,9 +40,10 @@ def normalise(model: nn.Module, scales: Mapping[str, Tensor], input_scale: float
         W'[j, i] = W[j, i] lam_in[i] / lam_out[j],    b'[j] = b[j] / lam_out[j]
 
     so that a threshold of 1 stands for lam (Spiking-YOLO, equation 4; Spiking YOLOv3, equation 15). Scales pass through
-    concatenation, pooling, upsampling and cropping. Where they differ in a sum, and where activations of different lam
-    read one map (membrane shortcuts), the branch is multiplied by the quotient per channel. Logits stay those of the
-    source. With ReLU the network computes the same function; activations with a threshold get the threshold 1.
+    concatenation, pooling, upsampling and cropping; an FFT has the values of the source. Where they differ in a sum,
+    and where activations of different lam read one map (membrane shortcuts), the branch is multiplied by the quotient
+    per channel. Logits stay those of the source. With ReLU the network computes the same function; activations with a
+    threshold get the threshold 1.
 
     Args:
         model: a network with BatchNorm or a folded graph (`fold_bn`).
@@ -82,6 +83,12 @@ def normalise(model: nn.Module, scales: Mapping[str, Tensor], input_scale: float
             of[node] = _joined([(of[x], channels(graph)[x]) for x in inputs])
         elif kind in ("max_pool", "linear", "mean"):
             of[node] = of[inputs[0]]
+        elif kind == "part":
+            scale = of[inputs[0]]
+            of[node] = None if scale is None else scale[channel_range(node)]
+        elif kind == "fourier":  # it adds up a channel's real and imaginary part
+            _rescale(graph, node, inputs[0], of[inputs[0]], None)
+            of[node] = None
         elif kind == "after":
             for x in inputs:
                 if x.meta["kind"] != "after":

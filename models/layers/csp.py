@@ -8,6 +8,7 @@ can exceed 1. `make` gives one new neuron per call. Parts have the names of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -76,10 +77,8 @@ class SPP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        # 5 x 5 pools in a row are those of 9 x 9 and 13 x 13.
-        maps = [x]
-        for _ in range(3):
-            maps.append(over_time(lambda x: F.max_pool2d(x, 5, 1, 2), maps[-1]))
+        # Pools in a row of 5 x 5 have the same outputs. Of equal spikes each pool gives the gradient to its first one.
+        maps = [x, *(over_time(partial(F.max_pool2d, kernel_size=k, stride=1, padding=k // 2), x) for k in (5, 9, 13))]
         return self.conv2(torch.cat(maps, -3))
 
 

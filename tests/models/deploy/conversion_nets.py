@@ -75,13 +75,15 @@ TWINS = (
     "spiking_yolov3",
     "spiking_yolo",
     "eas_snn_s",
+    "spiking_yolox_s",
 )
 
 
 def twin(name, neuron="relu", seed=0, size=(32, 48), dtype=torch.float64, **kwargs):
     """A random ANN of a registered model, whose BatchNorms have the statistics of images."""
     torch.manual_seed(seed)
-    small = {"width": 0.125, "sampler": "count"}  # a random sampler of one image gives zeros
+    # A random sampler of one image gives zeros; `neuron` is to be in place of every activation.
+    small = {"width": 0.125, "sampler": "count", "spike_stages": "full"}
     small = {key: value for key, value in small.items() if key in model_defaults(name)}
     arguments = {"num_classes": 3, "T": 1, "neuron": neuron, "in_channels": 3} | small | kwargs
     model = create_model(name, **arguments).train()
