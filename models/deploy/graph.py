@@ -272,7 +272,8 @@ def require_convertible(graph: fx.GraphModule) -> None:
         if isinstance(layer, MultiStepNeuron) and layer.spiking:
             why = f"{what} is a spiking neuron already"
         raise UserError(
-            f"{where}: {what} cannot be converted: {why}. Train with model.neuron=relu, leaky_relu, qcfs or sth"
+            f"{where}: {what} cannot be converted: {why}. Train with model.neuron=relu, leaky_relu, qcfs or sth in "
+            "place of every activation"
         )
 
 

@@ -75,9 +75,11 @@ def reference(model, scales, x, slope, v_init, pool, spikes):
     return [level / STEPS for level in total], {name: neuron.count for name, neuron in neurons.items()}
 
 
-CASES = [(name, "relu", 0, 0.0, "gated", False) for name in TWINS if name not in ("spiking_yolo", "eas_snn_s")] + [
+POOLS_SPIKES = ("spiking_yolo", "eas_snn_s", "spiking_yolox_s")
+CASES = [(name, "relu", 0, 0.0, "gated", False) for name in TWINS if name not in POOLS_SPIKES] + [
     ("eas_snn_s", "relu", 0, 0.0, "gated", True),
     ("eas_snn_s", "relu", 0, 0.5, "accumulated", True),
+    ("spiking_yolox_s", "relu", 0, 0.0, "gated", True),
     ("spiking_yolov3", "relu", 0, 0.5, "gated", False),
     ("spiking_yolo", "relu", 0, 0.0, "accumulated", True),
     ("spiking_yolo", "leaky_relu", 0.1, 0.0, "gated", True),
