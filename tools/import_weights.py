@@ -1,8 +1,9 @@
-"""Import published weights of EMS-YOLO, SpikeYOLO or Spiking YOLOv3 into a checkpoint, without running their code.
+"""Import published weights of EMS-YOLO, SpikeYOLO, Spiking YOLOv3, EAS-SNN or SpikingYOLOX, without running their code.
 
     python -m tools.import_weights 23M.pt --model spikeyolo_s data.root=/path/to/coco data.size=640 data.test_split=val
     python -m tools.import_weights best.pt --config configs/coco/ems_resnet34.yaml data.root=/path/to/coco
     python -m tools.import_weights last.pt --model ems_resnet10_ee --T 5 --verbose
+    python -m tools.import_weights best_ckpt.pth --model eas_snn_m model.args.spiking=backbone data.root=/path/to/gen1
 
 Number of classes and input channels follow from the shapes of the weights, class names from the file; `key=value` sets
 keys of configs/base.yaml, as in train.py. Rejected, with a non-zero exit and nothing written: a file whose pickle calls
@@ -67,7 +68,10 @@ def main(argv: list[str] | None = None) -> Path:
     if args.num_classes is None:
         kwargs["num_classes"] = infer("num_classes", published.weights, kwargs)
         if kwargs["num_classes"] is None:
-            raise UserError(f"{args.file}: no shape there tells the classes of {kwargs['name']}; give --num-classes")
+            raise UserError(
+                f"{args.file}: no shape there tells the classes of {kwargs['name']}: choose another --model or "
+                "model.args, or give --num-classes, which lists the names that differ"
+            )
     kwargs["in_channels"] = infer("in_channels", published.weights, kwargs) or 3
     class_names = _class_names(args.class_names, published, kwargs["num_classes"])
 
@@ -150,6 +154,8 @@ def describe(report: LoadReport, model: Detector, weights: Mapping[str, Tensor],
         lines += [f"  {title}: {name}" for name in shown]
         if len(names) > len(shown):
             lines.append(f"  {title}: ... and {len(names) - len(shown)} more (--verbose)")
+    if report.unexpected:
+        lines.append("unexpected weights are not used; if the published network computes with them, model.args differ")
     return "\n".join(lines)
 
 

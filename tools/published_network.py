@@ -41,16 +41,15 @@ def read_published(path: Path, which: str | None = None) -> PublishedNetwork:
         refs = _walk(found, path) if isinstance(found, Record) else found
         if not refs:
             raise UserError(f"{path}: {where} holds no weights; choose another key with --which")
+        refs, without = _unwrapped(refs)
         weights = {name: source.tensor(ref) for name, ref in refs.items()}
     dtypes = ", ".join(sorted({str(w.dtype).removeprefix("torch.") for w in weights.values()}))
     kind = f" ({found.type})" if isinstance(found, Record) else ""
-    epoch = source.content.get("epoch") if isinstance(source.content, dict) else None
     return PublishedNetwork(
         weights={name: w.float() if w.is_floating_point() else w for name, w in weights.items()},
-        origin=f"{source.kind} format, {where}{kind}, {len(weights)} tensors, {dtypes}",
+        origin=f"{source.kind} format, {where}{kind}, {len(weights)} tensors, {dtypes}{without}",
         class_names=_class_names(found.state.get("names")) if isinstance(found, Record) else None,
-        # Published: the number of the last epoch, from 0, and -1 once the optimizer is stripped off.
-        epochs=epoch + 1 if isinstance(epoch, int) and 0 <= epoch < 1_000_000 else 0,
+        epochs=_epochs(source.content) if isinstance(source.content, dict) else 0,
     )
 
 
@@ -75,6 +74,23 @@ def _find(content: Any, which: str | None, path: Path) -> tuple[str, Record | di
 
 def _tensors(mapping: Mapping[Any, Any]) -> dict[str, TensorRef]:
     return {name: ref for name, ref in mapping.items() if isinstance(name, str) and isinstance(ref, TensorRef)}
+
+
+def _unwrapped(refs: dict[str, TensorRef]) -> tuple[dict[str, TensorRef], str]:
+    """The names without `0.` if all begin so, those of a network in a container, as SpikingYOLOX saves it; and the
+    remark for `origin`."""
+    if not all(name.startswith("0.") for name in refs):
+        return refs, ""
+    return {name.removeprefix("0."): ref for name, ref in refs.items()}, ", names without their leading '0.'"
+
+
+def _epochs(content: dict[Any, Any]) -> int:
+    """Epochs trained. `start_epoch` (YOLOX): the next, from 0; `epoch`: the last, -1 once the optimizer is stripped."""
+    for key, offset in (("start_epoch", 0), ("epoch", 1)):
+        number = content.get(key)
+        if type(number) is int and 0 <= number < 1_000_000:
+            return number + offset
+    return 0
 
 
 def _walk(network: Record, path: Path) -> dict[str, TensorRef]:

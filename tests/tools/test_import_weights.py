@@ -229,3 +229,60 @@ def test_spiking_yolov3_is_imported_with_the_anchors_that_are_given(tmp_path):
     with torch.no_grad():
         for a, b in zip(ours.head.decode_dense(ours.raw(x)), theirs.head.decode_dense(theirs.raw(x)), strict=True):
             torch.testing.assert_close(a, b)
+
+
+def eas_checkpoint(weights):
+    """As the trainer of YOLOX saves it."""
+    optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": np.float64(0.001), "params": [0]}]}
+    return {"start_epoch": 30, "model": weights, "optimizer": optimizer, "best_ap": np.float64(0.3), "curr_ap": 0}
+
+
+def in_container(weights):
+    """As SpikingYOLOX's training script saves it."""
+    return {f"0.{name}": weight for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "name, arguments, saved, says, epochs",
+    [
+        ("eas_snn_s", {}, eas_checkpoint, "zip format, 'model', ", 30),
+        ("eas_snn_s", {"spiking": "backbone", "stem": "spiking"}, eas_checkpoint, "zip format, 'model', ", 30),
+        ("eas_snn_m", {"in_channels": 3}, in_container, "int64, names without their leading '0.'\n", 0),
+    ],
+)
+def test_state_dicts_of_yolox_networks(name, arguments, saved, says, epochs, tmp_path, capsys):
+    """Classes and input channels are read off, also where `in_channels` is not the model's own."""
+    torch.manual_seed(0)
+    theirs = create_model(name, num_classes=7, width=0.125, **arguments).eval()
+    torch.save(saved(to_published_state_dict(theirs)), tmp_path / "best_ckpt.pth")
+    given = [f"model.args.{key}={value}" for key, value in arguments.items() if key != "in_channels"]
+    command = [str(tmp_path / "best_ckpt.pth"), "--model", name, "model.args.width=0.125", "data.root=/nowhere", *given]
+    run = open_run(main([*command, "--out", str(tmp_path / "out.pt")]))
+    said = capsys.readouterr().out
+    channels = arguments.get("in_channels", 2)
+    assert says in said and f"7 classes (read off the head), {channels} input channels" in said
+    assert " 0 missing, 0 unexpected, 0 of another shape" in said and "not used" not in said
+    assert run.content["epoch"] == epochs
+    x = torch.rand(1, 1, 4, channels, 64, 64)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(run.model.eval().raw(x), theirs.raw(x), strict=True))
+
+
+def test_another_variant_of_a_yolox_network_is_said(tmp_path, capsys):
+    weights = to_published_state_dict(create_model("eas_snn_s", width=0.125))
+    torch.save(eas_checkpoint(weights), tmp_path / "best.pth")
+    command = [str(tmp_path / "best.pth"), "--model", "eas_snn_s", "model.args.width=0.125", "data.root=/nowhere"]
+    out = ["--out", str(tmp_path / "out.pt")]
+    with pytest.raises(
+        ValueError, match="tells the classes of eas_snn_s: choose another --model or model.args, or give"
+    ):
+        main([*command, *out, "model.args.spiking=backbone"])
+    with pytest.raises(
+        ValueError, match="does not hold the weights of eas_snn_s as built here: .* Nothing was written"
+    ):
+        main([*command, *out, "model.args.spiking=backbone", "--num-classes", "2"])
+    assert "  missing: backbone." in capsys.readouterr().out
+    main([*command, *out, "model.args.sampler={name: arsnn, depth: 1}"])
+    said = capsys.readouterr().out
+    assert "  unexpected: embedding.gate_conv.2.bias" in said
+    assert "unexpected weights are not used; if the published network computes with them, model.args differ" in said
