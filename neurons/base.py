@@ -23,9 +23,11 @@ from .threshold import fill, positive
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Membranes are float32 whatever autocast does; devices without autocast (meta) need no such guard."""
+    """Membranes are float32 whatever autocast does. Where it does nothing, this does nothing: torch.export has an
+    operator for a change of autocast."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 class MultiStepNeuron(base.MemoryModule):

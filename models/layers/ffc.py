@@ -7,7 +7,6 @@ fixed linear map: `models.deploy.fourier` has it as matrices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -72,10 +71,14 @@ class FourierUnit(ConvUnit):
         self.spectrum, self.signal = Spectrum(), Signal()
 
     def forward(self, x: Tensor) -> Tensor:
-        with nullcontext() if isinstance(x, fx.Proxy) else without_autocast(x):
-            spectrum = super().forward(over_time(self.spectrum, x))
-            y = over_time(partial(self.signal, width=x.shape[-1]), spectrum)
-        return y if isinstance(x, fx.Proxy) else y.to(x.dtype)
+        if isinstance(x, fx.Proxy):
+            return self._of_spectrum(x)
+        with without_autocast(x):
+            return self._of_spectrum(x).to(x.dtype)
+
+    def _of_spectrum(self, x: Tensor) -> Tensor:
+        spectrum = super().forward(over_time(self.spectrum, x))
+        return over_time(partial(self.signal, width=x.shape[-1]), spectrum)
 
 
 class SpectralTransform(nn.Module):
