@@ -41,6 +41,19 @@ def test_same_seed_same_losses_whatever_the_workers(run, tiny):
     assert losses(other)[0] != losses(run)[0]
 
 
+def test_a_run_with_the_yolox_head_has_its_l1_loss_in_the_last_epochs(tiny):
+    head = "model.head={name: yolox, l1_epochs: 1}"
+    first = train.main([tiny, head, "train.epochs=1", "name=first"])
+    rest = train.main([tiny, head, "train.epochs=2", "--resume", str(first)])
+    whole = train.main([tiny, head, "train.epochs=2", "train.precision=bf16", "train.channels_last=true"])
+    assert ["loss/l1" in record for record in losses(whole)] == [False, True]
+    assert ["loss/l1" in record for record in losses(rest)] == [
+        True,
+        True,
+    ]  # each was the last epoch when it was trained
+    assert all(record["val/AP"] >= 0 for record in losses(whole))
+
+
 def test_a_run_keeps_the_input_of_its_evaluation(run, tiny):
     cfg = load_config(tiny)
     name, kwargs = dataset_kwargs(cfg)

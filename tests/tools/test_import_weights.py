@@ -16,6 +16,7 @@ import evaluate
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.open import open_run
 from models import create_model, to_published_state_dict
+from models.registry import model_defaults
 from tools.import_weights import main
 from tools.published_network import read_published
 
@@ -246,24 +247,27 @@ def in_container(weights):
     "name, arguments, saved, says, epochs",
     [
         ("eas_snn_s", {}, eas_checkpoint, "zip format, 'model', ", 30),
-        ("eas_snn_s", {"spiking": "backbone", "stem": "spiking"}, eas_checkpoint, "zip format, 'model', ", 30),
-        ("eas_snn_m", {"in_channels": 3}, in_container, "int64, names without their leading '0.'\n", 0),
+        ("eas_snn_m", {"spiking": "backbone", "stem": "spiking", "in_channels": 3}, eas_checkpoint, "'model', ", 30),
+        ("spiking_yolox_plif_s", {}, eas_checkpoint, "'model', ", 30),
+        ("spiking_yolox_nano", {}, in_container, "int64, names without their leading '0.'\n", 0),
+        ("spiking_yolox_s", {"spike_stages": "backup"}, in_container, "names without their leading '0.'\n", 0),
+        ("spiking_yolox_s", {"in_channels": 1}, lambda weights: weights, "a state dict, ", 0),
     ],
 )
 def test_state_dicts_of_yolox_networks(name, arguments, saved, says, epochs, tmp_path, capsys):
     """Classes and input channels are read off, also where `in_channels` is not the model's own."""
     torch.manual_seed(0)
-    theirs = create_model(name, num_classes=7, width=0.125, **arguments).eval()
-    torch.save(saved(to_published_state_dict(theirs)), tmp_path / "best_ckpt.pth")
+    theirs = create_model(name, num_classes=7, width=0.25, **arguments).eval()
+    torch.save(saved(to_published_state_dict(theirs)), tmp_path / "best.pth")
     given = [f"model.args.{key}={value}" for key, value in arguments.items() if key != "in_channels"]
-    command = [str(tmp_path / "best_ckpt.pth"), "--model", name, "model.args.width=0.125", "data.root=/nowhere", *given]
+    command = [str(tmp_path / "best.pth"), "--model", name, "model.args.width=0.25", "data.root=/nowhere", *given]
     run = open_run(main([*command, "--out", str(tmp_path / "out.pt")]))
     said = capsys.readouterr().out
-    channels = arguments.get("in_channels", 2)
+    channels = arguments.get("in_channels", model_defaults(name)["in_channels"])
     assert says in said and f"7 classes (read off the head), {channels} input channels" in said
     assert " 0 missing, 0 unexpected, 0 of another shape" in said and "not used" not in said
     assert run.content["epoch"] == epochs
-    x = torch.rand(1, 1, 4, channels, 64, 64)
+    x = torch.rand(1, 1, 4, channels, 64, 64) if name.startswith("eas") else torch.rand(1, channels, 64, 64)
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(run.model.eval().raw(x), theirs.raw(x), strict=True))
 
