@@ -14,15 +14,16 @@ TARGETS = [
 SIZE = 64, 96
 
 
-def enliven(model, x):
-    """Weights and statistics of BatchNorm under which spikes reach the head."""
+def enliven(model, x, lift=0.0):
+    """Weights and statistics of BatchNorm under which spikes reach the head. lift: of their biases, for neurons that
+    fire at rarer currents."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     model.train()
     with torch.no_grad():
         for m in norms:
             m.weight.uniform_(0.6, 1.6)
-            m.bias.uniform_(-0.2, 0.5)
+            m.bias.uniform_(lift - 0.2, lift + 0.5)
             m.momentum = 0.5
         for _ in range(4):
             model.raw(x)

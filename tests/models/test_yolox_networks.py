@@ -1,4 +1,4 @@
-"""EAS-SNN as whole networks against the slow reference: every layer, logits, gradients, statistics.
+"""EAS-SNN and SpikingYOLOX as whole networks against the slow reference: every layer, logits, gradients, statistics.
 
 In float64, where no potential is within rounding of a threshold.
 """
@@ -16,9 +16,10 @@ from layer_by_layer import (
     same_layers,
     same_training,
 )
-from published_yolox import EASSNN, atan
+from published_yolox import EASSNN, BackupBackbone, SpikingYOLOX, atan, sigmoid
 
 from models import create_model
+from models.published import published_names
 from neurons.plif import PLIF
 
 MODES = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -33,19 +34,24 @@ EAS = [
 ]
 
 
-def lively(name, x, **kwargs):
+def lively(name, x, lift=0.0, **kwargs):
     torch.manual_seed(0)
     model = create_model(name, num_classes=3, width=0.125, **kwargs).double()
     for m in model.modules():
         if isinstance(m, PLIF):
             torch.nn.init.normal_(m.w, std=0.6)
-    enliven(model, x)
+    enliven(model, x, lift)
     return model
 
 
 def micro_bins(Tl=1):
     torch.manual_seed(1)
     return torch.poisson(torch.full((2, Tl, 4, 2, *SIZE), 0.5, dtype=torch.float64))
+
+
+def image():
+    torch.manual_seed(1)
+    return torch.rand(2, 3, *SIZE, dtype=torch.float64)
 
 
 def compare(model, x, training, network, raw):
@@ -118,3 +124,45 @@ def test_eas_snn_for_ncaltech101(training):
     )
     network = partial(EASSNN, fire=partial(atan, alpha=1.5))
     compare(model, x, training, network, raw=lambda slow: slow.raw(slow.sample(x, T=3)))
+
+
+@MODES
+@pytest.mark.parametrize("size", ["nano", "tiny", "s", "m", "l", "x"])
+def test_spiking_yolox_as_released(size, training):
+    x = image()
+    model = lively(f"spiking_yolox_{size}", x)
+    slow = compare(model, x, training, SpikingYOLOX, raw=lambda slow: slow.raw(x[None]))
+    some_spikes(slow, 1)
+
+
+@MODES
+@pytest.mark.parametrize("size", "sml")
+def test_static_port(size, training):
+    x = image()
+    model = lively(f"spiking_yolox_plif_{size}", x)
+    network = partial(EASSNN, fire=partial(sigmoid, alpha=2.0))
+    slow = compare(model, x, training, network, raw=lambda slow: slow.raw(x.expand(3, *x.shape)))
+    some_spikes(slow, 60)
+
+
+@MODES
+@pytest.mark.parametrize("size", "sm")
+def test_backup_backbone(size, training):
+    """Its features: no published network is around it."""
+    x = image()
+    model = lively(f"spiking_yolox_{size}", x, lift=1.0, spike_stages="backup")
+    state = published_state(model)
+    slow = BackupBackbone(state, training)
+    model.train(training)
+    seen = inputs_of_convolutions(model)
+    ours, theirs = model.network.features(x[None]), slow.backbone(x[None])[-3:]
+    same_layers(seen, slow.seen)
+    for mine, other in zip(ours, theirs, strict=True):
+        agree(mine, other, "features")
+    sum((mine**2).mean() for mine in ours).backward()
+    sum((other**2).mean() for other in theirs).backward()
+    named = published_names(model)
+    for key, p in model.named_parameters():
+        if p.grad is not None:
+            agree(p.grad, state[named[key]].grad, key)
+    some_spikes(slow, 10)
