@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--split", help="default: the config's data.test_split")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
     parser.add_argument("--allow-missing", action="store_true", help="score although listed images are missing")
-    parser.add_argument("--spikes", action="store_true", help="firing rate of every layer, into the table and metrics")
+    parser.add_argument("--spikes", action="store_true", help="of every layer firing rate, shares of +1 and -1")
     parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )
@@ -211,14 +211,15 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         save = partial(write_unfinished, out, request) if distributed.is_main() and not keeps else None
         curves = CurveRun(model, run.ann, curve, new_evaluator, protocol, settings | last, where)
         curves.run(loader, device, cfg.train.precision, save)
-        evaluator, firing_rates = curves.curve.scored[curve.steps[-1]], curves.curve.firing_rates()
+        evaluator = curves.curve.scored[curve.steps[-1]]
+        firing_rates, spike_shares = curves.curve.firing_rates(), curves.curve.spike_shares()
     else:
         evaluator = new_evaluator()
         with FiringRates(model) as firing, predictor(model, loader) as predict:
             bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
             evaluate(predict, bar, [evaluator], device, cfg.train.precision)
         firing.merge(distributed.gather(firing.sums()))
-        firing_rates = firing.rates()
+        firing_rates, spike_shares = firing.rates(), firing.shares()
     if not distributed.is_main():
         return {}
 
@@ -229,7 +230,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     if args.binary:
         metrics["binary"] = binary
     if args.spikes:
-        metrics["firing_rates"] = firing_rates
+        metrics |= {"firing_rates": firing_rates, **({"spike_shares": spike_shares} if spike_shares else {})}
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(out) as folder:
         write_detections(folder / "detections.json", evaluator)

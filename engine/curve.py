@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analysis.firing_rate import Shares, has_signs, shares
 from data.sample import Batch
 from models import Detector
 from models.deploy import Simulation, simulate
@@ -157,6 +158,16 @@ class Curve:
         sums = self._sums[self.steps[-1]]
         steps = sums["image-steps"] / max(sums["images"], 1)
         return {layer: sums["spikes", layer] / neurons / steps for layer, neurons in _of(sums, "neurons").items()}
+
+    def spike_shares(self) -> Shares:
+        """{layer: shares of +1, 0 and -1} at the largest T, of the layers that can emit negative spikes."""
+        sums, layers = self._sums[self.steps[-1]], self.model.spiking_layers()
+        steps = sums["image-steps"] / max(sums["images"], 1)
+        return {
+            layer: shares(sums["spikes", layer], sums["negative", layer], neurons * steps)
+            for layer, neurons in _of(sums, "neurons").items()
+            if has_signs(layers[layer].signed, sums["negative", layer])
+        }
 
     def summary(self, protocol: str) -> dict[str, Any]:
         """Points of the curve, and the ANN's AP, over the images seen.

@@ -18,6 +18,10 @@ def table(metrics: dict[str, Any], out: Path) -> str:
     def number(key: str) -> str:
         return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
 
+    def fires(layer: str, rate: float) -> str:
+        shares = metrics.get("spike_shares", {}).get(layer, {})
+        return ", ".join([f"fires {rate:.3f}", *(f"{value} {share:.3f}" for value, share in shares.items())])
+
     changes = metrics["request"].get("config_changes", {})
     of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
     if "model" in metrics:
@@ -42,7 +46,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         ("AP", number("AP")),
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
         *curve_rows(metrics),
-        *((f"  {layer}", f"fires {rate:.3f}") for layer, rate in metrics.get("firing_rates", {}).items()),
+        *((f"  {layer}", fires(layer, rate)) for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("written to", str(out)),
     ]

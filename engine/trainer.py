@@ -167,7 +167,7 @@ class Trainer:
             evaluate(predict, validation.loader, [evaluator], self.execution.device, self.execution.precision)
         firing.merge(distributed.gather(firing.sums()))
         scores = evaluator.score(validation.protocol)
-        log.firing_rates(firing.rates(), step)
+        log.firing_rates(firing.rates(), firing.shares(), step)
         log.attempt("drawing validation images", lambda: log.images(validation.draw(evaluator), step))
         return {"val/protocol": validation.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))

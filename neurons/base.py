@@ -39,6 +39,7 @@ class MultiStepNeuron(base.MemoryModule):
     """
 
     spiking: bool = True  # False for the activations of ANN twins
+    signed: bool | None = None  # whether it may emit negative values; None: not known
     memoryless: bool = False  # True where y[t] depends on x[t] alone, so that there is no state to carry
 
     def __init__(self) -> None:
@@ -171,6 +172,7 @@ class DynamicNeuron(StatefulNeuron):
         assert dynamics.memoryless or not per_channel
         self.dynamics, self.backend, self.per_channel = dynamics, backend, per_channel
         self.memoryless = dynamics.memoryless
+        self.signed = dynamics.emit not in ("binary", "integer")
         self.threshold: nn.Parameter | None = None
         if per_channel:
             self.threshold = UninitializedParameter()  # type: ignore[assignment]

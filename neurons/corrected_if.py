@@ -25,6 +25,8 @@ class CorrectedIF(StepNeuron):
     `surrogate` as in `LIF`. The surrogate acts at both thresholds.
     """
 
+    signed = True
+
     def __init__(self, v_threshold: float = 1.0, v_init: float = 0.0, surrogate: SurrogateSpec = "sigmoid"):
         super().__init__()
         if not v_threshold > 0:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from analysis.firing_rate import Shares
 from data.atomic_file import append_line, write_atomically
 
 from ..loop import Step
@@ -106,10 +107,14 @@ class RunLog:
                 self._write("add_scalar", key, value, record["step"])
         self._on_board(Board.flush)
 
-    def firing_rates(self, rates: dict[str, float], step: int) -> None:
-        # TensorBoard sorts groups of tags by name and opens the first two. This name keeps the many layers closed.
+    def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
+        # TensorBoard sorts groups of tags by name and opens the first two. These names keep the many layers closed.
         for layer, rate in rates.items():
             self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
+        words = {"+1": "positive", "0": "zero", "-1": "negative"}  # a tag has no sign
+        for layer, of_values in shares.items():
+            for value, share in of_values.items():
+                self._write("add_scalar", f"val_spikes_{words[value]}/{layer}", share, step)
 
     def images(self, images: list[Tensor], step: int) -> None:
         """uint8 [3, H, W] each; always the same samples."""
@@ -138,7 +143,7 @@ class SilentLog:
     def epoch(self, record: dict[str, Any]) -> None:
         pass
 
-    def firing_rates(self, rates: dict[str, float], step: int) -> None:
+    def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
         pass
 
     def images(self, images: list[Tensor], step: int) -> None:

@@ -8,14 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from neurons import DynamicNeuron
-
 from ..layers.watch import watch
-
-
-def _signed(layer: nn.Module) -> bool:
-    """Whether a neuron may emit negative spikes."""
-    return not isinstance(layer, DynamicNeuron) or layer.dynamics.emit not in ("binary", "integer")
 
 
 class SpikeCounter:
@@ -39,7 +32,7 @@ class SpikeCounter:
             name = names[layer]
             image = tuple(range(2, y.dim()))  # below 2^24 neurons of an image, the sum over it is exact in float32
             net = y.sum(image).double().sum()
-            total = y.abs().sum(image).double().sum() if _signed(layer) else net
+            total = y.abs().sum(image).double().sum() if getattr(layer, "signed", None) is not False else net
             self._sums[name] = self._sums[name].to(y.device) + torch.stack([total, net])
             self._neurons[name] = y[0].numel()
 

@@ -11,7 +11,7 @@ from analysis.firing_rate import FiringRates
 from analysis.recorder import Recorder
 from models import create_model
 from models.layers.watch import watch
-from neurons import Stream, build_neuron
+from neurons import StepNeuron, Stream, build_neuron
 
 MEASURES = {
     "calls": lambda layer, x, y: 1,
@@ -96,6 +96,45 @@ def test_records_in_a_stream():
             for chunk in x.split(2):
                 model(chunk)
     assert chunks.rates() == pytest.approx(whole.rates(), rel=1e-6)
+
+
+@pytest.mark.parametrize("neuron", ["ternary_if", "ternary_lif", "signed_if", "corrected_if"])
+def test_shares_of_both_signs_and_of_zero(neuron):
+    torch.manual_seed(0)
+    model, batches = nn.Sequential(build_neuron("if"), build_neuron(neuron)), [torch.randn(4, 2, 50) * 3 for _ in "ab"]
+    model[0].forward = lambda x: x  # so that both signs arrive; the layer is not called
+    with FiringRates(model) as firing, torch.no_grad():
+        spikes = torch.cat([model(x) for x in batches], 1)
+    shares = {"+1": (spikes == 1), "0": (spikes == 0), "-1": (spikes == -1)}
+    assert set(spikes.unique().tolist()) == {-1.0, 0.0, 1.0}
+    found = firing.shares()
+    assert list(found) == ["1"] and found["1"] == pytest.approx(
+        {k: v.double().mean().item() for k, v in shares.items()}
+    )
+    assert firing.rates()["1"] == pytest.approx(found["1"]["+1"] + found["1"]["-1"])
+    with FiringRates(model) as nothing, torch.no_grad():
+        model(torch.zeros(4, 2, 50))
+    assert nothing.shares()["1"] == {"+1": 0.0, "0": 1.0, "-1": 0.0}
+
+
+class Mine(StepNeuron):
+    """A neuron that does not say whether it is signed."""
+
+    def step(self, state, x):
+        return x.sign(), state
+
+
+def test_a_neuron_of_ones_own_has_shares_if_it_emits_negative_spikes():
+    model = nn.Sequential(Mine())
+    with FiringRates(model) as positive:
+        model(torch.ones(2, 1, 4))
+    with FiringRates(model) as both:
+        model(torch.tensor([1.0, -1.0])[:, None])
+    assert positive.shares() == {} and both.shares() == {"0": {"+1": 0.5, "0": 0.0, "-1": 0.5}}
+    binary = nn.Sequential(build_neuron("lif"))
+    with FiringRates(binary) as firing:
+        binary(torch.ones(2, 1, 4))
+    assert firing.rates() and not firing.shares()
 
 
 def test_real_values_are_not_counted_as_spikes():

@@ -269,3 +269,4 @@ def test_firing_rates_of_a_curve_are_those_of_a_recorder(images):
     curve = Curve(model, [3], new_evaluator)
     curve.run(loader, CPU)
     assert curve.firing_rates() == pytest.approx(firing.rates(), rel=1e-4)
+    assert curve.spike_shares() == {} == firing.shares()
