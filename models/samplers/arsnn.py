@@ -8,6 +8,7 @@ from torch import Tensor
 from neurons.surrogate import number
 
 from .base import Carried
+from .cells import to_pixels
 from .registry import SAMPLERS
 from .rsnn import RSNN
 
@@ -31,47 +32,33 @@ class ARSNN(RSNN):
     """
 
     several = True
+    states = ("v", "s", "sum", "bins")  # the last two: sum of U, and number of bins, of the open segment
     published = {"input": "embedding.input_conv", "gate": "embedding.gate_conv"}
 
-    def initial_state(self, x: Tensor) -> Carried:
-        rest = torch.zeros_like(x[:, 0])
-        return {"v": rest, "s": rest, "sum": rest, "bins": rest}
-
-    def sample(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Carried]:
-        u, s, v = self.potentials(bins, state)
-        fired = s.detach()
-        segment = fired.cumsum(0) - fired  # that each bin belongs to
-        open_before = (0, 0) if state is None else (state["sum"], state["bins"])
-        frames = [self.frame(k, segment, u, s, v, open_before if k == 0 else (0, 0)) for k in range(self.out_steps)]
-        after = {"v": v[-1], "s": s[-1], "sum": torch.zeros_like(v[0]), "bins": torch.zeros_like(v[0])}
-        if self.rpd and not self.memoryless:
-            spikes = fired.sum(0)
-            inside, none = number(torch.eq, segment, spikes), number(torch.eq, spikes, 0)
-            after["sum"] = (u * inside).sum(0) + none * open_before[0]
-            after["bins"] = inside.sum(0) + none * open_before[1]
-        return torch.stack(frames), after
-
-    def frame(
-        self, k: int, segment: Tensor, u: Tensor, s: Tensor, v: Tensor, before: tuple[Tensor | int, Tensor | int]
-    ) -> Tensor:
-        """Frame k [B, C, H, W]; before: sum of U, and number of bins, of its segment in the windows before this one."""
-        fired = s.detach()
-        inside = number(torch.eq, segment, k)
-        ends = fired * inside  # 1 in the last bin of a closed segment
-        if self.readout == "last":
-            last = torch.cat([ends[:-1], inside[-1:]])  # also where it is open
-            value = (v * last).sum(0)
-        else:
-            value = (u * inside).sum(0) + before[0]
-        if self.readout == "avg":
-            value = value / (inside.sum(0) + before[1]).clamp(min=1)
-        weight = ((s if self.sat else fired) * ends).sum(0)
-        return value * (weight if self.rpd else weight + (1 - ends.sum(0)))
+    def read_out(self, cells: Tensor, state: Carried | None) -> tuple[Tensor, Tensor, Carried]:
+        zero = torch.zeros_like(cells[0])
+        total, bins = (zero, zero) if state is None else (state["sum"], state["bins"])
+        frames, segment, spikes = [zero] * self.out_steps, zero, []
+        for u, s, v in self.potentials(cells, state):
+            fired = s.detach()
+            total, bins = total + u, bins + 1
+            value = v if self.readout == "last" else total / bins if self.readout == "avg" else total
+            for k in range(self.out_steps):
+                ends = fired * number(torch.eq, segment, k)
+                frames[k] = frames[k] + value * (s * ends if self.sat else ends)
+            spikes.append(fired)
+            segment, goes_on = segment + fired, 1 - fired
+            total, bins = total * goes_on, bins * goes_on
+        if not self.rpd:
+            frames = [frame + value * goes_on * number(torch.eq, segment, k) for k, frame in enumerate(frames)]
+            total = bins = zero
+        return torch.stack(frames), torch.stack(spikes), {"v": v, "s": s, "sum": total, "bins": bins}
 
     def closing_bins(self, s: Tensor) -> Tensor:
         """Bin that closed each frame, [out_steps, B, C, H, W] int64, 0 the oldest of the window, -1 where it is open;
-        of the spikes of a window [Tm, B, C, H, W], in the order in which the bins were read."""
+        of what `fired` emits for a window."""
         order = torch.arange(len(s), device=s.device)
         bin_after = (1 + (order.flip(0) if self.reverse else order)).view(-1, *[1] * (s.dim() - 1))
         segment = s.cumsum(0) - s
-        return torch.stack([(s * (segment == k) * bin_after).sum(0).long() - 1 for k in range(self.out_steps)])
+        bins = [(s * (segment == k) * bin_after).sum(0) - 1 for k in range(self.out_steps)]
+        return to_pixels(torch.stack(bins), self.channels).long()

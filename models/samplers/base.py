@@ -1,14 +1,13 @@
-"""Sampler: what all samplers share, their arguments, the windows of a call, and the stacks of convolutions."""
+"""Sampler: what all samplers share, their arguments and the windows of a call."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from neurons import MultiStepNeuron, StatefulNeuron, spike
+from neurons import StatefulNeuron
 from neurons.base import without_autocast
 from neurons.multistep.formulas import compute_dtype
 from neurons.state import State
@@ -16,22 +15,7 @@ from registry import UserError, none_of
 
 READOUTS = ("sum", "last", "avg")
 
-Carried = dict[str, Tensor]  # the state of a sampler, each [B, C, H, W]
-
-
-def fire(u: Tensor) -> tuple[Tensor, Tensor]:
-    """(s, v): s = [u > 1] with a rectangular surrogate derivative of width 1; v = u (1 - s), with its gradient."""
-    s = spike(u - 1.0, "rectangle", inclusive=False)
-    return s, u * (1 - s)
-
-
-class Fired(MultiStepNeuron):
-    """The spikes of a sampler, [bins, B, C, H, W], passed on unchanged: what firing rates and hooks observe."""
-
-    memoryless = True
-
-    def steps(self, x_seq: Tensor) -> Tensor:
-        return x_seq
+Carried = dict[str, Tensor]  # the state of a sampler, each [B, ...]
 
 
 class Sampler(StatefulNeuron):
@@ -65,7 +49,7 @@ class Sampler(StatefulNeuron):
         reverse: read the newest bin first.
     """
 
-    spiking = False  # its frames are potentials; `fired` emits the spikes
+    spiking = False  # its frames are potentials
     several = False  # whether a window can have several frames
     published: dict[str, str] = {}  # {our name of a part with weights: its published name}
 
@@ -84,16 +68,12 @@ class Sampler(StatefulNeuron):
         self.out_steps, self.rpd, self.sat, self.readout, self.reverse = out_steps, rpd, sat, readout, reverse
         if out_steps > 1 and not self.several:
             raise UserError(f"out_steps = {out_steps}: {type(self).__name__} gives one frame per window, arsnn several")
-        self.k, self.depth, self.memoryless = k, depth, reverse
+        self.channels, self.k, self.depth, self.memoryless = channels, k, depth, reverse
 
     @abstractmethod
     def sample(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Carried]:
         """(frames [out_steps, B, C, H, W], state after) of one window, bins [Tm, B, C, H, W] in the order in which they
         are read; from the initial state if `state` is None."""
-
-    def of_window(self, u: Tensor, v: Tensor) -> Tensor:
-        """The frame [1, B, C, H, W] of all bins: `readout` of potentials u and v [Tm, B, C, H, W]."""
-        return v[-1:] if self.readout == "last" else u.mean(0, True) if self.readout == "avg" else u.sum(0, True)
 
     def advance(self, x_seq: Tensor, state: State | None, return_state: bool) -> tuple[Tensor, State | None]:
         assert state is None or isinstance(state, dict)
@@ -114,19 +94,3 @@ class Sampler(StatefulNeuron):
     def extra_repr(self) -> str:
         names = "out_steps", "rpd", "sat", "readout", "reverse"
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
-
-
-def stack(c1: int, c2: int, k: int, depth: int) -> nn.Sequential:
-    """`depth` convolutions k x k with bias, c1 to c2 and then c2 to c2 channels, and ReLU between them."""
-    layers: list[nn.Module] = [nn.Conv2d(c1, c2, k, padding=k // 2)]
-    for _ in range(depth - 1):
-        layers += [nn.ReLU(), nn.Conv2d(c2, c2, k, padding=k // 2)]
-    return nn.Sequential(*layers)
-
-
-def orthogonal(layers: nn.Sequential) -> nn.Sequential:
-    """Initialised as the published input stacks: orthogonal weights of gain sqrt(2), biases by default."""
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.orthogonal_(layer.weight, gain=math.sqrt(2))
-    return layers

@@ -1,4 +1,4 @@
-"""Counts: the bins of a window summed, without anything learned: what the samplers are measured against."""
+"""Counts: the bins of a window summed, with nothing learned: what the other samplers are measured against."""
 
 from __future__ import annotations
 
@@ -19,4 +19,5 @@ class Count(Sampler):
         self.memoryless = True
 
     def sample(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Carried]:
-        return self.of_window(bins, bins), {}
+        frame = bins[-1] if self.readout == "last" else bins.mean(0) if self.readout == "avg" else bins.sum(0)
+        return frame[None], {}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import Carried, Fired, Sampler, fire, orthogonal, stack
+from .base import Carried
+from .cells import apply, orthogonal, stack
 from .registry import SAMPLERS
+from .spiking import Potentials, SpikingSampler, fire
 
 
 @SAMPLERS.register("rsnn")
-class RSNN(Sampler):
+class RSNN(SpikingSampler):
     """(g, c)[t] = input(bin[t]) + gate(S[t-1])
     U[t] = sigmoid(g[t]) V[t-1] + c[t],  S[t] = [U[t] > 1],  V[t] = U[t] (1 - S[t])
 
@@ -30,28 +33,14 @@ class RSNN(Sampler):
         for layer in self.gate:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="sigmoid")
-        self.fired = Fired()
 
-    def initial_state(self, x: Tensor) -> Carried:
-        rest = torch.zeros_like(x[:, 0])
-        return {"v": rest, "s": rest}
-
-    def potentials(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Tensor, Tensor]:
-        """U, S and V [Tm, B, C, H, W] of bins of this shape."""
-        inputs = self.input(bins.flatten(0, 1)).unflatten(0, bins.shape[:2])
+    def potentials(self, cells: Tensor, state: Carried | None) -> Iterator[Potentials]:
         # From rest the gate's input is zeros: one image instead of B, and there is no potential to keep.
-        s = torch.zeros_like(bins[0, :1]) if state is None else state["s"]
+        s = torch.zeros_like(cells[0, :1]) if state is None else state["s"]
         v = None if state is None else state["v"]
-        steps = []
-        for x in inputs:
-            g, u = (x + self.gate(s)).chunk(2, 1)
+        for x in self.over_bins(self.input, cells):
+            g, u = (x + apply(self.gate, s)).chunk(2, -1)
             if v is not None:
                 u = g.sigmoid() * v + u
             s, v = fire(u)
-            steps.append((u, s, v))
-        us, ss, vs = (torch.stack(values) for values in zip(*steps, strict=True))
-        return us, self.fired(ss), vs
-
-    def sample(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Carried]:
-        u, s, v = self.potentials(bins, state)
-        return self.of_window(u, v), {"v": v[-1], "s": s[-1]}
+            yield u, s, v

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import Carried, Fired, Sampler, fire, orthogonal, stack
+from .base import Carried
+from .cells import orthogonal, stack
 from .registry import SAMPLERS
+from .spiking import Potentials, SpikingSampler, fire
 
 
 @SAMPLERS.register("snn")
-class SNN(Sampler):
+class SNN(SpikingSampler):
     """U[t] = sigmoid(w) V[t-1] + input(bin[t]),  S[t] = [U[t] > 1],  V[t] = U[t] (1 - S[t])
 
     with a stack of convolutions of C channels and one learned w, 0 at the start. The surrogate derivative of S is a
@@ -26,19 +29,11 @@ class SNN(Sampler):
         super().__init__(channels, **kwargs)
         self.input = orthogonal(stack(channels, channels, self.k, self.depth))
         self.decay = nn.Parameter(torch.tensor(0.0))
-        self.fired = Fired()
 
-    def initial_state(self, x: Tensor) -> Carried:
-        return {"v": torch.zeros_like(x[:, 0])}
-
-    def sample(self, bins: Tensor, state: Carried | None) -> tuple[Tensor, Carried]:
-        v = torch.zeros_like(bins[0]) if state is None else state["v"]
+    def potentials(self, cells: Tensor, state: Carried | None) -> Iterator[Potentials]:
+        v = torch.zeros_like(cells[0]) if state is None else state["v"]
         keep = self.decay.sigmoid()
-        steps = []
-        for x in self.input(bins.flatten(0, 1)).unflatten(0, bins.shape[:2]):
+        for x in self.over_bins(self.input, cells):
             u = keep * v + x
             s, v = fire(u)
-            steps.append((u, s, v))
-        us, ss, vs = (torch.stack(values) for values in zip(*steps, strict=True))
-        self.fired(ss)
-        return self.of_window(us, vs), {"v": v}
+            yield u, s, v

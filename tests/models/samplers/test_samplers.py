@@ -12,6 +12,7 @@ from torch import nn
 
 from models.layers.watch import watch
 from models.samplers import SAMPLERS, SamplerEncoder, build_sampler
+from models.samplers.cells import to_cells, to_pixels
 from neurons import spike
 from registry import UserError
 
@@ -61,7 +62,7 @@ def test_outputs_and_gradients_are_those_of_the_published_code(golden, name, tra
 def observed(sampler: nn.Module) -> Iterator[list[torch.Tensor]]:
     """The spikes of each call of a sampler [Tm, B, C, H, W], in the order in which the bins were read."""
     spikes: list[torch.Tensor] = []
-    with watch([sampler.fired], lambda layer, x, y: spikes.append(y)):
+    with watch([sampler.fired], lambda layer, x, y: spikes.append(to_pixels(y, sampler.channels))):
         yield spikes
 
 
@@ -80,7 +81,7 @@ def test_the_times_of_closing_are_those_of_the_published_code(golden):
         first = torch.where(s[:step].any(0), s[:step].argmax(0), -1)
         assert torch.equal(first, theirs)
     oldest_first = torch.where(steps[-1] < 0, -1, len(s) - 1 - steps[-1])
-    assert torch.equal(encoder.sampler.closing_bins(s)[0], oldest_first)
+    assert torch.equal(encoder.sampler.closing_bins(to_cells(s))[0], oldest_first)
 
 
 def test_the_sampler_of_the_whole_published_network(shared):
@@ -150,7 +151,8 @@ def test_masks_equal_a_literal_loop(out_steps, rpd, sat, readout, reverse, depth
     with torch.no_grad():
         for parameter in sampler.parameters():
             parameter.mul_(1.5)
-    x = torch.poisson(torch.full((2, 5, 2, 4, 4), 0.7, dtype=torch.float64)).requires_grad_()
+    width = 4 if reverse else 5  # even and odd
+    x = torch.poisson(torch.full((2, 5, 2, 4, width), 0.7, dtype=torch.float64)).requires_grad_()
     weights = [x, *sampler.parameters()]
     slow = literal(sampler, x)
     with observed(sampler) as spikes:
