@@ -32,7 +32,7 @@ class ARSNN(RSNN):
     """
 
     several = True
-    states = ("v", "s", "sum", "bins")  # the last two: sum of U, and number of bins, of the open segment
+    states = ("v", "s", "sum", "bins")  # sum of U, and for the mean number of bins, of the open segment
     published = {"input": "embedding.input_conv", "gate": "embedding.gate_conv"}
 
     def read_out(self, cells: Tensor, state: Carried | None) -> tuple[Tensor, Tensor, Carried]:
@@ -41,14 +41,19 @@ class ARSNN(RSNN):
         frames, segment, spikes = [zero] * self.out_steps, zero, []
         for u, s, v in self.potentials(cells, state):
             fired = s.detach()
-            total, bins = total + u, bins + 1
-            value = v if self.readout == "last" else total / bins if self.readout == "avg" else total
+            total = total + u
+            value = v if self.readout == "last" else total
+            if self.readout == "avg":
+                bins = bins + 1
+                value = total / bins
             for k in range(self.out_steps):
                 ends = fired * number(torch.eq, segment, k)
-                frames[k] = frames[k] + value * (s * ends if self.sat else ends)
+                frames[k] = frames[k] + value * (s * ends if self.sat and s.requires_grad else ends)  # s is 1 there
             spikes.append(fired)
             segment, goes_on = segment + fired, 1 - fired
-            total, bins = total * goes_on, bins * goes_on
+            total = total * goes_on
+            if self.readout == "avg":
+                bins = bins * goes_on
         if not self.rpd:
             frames = [frame + value * goes_on * number(torch.eq, segment, k) for k, frame in enumerate(frames)]
             total = bins = zero

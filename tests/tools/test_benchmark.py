@@ -33,6 +33,14 @@ def test_detector_beside_its_convolutions(capsys, monkeypatch):
     assert "training step" in out and "x its convolutions" in out and "separable" not in out
 
 
+def test_a_sampler_beside_its_detector(capsys, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(detector, "create_model", lambda name, **kwargs: create_model(name, width=0.125, **kwargs))
+    detector.main("eas_snn_s --T 3 --batch 1 --size 64,64 --repeats 1".split())
+    lines = [line for line in capsys.readouterr().out.splitlines() if "of it the sampler" in line]
+    assert len(lines) == 2 and all(0 < float(line.split()[-1].removesuffix("%")) < 100 for line in lines)
+
+
 def test_detector_of_a_config_and_of_a_checkpoint(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     config = ["configs/demo.yaml", "model.args={width: 0.125}", "model.T=2", "data.size=[32, 64]"]

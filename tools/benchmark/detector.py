@@ -4,10 +4,12 @@
     python -m tools.benchmark detector runs/demo/checkpoint_best.pt
     python -m tools.benchmark detector configs/demo.yaml model.neuron=relu
     python -m tools.benchmark detector configs/coco/spikeyolo_s.yaml --classes 80 --channels 3   without its dataset
+    python -m tools.benchmark detector eas_snn_s --T 3 --size 256,256          and the share of its learned sampler
 
 CPU seconds of the process (the least of `--repeats`), on one thread unless told otherwise, and its peak memory. The
 input is random: of a name 320x320, of a checkpoint or config `data.size`, unless `--size` is given. The convolutions
-are timed one by one in the same run, forward and backward, on random inputs of the same sizes.
+are timed one by one in the same run, forward and backward, on random inputs of the same sizes. A model with a learned
+sampler gets one window of 4 micro-bins; the sampler is timed alone in the same run.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from data.type_checks import height_width
 from engine.build import build_dataset, build_model
 from engine.config import load_config
 from engine.runs.open import open_run
-from models import Detector, create_model
+from models import Detector, create_model, model_defaults
+from models.contracts import MakesFrames
 from models.deploy.fuse import fuse
 from models.layers.spike_conv import SpikeConv
 from models.layers.watch import watch
@@ -98,9 +101,10 @@ def open_model(args: argparse.Namespace) -> tuple[Detector, int, tuple[int, int]
             size = size or getattr(dataset, "size", None)
         model, _ = build_model(cfg, classes, channels)
     else:
-        classes, channels, size = args.classes, args.channels or 3, None
+        classes, size = args.classes, None
         chosen = {"num_classes": classes, "T": args.T or 1, "in_channels": args.channels}
         model = create_model(args.model, **{key: value for key, value in chosen.items() if value is not None})
+        channels = args.channels or model_defaults(args.model)["in_channels"]
     return model, channels, None if size is None else height_width(size)
 
 
@@ -124,7 +128,11 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
     height, width = height_width([int(n) for n in args.size.split(",")]) if args.size else size or (320, 320)
     shape = (args.batch, channels, height, width)
-    x = torch.rand(shape if channels == 3 else (model.T, *shape))
+    samples = isinstance(model.encoder, MakesFrames)
+    if samples:
+        x = torch.poisson(torch.full((args.batch, 1, 4, *shape[1:]), 0.1))  # 0.4 events per pixel
+    else:
+        x = torch.rand(shape if channels == 3 else (model.T, *shape))
     model.train()
     boxes = torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.6, 0.9], [0.5, 0.1, 0.6, 0.2]])
     boxes = boxes * torch.tensor([width, height] * 2)
@@ -134,16 +142,27 @@ def main(arguments: list[str]) -> None:
         model.zero_grad()
         sum(model(x, targets).values()).backward()  # type: ignore[union-attr]
 
+    def sampled() -> None:
+        y = model.encode(x)
+        if y.requires_grad:
+            y.backward(torch.ones_like(y))
+
     print(f"{args.model} T={model.T}, {' x '.join(map(str, shape))}, {args.threads} thread(s), CPU seconds")
     training, peak = cpu_seconds(step, args.repeats), peak_gib()
     found = convolution_inputs(model, x)
     forward, both = convolution_seconds(found, args.repeats)
     times = f"{training / both:5.2f} x its convolutions ({both:.3f})"
     print(f"training step           {training:8.3f}   {times}, peak {peak:.2f} GiB")
+    if samples:
+        seconds = cpu_seconds(sampled, 2 * args.repeats)
+        print(f"  of it the sampler     {seconds:8.3f}   {seconds / training:6.1%}")
     model.eval()
     with torch.no_grad():
         plain = cpu_seconds(lambda: model.raw(x), args.repeats)
         print(f"inference               {plain:8.3f}   {plain / forward:5.2f} x its convolutions ({forward:.3f})")
+        if samples:
+            seconds = cpu_seconds(sampled, 2 * args.repeats)
+            print(f"  of it the sampler     {seconds:8.3f}   {seconds / plain:6.1%}")
         if not any(isinstance(m, SpikeConv) for m in model.modules()):
             return
         for form in ("dense", "separable", "fastest"):

@@ -70,7 +70,7 @@ def test_with_rpd_no_potential_is_lost():
         frames = sum(sampler(window[None]).sum((0, 1)) for window in x)
         still_open = to_pixels(sampler.carried["sum"], 2)
         torch.testing.assert_close(frames + still_open, total(x).sum((0, 1)))
-        assert sampler.carried["bins"].max() > 4  # open for longer than a window
+        assert still_open.abs().max() > 0
     dropping = sampler_of(out_steps=4)
     with torch.no_grad():
         alone = sum(dropping(window[None]).sum((0, 1)) for window in x)
