@@ -10,6 +10,7 @@ import yaml
 
 from data import list_datasets
 from data.type_checks import height_width
+from engine.build import build_model
 from engine.config import BASE, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config, model_kwargs
 from models import create_model, list_models, model_defaults
 from models.registry import MODELS
@@ -100,6 +101,20 @@ def test_a_config_that_names_a_model_alone_builds_the_model_itself(name, tmp_pat
     (one, other), (a, b) = built, (model.state_dict() for model in built)
     assert repr(one) == repr(other) and one.T == other.T
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_default_that_depends_on_arguments_of_the_model_is_written_out(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("model: {name: spiking_yolox_s, args: {spike_stages: deep}}\ndata: {root: x}")
+    cfg = load_config(path)
+    assert (
+        cfg.model.neuron == {"name": "ternary_if"} and config_to_plain(cfg)["model"]["neuron"]["name"] == "ternary_if"
+    )
+    assert load_config(path, ["model.args.spike_stages=released"]).model.neuron["name"] == "if"
+    assert load_config(path, ["model.neuron=relu"]).model.neuron == "relu"
+    wrong = load_config(path, ["model.args.spike_stages=fully"])
+    with pytest.raises(ValueError, match=r"model.args.spike_stages = 'fully'.*'full'"):
+        build_model(wrong, 3, 2)
 
 
 def test_what_a_recipe_sets_stays_with_another_model_and_null_takes_its_own(tmp_path):
