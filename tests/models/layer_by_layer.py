@@ -12,6 +12,7 @@ TARGETS = [
     {"boxes": torch.tensor([[50.0, 20.0, 90.0, 60.0]]), "labels": torch.tensor([1])},
 ]
 SIZE = 64, 96
+YOLOX = ("eas_snn_", "spiking_yolox_")  # the networks of test_yolox_networks.py
 
 
 def enliven(model, x, lift=0.0):

@@ -5,6 +5,7 @@ import torch
 from layer_by_layer import (
     CONVOLUTIONS,
     SIZE,
+    YOLOX,
     agree,
     enliven,
     inputs_of_convolutions,
@@ -51,7 +52,7 @@ SLOW = {
 @pytest.mark.parametrize("name", sorted({*list_models(), *PUBLISHED}))
 def test_every_registered_network_is_compared(name):
     assert name in list_models()
-    if name not in PUBLISHED:
+    if name not in PUBLISHED and not name.startswith(YOLOX):
         pytest.skip("no published network to compare it with")
 
 
