@@ -34,6 +34,7 @@ from omegaconf import DictConfig
 from torchvision.io import write_png
 from tqdm import tqdm
 
+from analysis.closing import ClosingTimes
 from analysis.firing_rate import FiringRates
 from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, eval_loader
@@ -45,7 +46,7 @@ from engine.config import config_changes, config_from_plain, evaluation_options,
 from engine.curve_options import curve_options
 from engine.curve_run import CurveRun
 from engine.curve_table import brief
-from engine.drawn_samples import draw_samples
+from engine.drawn_samples import draw_closing, draw_samples
 from engine.evaluation import evaluate, predictor, write_detections
 from engine.evaluation_options import set_evaluation_options
 from engine.metrics_table import table
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         help="keep an image's detections once those above SCORE (default 0.3) have not changed",
     )  # fmt: skip
     parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
-    parser.add_argument("--plots", action="store_true", help="precision-recall curves and a confusion matrix")
+    parser.add_argument("--plots", action="store_true", help="precision-recall, confusion matrix, when frames close")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: eval/ beside the checkpoint, see above")
     args = parser.parse_intermixed_args(argv)
@@ -212,14 +213,16 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         curves = CurveRun(model, run.ann, curve, new_evaluator, protocol, settings | last, where)
         curves.run(loader, device, cfg.train.precision, save)
         evaluator = curves.curve.scored[curve.steps[-1]]
-        firing_rates, spike_shares = curves.curve.firing_rates(), curves.curve.spike_shares()
+        firing_rates, spike_shares, closing_times = curves.curve.firing_rates(), curves.curve.spike_shares(), {}
     else:
         evaluator = new_evaluator()
-        with FiringRates(model) as firing, predictor(model, loader) as predict:
+        firing, closing = FiringRates(model), ClosingTimes(model)
+        with firing, closing, predictor(model, loader) as predict:
             bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
             evaluate(predict, bar, [evaluator], device, cfg.train.precision)
-        firing.merge(distributed.gather(firing.sums()))
-        firing_rates, spike_shares = firing.rates(), firing.shares()
+        for recorder in (firing, closing):
+            recorder.merge(distributed.gather(recorder.sums()))
+        firing_rates, spike_shares, closing_times = firing.rates(), firing.shares(), closing.shares()
     if not distributed.is_main():
         return {}
 
@@ -231,6 +234,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         metrics["binary"] = binary
     if args.spikes:
         metrics |= {"firing_rates": firing_rates, **({"spike_shares": spike_shares} if spike_shares else {})}
+    metrics |= {"closing_times": closing_times} if closing_times else {}
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(out) as folder:
         write_detections(folder / "detections.json", evaluator)
@@ -240,6 +244,8 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
             write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
         if args.plots:
             plot(evaluator, metrics, where, folder)
+            for image_id, image in draw_closing(model, dataset, args.pictures, device).items():
+                write_png(image, str(folder / "pictures" / f"closing_{image_id}.png"))
         for file, text in curves.files(results).items() if results else ():
             write_atomically(folder / file, text)
         _write_json(folder / "metrics.json", metrics)

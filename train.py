@@ -32,7 +32,7 @@ from engine import distributed
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
-from engine.drawn_samples import draw_samples
+from engine.drawn_samples import draw_closing, draw_samples
 from engine.ema import build_ema
 from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
@@ -159,6 +159,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
             protocol=cfg.eval.protocol,
             draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, overlay).values()),
+            draw_closing=lambda detector: list(draw_closing(detector, val_set, 2, device).values()),
             every=cfg.train.eval_every,
         ),
         folder=folder,

@@ -73,7 +73,7 @@ def draw_boxes(
     canvas = _to_pil(image).resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     line = max(2, round(min(canvas.size) / 240))
-    font = _font(max(11, round(min(canvas.size) / 34)))
+    font = typeface(max(11, round(min(canvas.size) / 34)))
     order = range(len(boxes)) if scores is None else scores.argsort(stable=True).tolist()
     colours = class_colours(max(len(class_names), int(labels.max()) + 1 if len(labels) else 0))
     corners = (zoom * boxes.detach().cpu()).tolist()
@@ -131,7 +131,7 @@ def side_by_side(
         f"truth: {_count(len(truth['boxes']))}",
         f"prediction: {_count(len(boxes))} with score ≥ {score_threshold:g}" + (f", {hidden} below" if hidden else ""),
     )
-    panels = [_captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
+    panels = [captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
     gap = max(4, left.shape[2] // 80)
     image = torch.cat([panels[0], _blank(panels[0].shape[1], gap), panels[1]], 2)
     if steps and x.dim() == 4:
@@ -161,7 +161,7 @@ def overlay(
     shown = prediction["scores"].detach().cpu() >= score_threshold
     boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
     drawn = draw_boxes(_to_tensor(canvas), zoom * boxes, labels, class_names, scores, zoom=1)
-    return _captioned(drawn, f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}")
+    return captioned(drawn, f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}")
 
 
 def time_strip(frames: Tensor, width: int) -> Tensor:
@@ -173,7 +173,7 @@ def time_strip(frames: Tensor, width: int) -> Tensor:
     for k in range(steps):
         tile = _to_pil(event_image(frames[k : k + 1]))
         tile = tile.resize((each, max(1, round(each * h / w))), Image.Resampling.BILINEAR)
-        tiles += [_captioned(_to_tensor(tile), f"t = {k + 1}"), _blank(1, gap)]
+        tiles += [captioned(_to_tensor(tile), f"t = {k + 1}"), _blank(1, gap)]
     tiles = [tile.expand(-1, tiles[0].shape[1], -1) for tile in tiles[:-1]]
     strip = torch.cat(tiles, 2)[..., :width]
     return torch.cat([strip, _blank(strip.shape[1], width - strip.shape[2])], 2)
@@ -197,12 +197,12 @@ def _tag(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, colour: Colour
     pen.text((x + pad, y + pad - top), text, fill=(0, 0, 0) if brightness > 110 else (255, 255, 255), font=font)
 
 
-def _captioned(panel: Tensor, text: str) -> Tensor:
+def captioned(panel: Tensor, text: str) -> Tensor:
     """`panel` with `text` on a strip above it."""
     width = panel.shape[2]
     size = max(11, min(18, width // 22))
     strip = Image.new("RGB", (width, size + 12), BACKGROUND)
-    ImageDraw.Draw(strip).text((6, 5), text, fill=TEXT, font=_font(size))
+    ImageDraw.Draw(strip).text((6, 5), text, fill=TEXT, font=typeface(size))
     return torch.cat([_to_tensor(strip), panel], 1)
 
 
@@ -215,7 +215,7 @@ def _blank(height: int, width: int) -> Tensor:
 
 
 @lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def typeface(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, installed with matplotlib: Latin, Greek and Cyrillic class names."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 

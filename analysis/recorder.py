@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from models.layers.watch import watch
 
-# (layer, x, y) of one call y = layer(x) -> a number, or a 0-d tensor on the layer's device, to be added up
+# (layer, x, y) of one call y = layer(x) -> a number, or a tensor on the layer's device, to be added up
 Measure = Callable[[nn.Module, Tensor, Tensor], Tensor | float]
-Sums = dict[str, dict[str, float]]  # {layer: {measure: sum}}
+Sums = dict[str, dict[str, Any]]  # {layer: {measure: sum, a number or nested lists}}
 
 
 class Recorder:
@@ -48,9 +49,9 @@ class Recorder:
             sums[name] = sums.get(name, 0) + measure(layer, x, y)
 
     def sums(self) -> Sums:
-        """{layer: {measure: sum over all calls}}, of the layers that were called, in the order given; plain numbers."""
+        """{layer: {measure: sum over all calls}}, of the layers that were called, in the order given; plain values."""
         return {
-            layer: {name: value.item() if isinstance(value, Tensor) else value for name, value in sums.items()}
+            layer: {name: value.tolist() if isinstance(value, Tensor) else value for name, value in sums.items()}
             for layer, sums in self._sums.items()
             if sums
         }
@@ -61,5 +62,6 @@ class Recorder:
         for sums in others:
             for layer, values in sums.items():
                 for name, value in values.items():
+                    value = torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
                     total[layer][name] = total[layer].get(name, 0) + value
         self._sums = total

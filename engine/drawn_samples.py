@@ -1,14 +1,17 @@
-"""Draw ground truth and scored detections on a fixed selection of samples of a dataset."""
+"""Draw a fixed selection of samples of a dataset: truth beside scored detections; when event frames close."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from analysis.closing import closing_bins, closing_image
 from analysis.draw import side_by_side
 from data import DetectionDataset
+from data.sample import Sample, collate
+from models import Detector
 from scoring.evaluator import Evaluator
 
 
@@ -22,10 +25,7 @@ def draw_samples(
     unlabelled sample the next labelled one is drawn.
     """
     images = {}
-    for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
-        sample = dataset[index]
-        while not sample.labelled:  # every recording ends at a label; a damaged image has none
-            sample = dataset[index := (index + 1) % len(dataset)]
+    for sample in chosen_samples(dataset, count):
         if (found := evaluator.found(sample.image_id)) is None:
             continue
         prediction = {**found, "boxes": sample.placement.to_sample(found["boxes"])}
@@ -35,3 +35,25 @@ def draw_samples(
         truth = {"boxes": sample.boxes, "labels": sample.labels}
         images[sample.image_id] = draw(shown, truth, prediction, dataset.class_names)
     return images
+
+
+def draw_closing(model: Detector, dataset: DetectionDataset, count: int, device: torch.device) -> dict[int, Tensor]:
+    """{image id: uint8 [3, H, W]} of the same samples: when the event frames of each window close, pixel by pixel, each
+    window from rest. Empty for a model whose encoder closes no frames."""
+    images: dict[int, Tensor] = {}
+    for sample in chosen_samples(dataset, count):
+        x, _ = collate([sample], dataset.scale).to(device)
+        if x.dim() != 6 or (found := closing_bins(model, x)) is None:
+            break
+        closed, bins = found
+        images[sample.image_id] = closing_image(dataset.view(sample.x), closed.transpose(0, 1).flatten(0, 1), bins)
+    return images
+
+
+def chosen_samples(dataset: DetectionDataset, count: int) -> Iterator[Sample]:
+    """`count` labelled samples spread evenly over the dataset, the same ones each time."""
+    for index in torch.linspace(0, len(dataset) - 1, max(0, min(count, len(dataset)))).long().tolist():
+        sample = dataset[index]
+        while not sample.labelled:  # every recording ends at a label; a damaged image has none
+            sample = dataset[index := (index + 1) % len(dataset)]
+        yield sample

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from analysis.closing import ClosingTimes
 from analysis.firing_rate import FiringRates
 from data.atomic_file import remove_partial_files
 from models import Detector
@@ -37,6 +38,7 @@ class Validation:
 
     new_evaluator: makes an empty `Evaluator` of the validation split.
     draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
+    draw_closing: (model in evaluation mode) -> images of when event frames close, none if its encoder closes none.
     every: epochs between validations; the last epoch is always validated.
     """
 
@@ -44,6 +46,7 @@ class Validation:
     new_evaluator: Callable[[], Evaluator]
     protocol: str
     draw: Callable[[Evaluator], list[torch.Tensor]]
+    draw_closing: Callable[[Detector], list[torch.Tensor]] | None = None
     every: int = 1
 
 
@@ -163,12 +166,21 @@ class Trainer:
         validation, evaluated = self.validation, self.update.ema.module
         distributed.broadcast_buffers(evaluated)
         evaluator = validation.new_evaluator()
-        with FiringRates(evaluated) as firing, predictor(evaluated, validation.loader) as predict:
+        watching = FiringRates(evaluated), ClosingTimes(evaluated)
+        firing, closing = watching
+        with firing, closing, predictor(evaluated, validation.loader) as predict:
             evaluate(predict, validation.loader, [evaluator], self.execution.device, self.execution.precision)
-        firing.merge(distributed.gather(firing.sums()))
+        for recorder in watching:
+            recorder.merge(distributed.gather(recorder.sums()))
         scores = evaluator.score(validation.protocol)
         log.firing_rates(firing.rates(), firing.shares(), step)
+        log.closing_times(closing.shares(), step)
         log.attempt("drawing validation images", lambda: log.images(validation.draw(evaluator), step))
+        if validation.draw_closing is not None:
+            images = validation.draw_closing
+            log.attempt(
+                "drawing when frames close", lambda: log.images(images(evaluated), step, "val_closing_pictures")
+            )
         return {"val/protocol": validation.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 # torch.nn.Module.__call__ is typed as `Callable[..., Any]`, so the docstrings give the shapes.
 
@@ -57,6 +57,18 @@ class MakesFrames(Protocol):
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """A line for the user: what becomes of a batch of this shape."""
+
+
+@runtime_checkable
+class ClosesFrames(Protocol):
+    """An encoder of micro-bins in which spikes decide, per pixel and channel, when an event frame closes."""
+
+    def closing_layer(self) -> nn.Module | None:
+        """The layer that emits these spikes, once per window or group of windows; None where no frame closes."""
+
+    def closing_bins(self, spikes: Tensor) -> Tensor:
+        """Bin that closed each frame, [frames, B, C, H, W] int64, 0 the oldest of its window, -1 where it is open; of
+        an output [Tm, ...] of that layer. B counts the windows of a group apart."""
 
 
 class Network(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 from data.atomic_file import remove_partial_files, write_atomically
 from registry import UserError
 
-from .files import METRICS, PICTURES, SCORED
+from .files import DRAWN, METRICS, PICTURES, SCORED
 
 
 def evaluation_name(parts: Sequence[str]) -> str:
@@ -109,7 +109,8 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 def _written(folder: Path) -> list[Path]:
     """Files of evaluations in `folder`, without metrics.json."""
-    return [*(folder / name for name in SCORED if (folder / name).exists()), *folder.glob(f"{PICTURES}/image_*.png")]
+    drawn = (path for kind in DRAWN for path in folder.glob(f"{PICTURES}/{kind}_*.png"))
+    return [*(folder / name for name in SCORED if (folder / name).exists()), *drawn]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,8 +22,9 @@ WRITTEN = (
     "events.out.tfevents.*",
     ".*.partial",
 )
-# What an evaluation writes into its folder beside METRICS, which is written last, and image_<id>.png into PICTURES.
-METRICS, PICTURES = "metrics.json", "pictures"
+# What an evaluation writes into its folder beside METRICS, which is written last, and <kind>_<id>.png into PICTURES, a
+# kind of DRAWN.
+METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing")
 FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png")
 SCORED = ("detections.json", "annotations.json", "curve.json", "robustness.json", *FIGURES)
 # All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.

@@ -116,10 +116,17 @@ class RunLog:
             for value, share in of_values.items():
                 self._write("add_scalar", f"val_spikes_{words[value]}/{layer}", share, step)
 
-    def images(self, images: list[Tensor], step: int) -> None:
+    def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:
+        for frame, of_bins in shares.items():
+            for name, share in of_bins.items():
+                self._write(
+                    "add_scalar", f"val_closing/{frame.replace(' ', '_')}/{name.replace(' ', '_')}", share, step
+                )
+
+    def images(self, images: list[Tensor], step: int, tag: str = "val_pictures") -> None:
         """uint8 [3, H, W] each; always the same samples."""
         for i, image in enumerate(images):
-            self._write("add_image", f"val_pictures/{i}", image, step)
+            self._write("add_image", f"{tag}/{i}", image, step)
 
     def close(self) -> None:
         self._on_board(Board.close)
@@ -146,7 +153,10 @@ class SilentLog:
     def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
         pass
 
-    def images(self, images: list[Tensor], step: int) -> None:
+    def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:
+        pass
+
+    def images(self, images: list[Tensor], step: int, tag: str = "val_pictures") -> None:
         pass
 
     def close(self) -> None:

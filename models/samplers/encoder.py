@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from registry import UserError
 
 from ..layers.time import repeat_over_time
+from .arsnn import ARSNN
 from .base import Sampler
 
 
@@ -72,6 +73,13 @@ class SamplerEncoder(nn.Module):
         several = f" (out_steps={each})" if each > 1 else ""
         give = "gives" if count == 1 else "give"
         return f"{made[0]} of {made[1]} {give} {_plural(count * each, 'frame')}{several}"
+
+    def closing_layer(self) -> nn.Module | None:
+        return self.sampler.fired if isinstance(self.sampler, ARSNN) else None
+
+    def closing_bins(self, spikes: Tensor) -> Tensor:
+        assert isinstance(self.sampler, ARSNN)
+        return self.sampler.closing_bins(spikes)
 
     def published_names(self) -> dict[str, str]:
         names = {}
