@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,10 @@ class ClosingTimes(Recorder):
     """
 
     def __init__(self, model: nn.Module):
-        encoder = getattr(model, "encoder", None)
-        layers: dict[str, nn.Module] = {}
-        if isinstance(encoder, ClosesFrames) and (layer := encoder.closing_layer()) is not None:
-            layers["encoder"] = layer
-        super().__init__(layers, {"bins": lambda layer, x, y: _histogram(encoder.closing_bins(y), len(y))})
+        encoder: Any = getattr(model, "encoder", None)
+        layer = encoder.closing_layer() if isinstance(encoder, ClosesFrames) else None
+        measure = {"bins": lambda layer, x, y: _histogram(encoder.closing_bins(y), len(y))}
+        super().__init__({} if layer is None else {"encoder": layer}, measure)
 
     def shares(self) -> dict[str, dict[str, float]]:
         """{"frame 1": {"bin 1": share of pixels and channels that close it there, ..., "open": of those that do not}}.

@@ -46,7 +46,7 @@ class Validation:
     new_evaluator: Callable[[], Evaluator]
     protocol: str
     draw: Callable[[Evaluator], list[torch.Tensor]]
-    draw_closing: Callable[[Detector], list[torch.Tensor]] | None = None
+    draw_closing: Callable[[Any], list[torch.Tensor]] | None = None
     every: int = 1
 
 

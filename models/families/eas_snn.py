@@ -7,8 +7,8 @@ published setting, all T steps show that frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from ..layers.time import is_repeated, mean_over_time
 from ..registry import register_model
 from ..samplers import SamplerEncoder, SamplerSpec, build_sampler
 
-SAMPLER = {
+SAMPLER: dict[str, Any] = {  # what a mapping leaves out is as here
     "name": "arsnn", "k": 5, "depth": 2, "out_steps": 1, "rpd": True, "sat": True, "readout": "sum", "reverse": True,
 }  # fmt: skip
 # Which parts spike; the published names are full_spike_v2, full_spike, True and False.
@@ -132,6 +132,8 @@ def _detector(
     neurons = neuron_factory(neuron)
     # The activations of the ANN parts of a spiking network are SiLU; those of an ANN twin are one kind throughout.
     activations = neuron_factory("silu") if getattr(neurons(), "spiking", True) else neurons
+    if isinstance(sampler, Mapping):
+        sampler = SAMPLER | sampler
     encoder = SamplerEncoder(T, build_sampler(sampler, in_channels))
     base = max(1, int(64 * size.width * width))
     network = EASNetwork(base, size.depth, neurons, activations, in_channels, spiking, stem)

@@ -50,7 +50,8 @@ def test_shares_are_those_of_all_calls(reverse, size):
 def test_bins_are_those_of_the_spikes():
     sampler = build_sampler({"name": "arsnn", "out_steps": 2}, 2)
     spikes = (torch.rand(4, 3, 2, 5, 3) < 0.4).float()  # odd sizes: each pixel apart
-    assert torch.equal(SamplerEncoder(2, sampler).closing_bins(spikes), by_hand(spikes, 2, reverse=True))
+    found = SamplerEncoder(2, sampler).closing_bins(spikes.movedim(-3, -1))  # of the layer, whose channels are last
+    assert torch.equal(found, by_hand(spikes, 2, reverse=True))
 
 
 def test_sums_of_processes_add_up():

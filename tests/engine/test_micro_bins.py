@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import evaluate
 import train
@@ -73,6 +74,16 @@ def test_one_frame_is_shown_for_any_number_of_steps(eas_run):
     assert found["T"] == 3 and found["images"] == found["expected_images"]
     found = evaluate.main([checkpoint, "--steps", "1,3", "--pictures", "1"])
     assert [point["T"] for point in found["curve"]["points"]] == [1, 3]
+
+
+def test_evaluations_and_logs_show_when_frames_close(eas_run, tmp_path):
+    found = evaluate.main([str(eas_run / "checkpoint_last.pt"), "--plots", "--pictures", "2", "--out", str(tmp_path)])
+    (row,) = found["closing_times"].values()
+    assert list(row) == ["bin 1", "bin 2", "bin 3", "bin 4", "open"] and sum(row.values()) == pytest.approx(1)
+    assert len(list(tmp_path.glob("pictures/closing_*.png"))) == 2
+    board = EventAccumulator(str(eas_run)).Reload()
+    assert {f"val_closing/frame_1/{name.replace(' ', '_')}" for name in row} <= set(board.Tags()["scalars"])
+    assert {"val_closing_pictures/0", "val_closing_pictures/1"} <= set(board.Tags()["images"])
 
 
 def test_several_frames_are_the_steps(eas, tmp_path):

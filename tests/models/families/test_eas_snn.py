@@ -202,6 +202,12 @@ def test_an_ann_twin_has_one_activation(spiking):
     assert kinds == {"ReLU"}
 
 
+def test_a_sampler_s_other_arguments_are_the_published_ones():
+    sampler = create_model("eas_snn_s", width=0.125, sampler={"depth": 1}).encoder.sampler
+    assert (type(sampler).__name__, sampler.k, sampler.depth, sampler.out_steps) == ("ARSNN", 5, 1, 1)
+    assert type(create_model("eas_snn_s", width=0.125, sampler="snn").encoder.sampler).__name__ == "SNN"
+
+
 def test_unknown_options_are_named():
     with pytest.raises(ValueError, match="spiking = 'ful'.*did you mean 'full'"):
         create_model("eas_snn_s", spiking="ful")
