@@ -7,7 +7,7 @@ A node is one layer on [T, B, C, H, W] (of a plain module: [B, C, H, W]). `node.
     norm        BatchNorm2d, until it is folded
     activation  a nonlinearity, or a neuron in its place
     max_pool    F.max_pool2d
-    linear      per channel, without a constant: average pooling, upsampling, zero padding, cropping, x * scale
+    linear      per channel, without a constant: average pooling, upsampling, padding, cropping, x * scale
     add, cat    sum; concatenation of channels
     part        a range of the channels
     fourier     to the spectrum or back: linear, without a constant, over a whole map
