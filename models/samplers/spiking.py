@@ -27,6 +27,7 @@ class Fired(MultiStepNeuron):
     """The spikes of a window [Tm, B, ...] in the order of the bins, passed on unchanged, for hooks and firing rates."""
 
     memoryless = True
+    signed = False
 
     def steps(self, x_seq: Tensor) -> Tensor:
         return x_seq
