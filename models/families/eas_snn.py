@@ -133,7 +133,7 @@ def _detector(
     # The activations of the ANN parts of a spiking network are SiLU; those of an ANN twin are one kind throughout.
     activations = neuron_factory("silu") if getattr(neurons(), "spiking", True) else neurons
     if isinstance(sampler, Mapping):
-        sampler = SAMPLER | sampler
+        sampler = {**SAMPLER, **sampler}
     encoder = SamplerEncoder(T, build_sampler(sampler, in_channels))
     base = max(1, int(64 * size.width * width))
     network = EASNetwork(base, size.depth, neurons, activations, in_channels, spiking, stem)

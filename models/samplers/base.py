@@ -19,8 +19,8 @@ Carried = dict[str, Tensor]  # the state of a sampler, each [B, ...]
 
 
 class Sampler(StatefulNeuron):
-    """Windows of micro-bins [Tl, B, Tm, C, H, W] -> frames [Tl, out_steps, B, C, H, W], by a spiking neuron per pixel
-    and channel. Section 3 of EAS-SNN (Wang et al., ECCV 2024).
+    """Windows of micro-bins [Tl, B, Tm, C, H, W] -> frames [Tl, out_steps, B, C, H, W], for every pixel and
+    channel apart. EAS-SNN (Wang et al., ECCV 2024).
 
     Its steps are windows. With `reverse` the bins of a window are read from the newest to the oldest, as published,
     so that windows are independent of each other. Without it a window begins in the state in which the last one of the
