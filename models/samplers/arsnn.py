@@ -8,7 +8,6 @@ from torch import Tensor
 from neurons.surrogate import number
 
 from .base import Carried
-from .cells import to_pixels
 from .registry import SAMPLERS
 from .rsnn import RSNN
 
@@ -58,12 +57,3 @@ class ARSNN(RSNN):
             frames = [frame + value * goes_on * number(torch.eq, segment, k) for k, frame in enumerate(frames)]
             total = bins = zero
         return torch.stack(frames), torch.stack(spikes), {"v": v, "s": s, "sum": total, "bins": bins}
-
-    def closing_bins(self, s: Tensor) -> Tensor:
-        """Bin that closed each frame, [out_steps, B, C, H, W] int64, 0 the oldest of the window, -1 where it is open;
-        of what `fired` emits for a window."""
-        order = torch.arange(len(s), device=s.device)
-        bin_after = (1 + (order.flip(0) if self.reverse else order)).view(-1, *[1] * (s.dim() - 1))
-        segment = s.cumsum(0) - s
-        bins = [(s * (segment == k) * bin_after).sum(0) - 1 for k in range(self.out_steps)]
-        return to_pixels(torch.stack(bins), self.channels).long()

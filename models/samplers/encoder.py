@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from registry import UserError
 
 from ..layers.time import repeat_over_time
-from .arsnn import ARSNN
 from .base import Sampler
+from .spiking import SpikingSampler
 
 
 class SamplerEncoder(nn.Module):
@@ -75,10 +75,9 @@ class SamplerEncoder(nn.Module):
         return f"{made[0]} of {made[1]} {give} {_plural(count * each, 'frame')}{several}"
 
     def closing_layer(self) -> nn.Module | None:
-        return self.sampler.fired if isinstance(self.sampler, ARSNN) else None
+        return self.sampler.fired if isinstance(self.sampler, SpikingSampler) and self.sampler.several else None
 
     def closing_bins(self, spikes: Tensor) -> Tensor:
-        assert isinstance(self.sampler, ARSNN)
         return self.sampler.closing_bins(spikes)
 
     def published_names(self) -> dict[str, str]:

@@ -63,6 +63,15 @@ class SpikingSampler(Sampler):
         frame = vs[-1] if self.readout == "last" else sum(us) / (len(us) if self.readout == "avg" else 1)
         return frame[None], torch.stack(ss).detach(), {"v": vs[-1], "s": ss[-1]}
 
+    def closing_bins(self, s: Tensor) -> Tensor:
+        """Bin of the (k+1)-th spike, which closes frame k where spikes do: [out_steps, B, C, H, W] int64, 0 the
+        oldest of the window, -1 where there is none; of what `fired` emits for a window."""
+        order = torch.arange(len(s), device=s.device)
+        bin_after = (1 + (order.flip(0) if self.reverse else order)).view(-1, *[1] * (s.dim() - 1))
+        segment = s.cumsum(0) - s
+        bins = [(s * (segment == k) * bin_after).sum(0) - 1 for k in range(self.out_steps)]
+        return to_pixels(torch.stack(bins), self.channels).long()
+
     @staticmethod
     def over_bins(layers: nn.Module, cells: Tensor) -> Tensor:
         """A stack of convolutions over all bins [Tm, B, h, w, c] in one call."""
