@@ -14,7 +14,17 @@ from registry import UserError, none_of
 from .contracts import Encoder, EncodesSteps
 from .layers.time import repeat_over_time
 
+# (mean, standard deviation) per channel of RGB
+PIXELS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "bgr255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+}
 ROUNDING: dict[str, Callable[[Tensor], Tensor]] = {"round": torch.round, "floor": torch.floor}
+
+
+def direct(T: int, pixels: str | None) -> DirectEncoder:
+    """Direct coding of pixels in 0..1, or of a kind of `PIXELS`."""
+    return DirectEncoder(T) if pixels is None else PixelEncoder(T, pixels)
 
 
 def encode_step(encoder: Encoder, x: Tensor, t: int) -> Tensor:
@@ -72,6 +82,35 @@ class DirectEncoder(nn.Module):
             raise UserError(f"expected images [B, C, H, W] or events [T, B, C, H, W], got {shape}")
         if len(shape) == 5 and shape[0] != self.T:
             raise UserError(f"the model was built for T={self.T} steps, but the events have T={shape[0]}: {shape}")
+
+
+class PixelEncoder(DirectEncoder):
+    """Direct coding of images in the pixel values that published weights were trained with, from RGB in 0..1.
+
+    Args: `T` as in `DirectEncoder`; `pixels`: "imagenet", (X - mean) / std by the statistics of ImageNet, or "bgr255",
+    255 X with the channels in reverse, as YOLOX has them. UserError for other inputs than images of 3 channels.
+    """
+
+    def __init__(self, T: int, pixels: str):
+        super().__init__(T)
+        if pixels not in PIXELS:
+            raise UserError(none_of(f"pixels = {pixels!r}", pixels, PIXELS))
+        self.pixels = pixels
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in PIXELS[pixels])
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check(tuple(x.shape))
+        x = (x - self.mean) / self.std
+        return super().forward(x.flip(1) if self.pixels == "bgr255" else x)
+
+    def constant(self, x: Tensor) -> bool:
+        return True
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != 4 or shape[1] != 3:
+            raise UserError(f"pixels = {self.pixels!r}: needs images [B, 3, H, W], got {shape}: leave it out")
 
 
 class StepEncoder(DirectEncoder):

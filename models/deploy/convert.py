@@ -13,9 +13,9 @@ from neurons.qcfs import QCFS
 from neurons.sth import STH
 from registry import UserError, none_of
 
-from ..contracts import Encoder, EncodesSteps
+from ..contracts import Encoder
 from ..detector import Detector
-from ..encoders import DirectEncoder
+from ..encoders import DirectEncoder, StepEncoder
 from .converted import ConvertedDetector
 from .graph import PerStep, insert, layer_of, nodes_of, readouts
 from .normalise import ChannelScale, normalise
@@ -59,8 +59,8 @@ def convert(
         decode: `v_mem`: logits are the currents into neurons that do not fire, averaged over T. `spike_count`: these
             neurons fire, +1 and -1, and logits are their rates times lam; needs scales of the read-outs
             (`calibrate(..., readout=True)`).
-        encoder: of images; default: direct coding, the image as a constant current, or the learned sampler of `model`,
-            whose frame is shown T times.
+        encoder: of images; default: that of `model`, which shows an image, or the frame of a learned sampler, T times
+            as a constant current; of a code of images direct coding instead.
         T: steps of `snn(x)`, where the encoder is the default.
         pool: max pooling of spikes: `gated` (`GatedMaxPool`) or `accumulated` (`AccumulatedMaxPool`).
         leak: gamma of the read-out potential m(t) = gamma m(t-1) + y(t), divided by the sum of its weights: 1, no leak,
@@ -97,7 +97,7 @@ def convert(
 
 
 def _own_encoder(encoder: Encoder, T: int) -> Encoder:
-    if isinstance(encoder, EncodesSteps):
+    if isinstance(encoder, StepEncoder):
         return DirectEncoder(T)
     encoder = copy.deepcopy(encoder)
     encoder.T = T

@@ -18,7 +18,7 @@ from neurons import NeuronSpec, neuron_factory
 from registry import UserError, none_of
 
 from ..detector import Detector
-from ..encoders import DirectEncoder
+from ..encoders import direct
 from ..heads import HeadSpec, build_head
 from ..layers.csp import Bottleneck, CSPLayer, Factory, Focus, Stem6x6, unit
 from ..layers.csp_darknet import YOLOXNetwork, in_container, published_name, repeats, stage5
@@ -112,7 +112,7 @@ class SEWBottleneck(nn.Module):
 
 def _detector(
     size: Size, num_classes: int, T: int, neuron: NeuronSpec | None, head: HeadSpec, in_channels: int, width: float,
-    spike_stages: str, block: str,
+    spike_stages: str, block: str, pixels: str | None,
 ) -> Detector:  # fmt: skip
     """
     Args:
@@ -125,6 +125,7 @@ def _detector(
             not run with the released ones; and for the sizes nano and tiny everything.
         block: of the CSP layer in dark5: "ffc", or "conv", bottlenecks of two dense convolutions with a shortcut, which
             have 1.3 to 1.6 % fewer parameters than FFC blocks, 0.1 to 0.25 % of the network.
+        pixels: of the images that the network gets. None: 0..1; "imagenet" for the published weights.
     """
     for name, value, known in (("spike_stages", spike_stages, STAGES), ("block", block, BLOCKS)):
         if value not in known:
@@ -149,7 +150,7 @@ def _detector(
         network.dark3[1] = CSPLayer(4 * base, 4 * base, make, blocks(2 * base, 3 * n))
         network.dark4[1] = CSPLayer(8 * base, 8 * base, make, blocks(4 * base, 3 * n))
     head = build_head(head, network.channels, network.strides, num_classes, outside)
-    return Detector(network, head, DirectEncoder(T))
+    return Detector(network, head, direct(T, pixels))
 
 
 def _own_neuron(arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -162,78 +163,92 @@ registered = register_model(depending={"neuron": _own_neuron})
 
 @registered
 def spiking_yolox_nano(
-    num_classes=80, T=1, neuron=None, head=NANO_HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=NANO_HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """1,044,447 parameters at 80 classes."""
     size = Size(0.33, 0.25, depthwise=True)
-    return _detector(size, num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(size, num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 @registered
 def spiking_yolox_tiny(
-    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """5,061,327 parameters at 80 classes."""
-    return _detector(Size(0.33, 0.375), num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(Size(0.33, 0.375), num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 @registered
 def spiking_yolox_s(
-    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """8,977,599 parameters at 80 classes."""
-    return _detector(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 @registered
 def spiking_yolox_m(
-    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """25,366,815 parameters at 80 classes."""
-    return _detector(Size(0.67, 0.75), num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(Size(0.67, 0.75), num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 @registered
 def spiking_yolox_l(
-    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """54,314,111 parameters at 80 classes."""
-    return _detector(Size(1.0, 1.0), num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(Size(1.0, 1.0), num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 @registered
 def spiking_yolox_x(
-    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc"
-) -> Detector:
+    num_classes=80, T=1, neuron=None, head=HEAD, in_channels=3, width=1.0, spike_stages="released", block="ffc",
+    pixels=None,
+) -> Detector:  # fmt: skip
     """99,287,775 parameters at 80 classes."""
-    return _detector(Size(1.33, 1.25), num_classes, T, neuron, head, in_channels, width, spike_stages, block)
+    return _detector(Size(1.33, 1.25), num_classes, T, neuron, head, in_channels, width, spike_stages, block, pixels)
 
 
 def _port(
-    size: Size, num_classes: int, T: int, neuron: NeuronSpec, head: HeadSpec, in_channels: int, width: float
-) -> Detector:
+    size: Size, num_classes: int, T: int, neuron: NeuronSpec, head: HeadSpec, in_channels: int, width: float,
+    pixels: str | None,
+) -> Detector:  # fmt: skip
     """The EAS-SNN authors' port of their detector to images: every activation is a PLIF neuron, all blocks YOLOX's.
 
-    Differs from the published training, where no optimizer has the time constants, in that they are trained.
+    pixels: of the images that the network gets; None: 0..1, "bgr255" for published weights, if these were trained as
+    YOLOX's. Differs from the published training, where no optimizer has the time constants, in that they are trained.
     """
     make, base = neuron_factory(neuron), size.base(width)
     network = PortNetwork(Stem6x6(in_channels, base, make()), base, size.depth, make, make)
-    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), DirectEncoder(T))
+    return Detector(network, build_head(head, network.channels, network.strides, num_classes, make), direct(T, pixels))
 
 
 @register_model
-def spiking_yolox_plif_s(num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0) -> Detector:
+def spiking_yolox_plif_s(
+    num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0, pixels=None
+) -> Detector:
     """8,945,109 parameters at 20 classes."""
-    return _port(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width)
+    return _port(Size(0.33, 0.5), num_classes, T, neuron, head, in_channels, width, pixels)
 
 
 @register_model
-def spiking_yolox_plif_m(num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0) -> Detector:
+def spiking_yolox_plif_m(
+    num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0, pixels=None
+) -> Detector:
     """25,291,853 parameters at 20 classes."""
-    return _port(Size(0.67, 0.75), num_classes, T, neuron, head, in_channels, width)
+    return _port(Size(0.67, 0.75), num_classes, T, neuron, head, in_channels, width, pixels)
 
 
 @register_model
-def spiking_yolox_plif_l(num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0) -> Detector:
+def spiking_yolox_plif_l(
+    num_classes=20, T=3, neuron=PLIF, head=PORT_HEAD, in_channels=3, width=1.0, pixels=None
+) -> Detector:
     """54,162,757 parameters at 20 classes."""
-    return _port(Size(1.0, 1.0), num_classes, T, neuron, head, in_channels, width)
+    return _port(Size(1.0, 1.0), num_classes, T, neuron, head, in_channels, width, pixels)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from test_detectors import build, targets
 from torch import nn
+from torchvision.transforms import Normalize
 
 from models import Detector, DirectEncoder, create_model, load_published_weights
-from models.encoders import BernoulliEncoder, LatencyEncoder
+from models.deploy import calibrate, convert
+from models.encoders import BernoulliEncoder, LatencyEncoder, PixelEncoder
 
 
 def test_images_are_repeated_and_event_frames_taken_as_they_are():
@@ -190,3 +192,28 @@ def test_a_network_without_published_names_works_but_there():
         assert len(model.eval()(torch.rand(2, 3, 64, 64))) == 2
     with pytest.raises(ValueError, match="Bare, the network of this model, has no `published_names`"):
         load_published_weights(model, {})
+
+
+@pytest.mark.parametrize("pixels", ["imagenet", "bgr255"])
+def test_published_pixel_values(pixels):
+    """The network gets the values that torchvision's Normalize, or OpenCV's uint8 images, have."""
+    x = torch.rand(2, 3, 4, 5)
+    expected = x.flip(1) * 255
+    if pixels == "imagenet":
+        expected = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])(x)
+    encoder = PixelEncoder(3, pixels)
+    torch.testing.assert_close(encoder(x), expected.expand(3, 2, 3, 4, 5))
+    assert encoder.constant(x) and torch.equal(encoder.step(x, 7), encoder(x)[:1])
+    assert not encoder.state_dict()
+    with pytest.raises(ValueError, match=f"pixels = '{pixels}': needs images .B, 3, H, W., got .3, 2, 2, 8, 8."):
+        encoder(torch.rand(3, 2, 2, 8, 8))
+    with pytest.raises(ValueError, match="pixels = 'imagnet', did you mean 'imagenet'"):
+        PixelEncoder(1, "imagnet")
+
+
+def test_a_twin_converts_with_its_pixel_values():
+    torch.manual_seed(0)
+    model = create_model("spiking_yolox_plif_s", num_classes=2, width=0.125, neuron="relu", pixels="imagenet").eval()
+    x = torch.rand(1, 3, 32, 32)
+    snn = convert(model, calibrate(model, [x]), T=4)
+    assert torch.equal(snn.encode(x), model.encode(x)[:1].expand(4, -1, -1, -1, -1))
