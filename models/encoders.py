@@ -91,6 +91,9 @@ class PixelEncoder(DirectEncoder):
     255 X with the channels in reverse, as YOLOX has them. UserError for other inputs than images of 3 channels.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, T: int, pixels: str):
         super().__init__(T)
         if pixels not in PIXELS:
