@@ -101,3 +101,9 @@ def test_every_file_says_its_idea_and_holds_one():
     missing = sorted(str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").exists())
     wrong += [f"{folder}/__init__.py is missing: its docstring says what lives there" for folder in missing]
     assert not wrong, "\n".join(wrong)
+
+
+def test_names_of_test_files_are_unique():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert not sorted({name for name in names if names.count(name) > 1})
