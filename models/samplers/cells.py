@@ -59,7 +59,7 @@ def stack(c1: int, c2: int, k: int, depth: int) -> nn.Sequential:
     """`depth` convolutions k x k with bias, c1 to c2 and then c2 to c2 channels, and ReLU between them."""
     layers: list[nn.Module] = [CellConv(c1, c2, k)]
     for _ in range(depth - 1):
-        layers += [nn.ReLU(), CellConv(c2, c2, k)]
+        layers += [nn.ReLU(inplace=True), CellConv(c2, c2, k)]
     return nn.Sequential(*layers)
 
 
