@@ -12,6 +12,7 @@ from analysis.draw import side_by_side
 from data import DetectionDataset
 from data.sample import Sample, collate
 from models import Detector
+from models.contracts import ClosesFrames
 from scoring.evaluator import Evaluator
 
 
@@ -41,6 +42,8 @@ def draw_closing(model: Detector, dataset: DetectionDataset, count: int, device:
     """{image id: uint8 [3, H, W]} of the same samples: when the event frames of each window close, pixel by pixel, each
     window from rest. Empty for a model whose encoder closes no frames."""
     images: dict[int, Tensor] = {}
+    if not isinstance(model.encoder, ClosesFrames):
+        return images
     for sample in chosen_samples(dataset, count):
         x, _ = collate([sample], dataset.scale).to(device)
         if x.dim() != 6 or (found := closing_bins(model, x)) is None:
