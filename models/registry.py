@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from registry import Registry
+from registry import Registry, checking, parameters
 
 from .detector import Detector
+from .options import apply_options, option_types
 
 MODELS: Registry[Detector] = Registry("model")
 
@@ -59,11 +60,17 @@ def create_model(name: str, **kwargs: Any) -> Detector:
     """Build the detector `name`; arguments that are not given have the defaults of its paper.
 
     Every family takes num_classes, T, neuron (a name, a mapping with `name` and arguments, or a factory), head (the
-    same), in_channels; further arguments are in its function's signature.
+    same), in_channels; further arguments are in its function's signature. Every model also has the options of
+    `models.options`, unless its function has an argument of that name.
     """
-    model = MODELS.build(name, **kwargs)
+    own = parameters(MODELS[name])
+    options = {key: option for key, option in option_types().items() if key not in own}
+    arguments = model_defaults(name) | kwargs
+    with checking(f"model {name!r}", own | options, kwargs):
+        model = MODELS[name](**{key: value for key, value in kwargs.items() if key not in options})
+        apply_options(model, {key: kwargs[key] for key in options if key in kwargs}, arguments)
     if any(is_lazy(p) for p in model.parameters()):
-        _show_one_step(model, {**model_defaults(name), **kwargs}["in_channels"])
+        _show_one_step(model, arguments["in_channels"])
     return model
 
 
