@@ -105,6 +105,11 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(line)
     if val_set.class_names != train_set.class_names:
         raise UserError(f"classes differ: train has {train_set.class_names}, validation {val_set.class_names}")
+    if cfg.train.bptt > 1 and train_set.sequences is None:
+        raise UserError(
+            f"train.bptt = {cfg.train.bptt}: gradients flow from window to window only where recordings come in "
+            "sequence. Set data.args.sampling=sequential, or train.bptt=1"
+        )
     say(overview({cfg.data.train_split: train_set, cfg.data.val_split: val_set}))
     loader = train_loader(
         train_set,
@@ -136,7 +141,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
 
-    steps = -(-len(loader) // cfg.train.accumulate)
+    batches = cfg.train.accumulate * cfg.train.bptt  # of one optimizer step
+    steps = -(-len(loader) // batches)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
     set_evaluation_options(cast(Detector, ema.module), fixed_steps(model, val_set), **evaluation_options(cfg))
     optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
@@ -152,7 +158,9 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     assert folder is not None
     trainer = Trainer(
         model=model,
-        update=Update(optimizer, schedule(cfg.train.epochs), ema, cfg.train.accumulate, cfg.train.clip_norm),
+        update=Update(
+            optimizer, schedule(cfg.train.epochs), ema, cfg.train.accumulate, cfg.train.clip_norm, cfg.train.bptt
+        ),
         train_loader=loader,
         validation=Validation(
             val_loader,
@@ -171,7 +179,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "class_names": train_set.class_names,
             **({"input": val_set.input.to_plain()} if val_set.input is not None else {}),
             "data": data_facts(train_set),
-            "samples_per_step": cfg.train.batch_size * cfg.train.accumulate * distributed.world_size(),
+            "samples_per_step": cfg.train.batch_size * batches * distributed.world_size(),
             "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),
         },
         log_every=cfg.train.log_every,
@@ -192,7 +200,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     if size := getattr(train_set, "size", None):  # (height, width)
         parts += f", input {train_set.channels} x {size[0]} x {size[1]}"
     say(f"{folder}: {cfg.model.name}, {parameters:,} parameters, {parts}, {device}")
-    epoch = (len(loader.sampler), cfg.train.batch_size, cfg.train.accumulate)  # type: ignore[arg-type]
+    epoch = (len(loader.sampler), cfg.train.batch_size, batches)  # type: ignore[arg-type]
     say(f"{len(train_set)} samples to train on, {len(val_set)} to validate")
     say(steps_text(*epoch, cfg.train.epochs, distributed.world_size()))
     if any(isinstance(module, DynamicNeuron) for module in model.modules()):

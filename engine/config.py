@@ -78,6 +78,7 @@ class TrainConfig:
     epochs: int
     batch_size: int
     accumulate: int
+    bptt: int
     precision: str
     channels_last: bool
     clip_norm: float | None

@@ -47,7 +47,8 @@ class Step:
 class Update:
     """Optimizer, schedule, EMA, and how gradients are accumulated and clipped.
 
-    accumulate: batches whose gradients are added for one step of `optimizer`.
+    accumulate: backward passes whose gradients are added for one step of `optimizer`.
+    bptt: batches in sequence whose losses are added for one backward pass; above 1 in a `Stream` only.
     clip_norm: largest norm of all gradients together; None: no clipping.
     ema: the averaged weights, updated at each step.
     """
@@ -57,6 +58,12 @@ class Update:
     ema: AveragedModel
     accumulate: int = 1
     clip_norm: float | None = None
+    bptt: int = 1
+
+    @property
+    def batches(self) -> int:
+        """Batches of one step of the optimizer; the last step of an epoch may have fewer."""
+        return self.accumulate * self.bptt
 
 
 def train_epoch(
@@ -73,7 +80,9 @@ def train_epoch(
     """Train `model` on all `batches`; returns the mean of each loss per image.
 
     stream: the `Stream` of `model` for stateful training: each batch row continues from the membranes of the same row
-        in the batch before, except rows in `batch.starts`. Gradients stop at the batch (truncated BPTT).
+        in the batch before, except rows in `batch.starts`. Truncated BPTT (Williams and Peng, 1990): the losses of
+        `update.bptt` batches are added and sent backward together, through the states carried between them; gradients
+        stop where a row starts and before the first of these batches. `stream_of(model, loader, update.bptt)` makes it.
 
     Losses are sums over images, so the gradients of accumulated batches and of several processes are added (DDP
     averages them; the factor `world_size()` undoes that), and equal those of one large batch. Heads that normalise by
@@ -88,15 +97,19 @@ def train_epoch(
     sums: dict[str, float] = {}
     images, step = 0, first_step
     started = time.perf_counter()
-    for group, data_time in _groups(batches, update.accumulate):
+    assert update.bptt == 1 or stream is not None
+    for group, data_time in _groups(batches, update.batches):
         lr = update.schedule.apply(update.optimizer, step)
         update.optimizer.zero_grad(set_to_none=True)
         if buffers:
             torch._foreach_copy_(before, list(buffers.values()))
         summed: dict[str, torch.Tensor | float] = {}
+        unrolled: torch.Tensor | float = 0.0  # losses that have not been sent backward
         count = 0
         for i, batch in enumerate(group):
-            sums_later = isinstance(model, DistributedDataParallel) and i < len(group) - 1
+            last = i == len(group) - 1
+            sums_later = isinstance(model, DistributedDataParallel) and not last
+            # Also before the last call of one backward pass, as DDP would overwrite BatchNorm statistics that it needs.
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 _require_finite_boxes(batch)
                 x, targets = batch.to(device)
@@ -105,8 +118,12 @@ def train_epoch(
                     stream.reset(batch.starts)
                 with autocast(device, precision):
                     parts = model(x, targets)
-                total = torch.stack(list(parts.values())).sum()
-                (total * world_size()).backward()
+                unrolled = unrolled + torch.stack(list(parts.values())).sum()
+                if last or (i + 1) % update.bptt == 0:
+                    (unrolled * world_size()).backward()
+                    unrolled = 0.0
+                    if stream is not None and update.bptt > 1:
+                        stream.detach()
             for key, value in parts.items():
                 summed[key] = summed.get(key, 0.0) + value.detach()
             count += sum(target is not None for target in targets)
@@ -134,10 +151,10 @@ def train_epoch(
     return {key: value / images for key, value in sums.items()}
 
 
-def stream_of(model: nn.Module, batches: DataLoader) -> AbstractContextManager[Stream | None]:
-    """A `Stream` of `model` if the loader's dataset is sequential, else a context of None."""
+def stream_of(model: nn.Module, batches: DataLoader, bptt: int = 1) -> AbstractContextManager[Stream | None]:
+    """A `Stream` of `model` if the loader's dataset is sequential, else a context of None. bptt: see `Update`."""
     sequential = batches.dataset.sequences is not None  # type: ignore[attr-defined]
-    return Stream(model) if sequential else nullcontext()
+    return Stream(model, detach=bptt == 1) if sequential else nullcontext()
 
 
 def _groups(batches: Iterable, size: int):

@@ -74,6 +74,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.epochs": COUNT,
     "train.batch_size": COUNT,
     "train.accumulate": COUNT,
+    "train.bptt": COUNT,
     "train.precision": Choice(("fp32", "bf16")),
     "train.clip_norm": Range(0, open_low=True, null="no clipping"),
     "train.ema_decay": SHARE,

@@ -85,7 +85,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.train_loader) // self.update.accumulate)
+        return -(-len(self.train_loader) // self.update.batches)
 
     def fit(self) -> list[dict[str, Any]]:
         """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
@@ -115,7 +115,7 @@ class Trainer:
                     if isinstance(module, FollowsEpochs):
                         module.epochs_left = self.epochs - epoch
                 first_step = epoch * self.steps_per_epoch
-                with stream_of(model, self.train_loader) as stream:
+                with stream_of(model, self.train_loader, self.update.bptt) as stream:
                     losses = train_epoch(
                         model,
                         log.progress(self.train_loader, epoch, self.epochs),

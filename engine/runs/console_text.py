@@ -26,12 +26,12 @@ def model_text(given: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def steps_text(samples: int, batch_size: int, accumulate: int, epochs: int, processes: int = 1) -> str:
+def steps_text(samples: int, batch_size: int, batches_per_step: int, epochs: int, processes: int = 1) -> str:
     """Steps per epoch and in all. samples: of one process in an epoch."""
     batches = -(-samples // batch_size)
-    steps = -(-batches // accumulate)
+    steps = -(-batches // batches_per_step)
     of = f"{processes} x {batch_size}" if processes > 1 else str(batch_size)
-    of += f" x {accumulate}" if accumulate > 1 else ""
+    of += f" x {batches_per_step}" if batches_per_step > 1 else ""
     last = samples - (batches - 1) * batch_size
     smaller = f", the last batch of {last}" if last < batch_size else ""
     plural = "" if steps == 1 else "s"
