@@ -49,6 +49,7 @@ class Detector(nn.Module):
     def __init__(self, network: Network, head: Head, encoder: Encoder):
         super().__init__()
         self.network, self.head, self.encoder = network, head, encoder
+        self.memory: nn.Module | None = None  # recurrent cells on the maps: the option `memory` of `create_model`
 
     @property
     def T(self) -> int:
@@ -77,7 +78,8 @@ class Detector(nn.Module):
         Within `neurons.Stream`, in evaluation mode, the mean over T calls with one step each equals one call with these
         T steps, so that a loop over steps simulates the network in memory that does not grow with T.
         """
-        return self.head(self.network(x_TBCHW))
+        maps = self.network(x_TBCHW)
+        return self.head(maps if self.memory is None else self.memory(maps))
 
     def steps(self, x: Tensor) -> Callable[[int], Tensor]:
         """A function of t from 0: step t of `encode(x)`, [1, B, C, H, W].

@@ -38,7 +38,7 @@ def published_names(model: Detector) -> dict[str, str]:
     UserError naming the encoder, network or head that has weights but no published names.
     """
     names: dict[str, str] = {}
-    parts = {"encoder": model.encoder, "network": model.network, "head": model.head}
+    parts = {"encoder": model.encoder, "network": model.network, "head": model.head, "memory": model.memory}
     for part, module in parts.items():
         own = module.published_names() if isinstance(module, HasPublishedNames) else {}
         if own and part == "head":

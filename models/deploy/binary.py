@@ -53,8 +53,11 @@ class BinarySpikeConv(nn.Module):
 def to_binary(model: Detector) -> Detector:
     """A copy of `model` for evaluation that runs on binary spikes.
 
-    Raises ValueError for a layer whose neuron emits anything but 0..D: graded neurons, ternary ones, ANN twins.
+    Raises ValueError for a layer whose neuron emits anything but 0..D: graded neurons, ternary ones, ANN twins;
+    and for a network with a memory.
     """
+    if model.memory is not None:
+        raise UserError("memory: binary inference does not cover its cells. Evaluate this network without --binary")
     binary = fuse(model)
     for name, layer in list(binary.named_modules()):
         if not isinstance(layer, SpikeConv) or isinstance(layer.neuron, nn.Identity):

@@ -66,6 +66,8 @@ class _NetworkAndHead(nn.Module):
 
     def __init__(self, model: Detector):
         super().__init__()
+        if model.memory is not None:
+            raise UserError("memory: its cells are recurrent, so that they have no graph to convert; train without it")
         self.network, self.head = model.network, model.head
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -102,6 +102,8 @@ class HybridDetector(Detector):
     network: EASNetwork
 
     def stepper(self, x: Tensor) -> Callable[[int], list[Tensor]]:
+        if self.memory is not None:
+            raise UserError("memory: behind a mean over T it makes one step per call, so there is no AP against T")
         steps = self.steps(x)
         sums: list[Tensor] = []
         total: list[Tensor] = []
