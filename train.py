@@ -32,6 +32,7 @@ from engine import distributed
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
+from engine.distill import Distillation, open_teacher, teacher_text
 from engine.drawn_samples import draw_closing, draw_samples
 from engine.ema import build_ema
 from engine.errors import remedies
@@ -140,6 +141,17 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     model.to(device)
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
+    distillation, teacher = None, {}
+    if cfg.train.distill is not None:
+        prepared = val_set.input.to_plain() if val_set.input is not None else None
+        run = open_teacher(cfg.train.distill, train_set.class_names, train_set.channels, prepared)
+        distillation = Distillation(run.model, model, cfg.train.distill_weight)
+        check_samples(run.model, val_set)
+        run.model.to(device)
+        if cfg.train.channels_last:
+            run.model.to(memory_format=torch.channels_last)
+        teacher = {"teacher": teacher_text(run)}
+        say(f"distils from {run.checkpoint}: {teacher['teacher']}")
 
     batches = cfg.train.accumulate * cfg.train.bptt  # of one optimizer step
     steps = -(-len(loader) // batches)
@@ -181,8 +193,10 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "data": data_facts(train_set),
             "samples_per_step": cfg.train.batch_size * batches * distributed.world_size(),
             "judged_by": judged_by(config_to_plain(cfg), data_facts(val_set)),
+            **teacher,
         },
         log_every=cfg.train.log_every,
+        distillation=distillation,
     )
     if resume:
         for line in trainer.resume(resume):
@@ -194,7 +208,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(f"resuming {folder} with its own config, after epoch {trainer.epoch}")
     if main_rank:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        append_provenance(folder, provenance(command, device))
+        append_provenance(folder, provenance(command, device) | teacher)
     parameters = sum(p.numel() for p in model.parameters())
     parts = model_text(kwargs, own_values(cfg.model.name, config_to_plain(cfg.model.args)))
     if size := getattr(train_set, "size", None):  # (height, width)

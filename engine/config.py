@@ -27,7 +27,7 @@ from .ranges import check_values, leaves
 
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"
 
-PATHS = ("out", "data.root", "data.cache_dir", "train.init_from")
+PATHS = ("out", "data.root", "data.cache_dir", "train.init_from", "train.distill")
 OWN = ("T", "neuron", "head")  # keys of `model` where null means the model's default
 
 # The schema holds types only; configs/base.yaml has the defaults and descriptions, ranges.py the ranges.
@@ -91,6 +91,8 @@ class TrainConfig:
     eval_every: int
     log_every: int
     init_from: str | None
+    distill: str | None
+    distill_weight: float
 
 
 @dataclass

@@ -76,6 +76,7 @@ def train_epoch(
     first_step: int = 0,
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
+    more_losses: Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]] | None = None,
 ) -> dict[str, float]:
     """Train `model` on all `batches`; returns the mean of each loss per image.
 
@@ -83,6 +84,7 @@ def train_epoch(
         in the batch before, except rows in `batch.starts`. Truncated BPTT (Williams and Peng, 1990): the losses of
         `update.bptt` batches are added and sent backward together, through the states carried between them; gradients
         stop where a row starts and before the first of these batches. `stream_of(model, loader, update.bptt)` makes it.
+    more_losses: a function of (x, batch), called after the model: losses to be added to its own (`distill`).
 
     Losses are sums over images, so the gradients of accumulated batches and of several processes are added (DDP
     averages them; the factor `world_size()` undoes that), and equal those of one large batch. Heads that normalise by
@@ -118,6 +120,8 @@ def train_epoch(
                     stream.reset(batch.starts)
                 with autocast(device, precision):
                     parts = model(x, targets)
+                    if more_losses is not None:
+                        parts = parts | more_losses(x, batch)
                 unrolled = unrolled + torch.stack(list(parts.values())).sum()
                 if last or (i + 1) % update.bptt == 0:
                     (unrolled * world_size()).backward()

@@ -79,6 +79,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.clip_norm": Range(0, open_low=True, null="no clipping"),
     "train.ema_decay": SHARE,
     "train.ema_ramp": Range(0, open_low=True),
+    "train.distill_weight": Range(0, open_low=True),
     "train.eval_every": COUNT,
     "train.log_every": COUNT,
     "eval.batch_size": COUNT,

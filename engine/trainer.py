@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from registry import UserError
 from scoring.evaluator import Evaluator
 
 from . import distributed
+from .distill import Distillation
 from .evaluation import evaluate, predictor
 from .generators import generator_states, restore_generators
 from .loop import Update, stream_of, train_epoch
@@ -77,6 +79,7 @@ class Trainer:
     epochs: int
     identity: dict[str, Any]
     log_every: int = 20
+    distillation: Distillation | None = None
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
     best: float = field(default=-1.0, init=False)
@@ -115,7 +118,9 @@ class Trainer:
                     if isinstance(module, FollowsEpochs):
                         module.epochs_left = self.epochs - epoch
                 first_step = epoch * self.steps_per_epoch
-                with stream_of(model, self.train_loader, self.update.bptt) as stream:
+                teacher = self.distillation
+                distilling = nullcontext() if teacher is None else teacher.epoch(self.train_loader)
+                with stream_of(model, self.train_loader, self.update.bptt) as stream, distilling as more_losses:
                     losses = train_epoch(
                         model,
                         log.progress(self.train_loader, epoch, self.epochs),
@@ -125,6 +130,7 @@ class Trainer:
                         first_step=first_step,
                         on_step=log.step,
                         stream=stream,
+                        more_losses=more_losses,
                     )
                 self.epoch = epoch + 1
                 # The last step's number: the next one's would be purged from TensorBoard on a resume.
@@ -222,8 +228,9 @@ class Trainer:
         return said
 
     def _restore(self, content: Content, path: Path) -> list[str]:
-        now = {**self.identity, "steps_per_epoch": self.steps_per_epoch}
-        changes = compare({key: content[key] for key in COMPARED if key in content}, now)
+        no_teacher = {"teacher": None}
+        now = {**no_teacher, **self.identity, "steps_per_epoch": self.steps_per_epoch}
+        changes = compare(no_teacher | {key: content[key] for key in COMPARED if key in content}, now)
         if content["steps_per_epoch"] < self.steps_per_epoch and "data" not in content:
             changes.append("a version before this one left out the last, smaller batch of an epoch")
         refuse(changes)

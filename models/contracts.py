@@ -91,7 +91,7 @@ class Head(Protocol):
 
     Its logits are those of each step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
-    Optional: `Selects`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `HasPublishedNames`.
+    Optional: `Selects`, `Distills`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `HasPublishedNames`.
     """
 
     __call__: Callable[..., Any]
@@ -108,6 +108,18 @@ class Selects(Protocol):
     """A head whose thresholds and NMS can be changed for an evaluation: `selection` holds the arguments."""
 
     selection: dict[str, Any]
+
+
+@runtime_checkable
+class Distills(Protocol):
+    """A head that can be trained towards the logits of another detector with the same kind of head, its teacher."""
+
+    def distill(self, logits: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Distance of the logits from a teacher's, 0 where they are equal, a sum over the batch's images, B >= 0. With
+        several processes all of them call it equally often."""
+
+    def logit_code(self) -> dict[str, Any]:
+        """{name: plain value} of what logits of one shape mean besides; those of a teacher must be equal."""
 
 
 @runtime_checkable

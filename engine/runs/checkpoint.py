@@ -65,6 +65,17 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
     write_atomically(path, lambda partial: write_checked({"format": FORMAT, **content}, partial))
 
 
+def checkpoint_in(path: str | Path) -> Path:
+    """`path`, or where it is a folder its best checkpoint, or the last one if no epoch was scored."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return path
+    found = [file for name in ("best", "last") if (file := path / f"checkpoint_{name}.pt").is_file()]
+    if not found:
+        raise UserError(f"{path}: no checkpoint in this folder. Name a run folder, as runs/demo, or a checkpoint")
+    return found[0]
+
+
 def load_checkpoint(path: str | Path) -> Content:
     """Read a checkpoint. UserError if it is damaged, hostile, not finite, or not one of this project."""
     path = Path(path).expanduser()
@@ -132,8 +143,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: str | Path,
 
 
 def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
-    """Initialise `model`, of `class_names`, from the averaged weights of another run, as far as they fit
+    """Initialise `model`, of `class_names`, from the averaged weights of another run or checkpoint, as far as they fit
     (`fitting_weights`). Returns one line for the user. UserError unless most convolutions fit."""
+    path = checkpoint_in(path)
     content = load_checkpoint(path)
     transfer = fitting_weights(model, content["ema"], content.get("class_names"), class_names)
     fit = sum(len(model.state_dict()[key].shape) == 4 for key in transfer.weights)

@@ -40,12 +40,13 @@ MAY_CHANGE = {
     "train.checkpoint": "",
     "train.compile": "results agree up to rounding, not bit for bit",
     "train.channels_last": "results agree up to rounding, not bit for bit",
+    "train.distill": "",  # the place of the teacher, whose weights are compared: `teacher` in COMPARED
     "train.eval_every": "",
     "train.log_every": "",
 }
 
 # Entries of a checkpoint, beside its config, that a resume may not change.
-COMPARED = ("model_kwargs", "class_names", "data", "samples_per_step", "steps_per_epoch")
+COMPARED = ("model_kwargs", "class_names", "data", "samples_per_step", "steps_per_epoch", "teacher")
 
 
 def data_facts(dataset: DetectionDataset) -> dict[str, Any]:

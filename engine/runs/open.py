@@ -10,7 +10,7 @@ from data import Input, input_from_plain
 from models import Detector, create_model
 from registry import UserError
 
-from .checkpoint import Content, load_checkpoint, load_weights
+from .checkpoint import Content, checkpoint_in, load_checkpoint, load_weights
 from .converted import build_converted
 
 
@@ -54,12 +54,7 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     name and arguments; that of a checkpoint of convert.py is converted from it again, by the scales in the checkpoint.
     No code in a checkpoint is run. UserError if it is damaged.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        found = [file for name in ("best", "last") if (file := path / f"checkpoint_{name}.pt").is_file()]
-        if not found:
-            raise UserError(f"{path}: no checkpoint in this folder. Name a run folder, as runs/demo, or a checkpoint")
-        path = found[0]
+    path = checkpoint_in(path)
     content = load_checkpoint(path)
     if weights not in ("ema", "model"):
         raise UserError(f"weights = {weights!r}: give 'ema', the averaged ones, or 'model', the last ones")

@@ -20,9 +20,10 @@ from registry import UserError
 from ..layers.time import readout
 from .anchor_coding import CODINGS
 from .anchor_fit import best_possible_recall, kmeans_anchors
-from .boxes import cells, select_detections
+from .boxes import cells, complete_iou, select_detections
 from .precision import at_least_float32
 from .registry import register_head
+from .soft_targets import sigmoid_kl
 
 # By the number of levels: pixels, finest level first (two: strides 16 and 32; three: 8, 16, 32), COCO. One: stride 32,
 # Darknet's of YOLOv2-tiny for VOC.
@@ -91,7 +92,7 @@ class AnchorHead(nn.Module):
                 )
         self.num_classes, self.strides, self.balance = num_classes, tuple(strides), tuple(balance)
         self.box_gain, self.class_gain, self.objectness_gain = box_gain, class_gain, objectness_gain
-        self.anchor_ratio, self.coding = anchor_ratio, CODINGS[coding]
+        self.anchor_ratio, self.coding_name, self.coding = anchor_ratio, coding, CODINGS[coding]
         self.selection: dict[str, Any] = dict(
             score_threshold=score_threshold,
             iou_threshold=nms_iou,
@@ -169,14 +170,50 @@ class AnchorHead(nn.Module):
             level_loss = F.binary_cross_entropy_with_logits(predicted[..., 4], objectness)
             objectness_loss = objectness_loss + level_loss * self.balance[level]
 
-        per_level = 3 / len(logits)
         pixels = math.prod(math.ceil(side / self.strides[0]) for side in size) * self.strides[0] ** 2
+        box_gain, objectness_gain, class_gain = self._gains(pixels)
         batch = logits[0].shape[0]
         return {
-            "box": box_loss * (self.box_gain * per_level * batch),
-            "objectness": objectness_loss * (self.objectness_gain * per_level * pixels / 640**2 * batch),
-            "class": class_loss * (self.class_gain * per_level * self.num_classes / 80 * batch),
+            "box": box_loss * (box_gain * batch),
+            "objectness": objectness_loss * (objectness_gain * batch),
+            "class": class_loss * (class_gain * batch),
         }
+
+    def distill(self, logits: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """The losses towards a teacher's predictions at all anchors, in the place of boxes: `objectness`, its KL; `box`
+        (1 - CIoU) and `class`, the KL of each class probability, both as means weighted by the teacher's objectness
+        (the sum of weights at least 1). Means over the batch, times its images, with gains as in `loss`."""
+        box_loss = class_loss = objectness_loss = logits[0].new_zeros((), dtype=torch.float32)
+        for level, (ours, theirs) in enumerate(zip(logits, wanted, strict=True)):
+            ours, theirs = at_least_float32(ours), at_least_float32(theirs)
+            boxes, wanted_boxes = (self._boxes(level, p) for p in (ours, theirs))
+            weight = theirs[..., 4].sigmoid()
+            weight = weight / weight.sum().clamp(min=1)
+            box_loss = box_loss + ((1 - complete_iou(boxes, wanted_boxes)) * weight).sum()
+            if self.num_classes > 1:
+                class_loss = class_loss + (sigmoid_kl(ours[..., 5:], theirs[..., 5:]).mean(-1) * weight).sum()
+            distance = sigmoid_kl(ours[..., 4], theirs[..., 4])
+            objectness_loss = objectness_loss + distance.sum() / max(distance.numel(), 1) * self.balance[level]
+        batch, _, height, width = logits[0].shape[:4]
+        box_gain, objectness_gain, class_gain = self._gains(height * width * self.strides[0] ** 2)
+        return (box_loss * box_gain + objectness_loss * objectness_gain + class_loss * class_gain) * batch
+
+    def logit_code(self) -> dict[str, Any]:
+        return {"coding": self.coding_name, "anchors": self.anchors.tolist()}
+
+    def _boxes(self, level: int, logits: Tensor) -> Tensor:
+        """[B, A, H, W, 4] xyxy in pixels, relative to the corner of the cell."""
+        xy, wh = self.coding.box(logits[..., :4], self.anchors[level][:, None, None])
+        return box_convert(torch.cat([xy * self.strides[level], wh], -1), "cxcywh", "xyxy")
+
+    def _gains(self, pixels: int) -> tuple[float, float, float]:
+        """Gains of box, objectness and class, rescaled as in `loss`."""
+        per_level = 3 / len(self.strides)
+        return (
+            self.box_gain * per_level,
+            self.objectness_gain * per_level * pixels / 640**2,
+            self.class_gain * per_level * self.num_classes / 80,
+        )
 
     def _match(self, level: int, logits: Tensor, image: Tensor, labels: Tensor, boxes: Tensor):
         """Match the cells of a level to boxes [N, 4] cxcywh in pixels.

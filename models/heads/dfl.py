@@ -25,6 +25,7 @@ from .boxes import cells, complete_iou, select_detections
 from .over_processes import over_processes
 from .precision import at_least_float32
 from .registry import register_head
+from .soft_targets import sigmoid_kl, softmax_kl
 from .task_aligned import assign
 
 BINS = 16  # a distance is the mean of a distribution over 0, 1, ... 15 cells
@@ -141,6 +142,24 @@ class DFLHead(nn.Module):
             "class": class_loss * (scale * self.class_gain),
             "dfl": dfl_loss * (scale * self.dfl_gain),
         }
+
+    def distill(self, logits: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """The `class` and `dfl` losses towards a teacher's predictions at all points, in the place of boxes: KL of each
+        class probability, and KL of the distributions of each side, weighted by the teacher's confidence, its largest
+        class probability. Divided by the sum of confidences (by 1, where it is less), times the number of images, with
+        the head's gains. After Zheng et al., "Localization Distillation for Dense Object Detection", CVPR 2022;
+        temperature 1, and all points (there: those around boxes, apart)."""
+        distributions, classes = self._split(logits)
+        wanted_distributions, wanted_classes = self._split(wanted)
+        confidence = wanted_classes.sigmoid().amax(-1)
+        class_loss = sigmoid_kl(classes, wanted_classes).sum()
+        dfl_loss = (softmax_kl(distributions, wanted_distributions).mean(-1) * confidence).sum()
+        images, confidences = over_processes(len(confidence), confidence.sum())
+        scale = images / confidences.clamp(min=1)
+        return class_loss * (scale * self.class_gain) + dfl_loss * (scale * self.dfl_gain)
+
+    def logit_code(self) -> dict[str, Any]:
+        return {}
 
     def _points(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Centres of the cells [M, 2] and their strides [M, 1], in pixels."""

@@ -27,6 +27,7 @@ from .over_processes import over_processes
 from .precision import at_least_float32
 from .registry import register_head
 from .simota import RULES, assign
+from .soft_targets import sigmoid_kl
 
 PRIOR = 0.01  # probability of objectness and of each class before training
 BOX_GAIN = 5.0
@@ -171,6 +172,27 @@ class YOLOXHead(nn.Module):
         number = found.slot.sum().to(dense.dtype)
         images, number = over_processes(sum("unlabelled" not in t for t in targets), number)
         return {name: value * (images / number.clamp(min=1)) for name, value in losses.items()}
+
+    def distill(self, logits: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """The losses towards a teacher's predictions in all cells, in the place of boxes: `objectness`, its KL; `box`,
+        5 (1 - IoU^2), and `class`, the KL of each class probability, both weighted by the teacher's objectness. Divided
+        by the sum of these weights (by 1, where it is less), times the number of images."""
+        cell, stride = self._cells(logits)
+        (regression, objectness, classes), (wanted_regression, wanted_objectness, wanted_classes) = (
+            _dense(levels).split([4, 1, self.num_classes], -1) for levels in (logits, wanted)
+        )
+        weight = wanted_objectness.squeeze(-1).sigmoid()
+        boxes, wanted_boxes = (
+            box_convert(_boxes(r, cell, stride), "cxcywh", "xyxy") for r in (regression, wanted_regression)
+        )
+        at_objects = BOX_GAIN * (1 - plain_iou(boxes, wanted_boxes).square())
+        at_objects = at_objects + sigmoid_kl(classes, wanted_classes).sum(-1)
+        loss = sigmoid_kl(objectness, wanted_objectness).sum() + (at_objects * weight).sum()
+        images, weights = over_processes(len(weight), weight.sum())
+        return loss * (images / weights.clamp(min=1))
+
+    def logit_code(self) -> dict[str, Any]:
+        return {}
 
     def _has_l1(self) -> bool:
         if self.l1_epochs is None:

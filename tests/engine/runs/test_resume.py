@@ -177,7 +177,13 @@ CHANGED = ["seed=1", "model.T=2", "model.neuron=relu", "model.args={width: 0.5}"
 CHANGED += ["data.augment={hflip: 0.1}", "data.args.window_ms=200", "data.train_split=val", "data.name=gen1"]
 CHANGED += ["optim.name=sgd", "optim.lr=0.1", "optim.weight_decay=0.25", "optim.decay=linear", "optim.warmup_epochs=1"]
 CHANGED += ["train.clip_norm=1", "train.ema_decay=0.9", "train.precision=bf16", "train.sync_batchnorm=true"]
-CHANGED += ["train.init_from=x.pt", "train.fit_anchors=false", "optim.momentum=0.8", "model.head=dfl"]
+CHANGED += [
+    "train.distill_weight=2",
+    "train.init_from=x.pt",
+    "train.fit_anchors=false",
+    "optim.momentum=0.8",
+    "model.head=dfl",
+]
 
 
 @pytest.mark.parametrize("override", CHANGED)
@@ -191,7 +197,8 @@ def test_what_makes_another_run_is_refused(world, override):
 @pytest.mark.parametrize(
     "override",
     ["data.workers=3", "threads=2", "device=cuda", "data.root=/x", "train.log_every=7", "data.val_split=test"]
-    + ["eval.protocol=coco", "train.epochs=9", "data.cache=disk", "train.eval_every=2", "train.batch_size=4"],
+    + ["eval.protocol=coco", "train.epochs=9", "data.cache=disk", "train.eval_every=2", "train.batch_size=4"]
+    + ["train.distill=/elsewhere/checkpoint_best.pt"],
 )
 def test_what_may_change_is_said(world, override):
     world.run("dd", 1)
