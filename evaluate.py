@@ -25,6 +25,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ from tqdm import tqdm
 
 from analysis.closing import ClosingTimes
 from analysis.firing_rate import FiringRates
+from analysis.operations import Operations
 from analysis.plots import plot_confusion, plot_precision_recall
+from analysis.recorder import Recorder
 from data import DetectionDataset, Problems, eval_loader
 from data.atomic_file import write_atomically
 from engine import distributed
@@ -75,7 +78,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--split", help="default: the config's data.test_split")
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
     parser.add_argument("--allow-missing", action="store_true", help="score although listed images are missing")
-    parser.add_argument("--spikes", action="store_true", help="of every layer firing rate, shares of +1 and -1")
+    parser.add_argument("--spikes", action="store_true", help="firing rate of every layer, operations")
     parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )
@@ -214,13 +217,19 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         curves.run(loader, device, cfg.train.precision, save)
         evaluator = curves.curve.scored[curve.steps[-1]]
         firing_rates, spike_shares, closing_times = curves.curve.firing_rates(), curves.curve.spike_shares(), {}
+        operations = None
     else:
         evaluator = new_evaluator()
         firing, closing = FiringRates(model), ClosingTimes(model)
-        with firing, closing, predictor(model, loader) as predict:
+        operations = Operations(model) if args.spikes else None
+        recorders: list[Recorder] = [firing, closing, *([operations] if operations else [])]
+        with ExitStack() as recording:
+            for recorder in recorders:
+                recording.enter_context(recorder)
+            predict = recording.enter_context(predictor(model, loader))
             bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
             evaluate(predict, bar, [evaluator], device, cfg.train.precision)
-        for recorder in (firing, closing):
+        for recorder in recorders:
             recorder.merge(distributed.gather(recorder.sums()))
         firing_rates, spike_shares, closing_times = firing.rates(), firing.shares(), closing.shares()
     if not distributed.is_main():
@@ -234,6 +243,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         metrics["binary"] = binary
     if args.spikes:
         metrics |= {"firing_rates": firing_rates, **({"spike_shares": spike_shares} if spike_shares else {})}
+        metrics |= {"operations": operations.totals()} if operations else {}
     metrics |= {"closing_times": closing_times} if closing_times else {}
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(out) as folder:
