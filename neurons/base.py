@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,7 +12,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from registry import UserError
+from registry import UserError, none_of
 
 from .multistep.backends import check_backend
 from .multistep.dynamics import Dynamics
@@ -159,11 +160,13 @@ class DynamicNeuron(StatefulNeuron):
         per_channel: the parameter is [C], along axis 2 of the input [T, B, C, ...], in place of 0-d. Only for dynamics
             without a membrane. C is that of the first input, or of the state dict that is loaded before: until then
             the parameter has no shape, as PyTorch's lazy modules. `create_model` gives it one.
+        learn_tau: make tau a parameter `w`, 0-d, with 1/tau = sigmoid(w) (Fang et al., ICCV 2021).
     """
 
     def __init__(
-        self, dynamics: Dynamics, learn_threshold: bool = False, backend: str = "auto", per_channel: bool = False
-    ):
+        self, dynamics: Dynamics, learn_threshold: bool = False, backend: str = "auto", per_channel: bool = False,
+        learn_tau: bool = False,
+    ):  # fmt: skip
         super().__init__()
         check_backend(backend)
         dynamics.check()
@@ -179,7 +182,11 @@ class DynamicNeuron(StatefulNeuron):
             dynamics = dataclasses.replace(dynamics, v_threshold=1.0)
         elif learn_threshold:
             self.threshold = nn.Parameter(torch.tensor(dynamics.v_threshold))
+        if learn_tau and dynamics.tau == math.inf:
+            raise UserError("learn_tau = True: needs a finite tau to start from")
+        self.w = nn.Parameter(torch.tensor(-math.log(dynamics.tau - 1))) if learn_tau else None
         self._json = dynamics.to_json()
+        self._adjusted: Tensor | None = None  # what `adjust` has changed since, but D
         self._in_place = backend in ("auto", "torch") and not learn_threshold and applies(dynamics)
 
     def learned_threshold(self) -> Tensor | None:
@@ -188,7 +195,30 @@ class DynamicNeuron(StatefulNeuron):
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""
-        return None
+        return None if self.w is None else self.w.sigmoid()
+
+    @property
+    def adjustable(self) -> dict[str, float]:
+        """The numbers that may change during training, and their values now: of `ilif` D, margin and outside, of binary
+        and ternary neurons alpha and outside, of others none. All but D change the gradient alone."""
+        return self.dynamics.adjustable
+
+    def adjust(self, **values: float) -> None:
+        """Change what is `adjustable`, from the next call on: `adjust(margin=0.5)`.
+
+        Parameters and carried states stay as they are; a copy of the neuron is adjusted by itself. Code is compiled
+        again at the first change, where `outside` becomes 0 or ceases to be 0, and for each D; not for other values.
+        UserError for another name and for a value that the constructor refuses; the neuron is then as it was.
+        """
+        known = self.adjustable
+        for name in values:
+            if name not in known:
+                raise UserError(none_of(f"{type(self).__name__} has no {name!r} to adjust", name, known))
+        levels = values.pop("D", self.dynamics.levels)
+        dynamics = dataclasses.replace(self.dynamics, levels=levels, **values)  # type: ignore[arg-type]
+        dynamics.check()
+        self.dynamics, self._adjusted = dynamics, dynamics.operands
+        self._json = dataclasses.replace(Dynamics.from_json(self._json), levels=levels).to_json()  # type: ignore[arg-type]
 
     def initial_state(self, x: Tensor) -> Tensor:
         return x.new_tensor(self.dynamics.v_init).expand_as(x)
@@ -200,7 +230,9 @@ class DynamicNeuron(StatefulNeuron):
         decay, threshold = self.decay(), self.learned_threshold()
         parts = [t for t in (x_seq, state, decay, threshold) if t is not None]
         save = torch.is_grad_enabled() and any(t.requires_grad for t in parts)
-        y_seq, _, v = steps(x_seq, state, decay, threshold, self._json, save, return_state, self.backend)
+        y_seq, _, v = steps(
+            x_seq, state, decay, threshold, self._json, save, return_state, self.backend, self._adjusted
+        )
         return y_seq, v if return_state else None
 
     def multi_step_forward(self, x_seq: Tensor) -> Tensor:  # type: ignore[override]
@@ -243,4 +275,6 @@ class DynamicNeuron(StatefulNeuron):
             text += ", learn_threshold=True"
         if self.per_channel:
             text += ", per_channel=True"
+        if self.w is not None:
+            text += ", learn_tau=True"
         return text if self.backend == "auto" else f"{text}, backend={self.backend}"

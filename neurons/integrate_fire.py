@@ -24,9 +24,9 @@ class IF(DynamicNeuron):
         surrogate: SurrogateSpec = "sigmoid", detach_reset: bool = False, fires_at_threshold: bool = True,
         learn_threshold: bool = False, backend: str = "auto",
     ):  # fmt: skip
-        name, alpha = parse_surrogate(surrogate)
+        name, alpha, outside = parse_surrogate(surrogate)
         dynamics = Dynamics(
             "binary", v_threshold=v_threshold, v_reset=v_reset, v_init=(v_reset or 0.0) if v_init is None else v_init,
-            surrogate=name, alpha=alpha, detach_reset=detach_reset, inclusive=fires_at_threshold,
+            surrogate=name, alpha=alpha, outside=outside, detach_reset=detach_reset, inclusive=fires_at_threshold,
         )  # fmt: skip
         super().__init__(dynamics, learn_threshold, backend)

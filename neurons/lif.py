@@ -24,21 +24,22 @@ class LIF(DynamicNeuron):
         v_threshold: firing threshold.
         v_reset: potential after a spike; None: soft reset, V = H - v_threshold S.
         decay_input: whether the input is divided by tau as well.
-        surrogate: name, or mapping with `name` and `alpha` (see `neurons.surrogate`).
+        surrogate: name, or mapping with `name`, `alpha` and `outside` (see `neurons.surrogate`).
         detach_reset: no gradient through the spike in the reset.
         fires_at_threshold: fire where H = v_threshold.
         learn_threshold: make the threshold a parameter.
+        learn_tau: make tau a parameter `w`, 1/tau = sigmoid(w), as in `PLIF`.
         backend: auto, cupy, compile or torch.
     """
 
     def __init__(
         self, tau: float = 4 / 3, v_threshold: float = 0.5, v_reset: float | None = 0.0, decay_input: bool = False,
         surrogate: SurrogateSpec = "rectangle", detach_reset: bool = True, fires_at_threshold: bool = False,
-        learn_threshold: bool = False, backend: str = "auto",
+        learn_threshold: bool = False, learn_tau: bool = False, backend: str = "auto",
     ):  # fmt: skip
-        name, alpha = parse_surrogate(surrogate)
+        name, alpha, outside = parse_surrogate(surrogate)
         dynamics = Dynamics(
             "binary", tau=tau, decay_input=decay_input, v_threshold=v_threshold, v_reset=v_reset, v_init=v_reset or 0.0,
-            surrogate=name, alpha=alpha, detach_reset=detach_reset, inclusive=fires_at_threshold,
+            surrogate=name, alpha=alpha, outside=outside, detach_reset=detach_reset, inclusive=fires_at_threshold,
         )  # fmt: skip
-        super().__init__(dynamics, learn_threshold, backend)
+        super().__init__(dynamics, learn_threshold, backend, learn_tau=learn_tau)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-from torch import Tensor, nn
-
 from .base import DynamicNeuron
 from .multistep.dynamics import Dynamics
 from .registry import register_neuron
@@ -30,13 +25,10 @@ class PLIF(DynamicNeuron):
         surrogate: SurrogateSpec = "atan", detach_reset: bool = False, fires_at_threshold: bool = True,
         learn_threshold: bool = False, backend: str = "auto",
     ):  # fmt: skip
-        name, alpha = parse_surrogate(surrogate)
+        name, alpha, outside = parse_surrogate(surrogate)
         dynamics = Dynamics(
             "binary", tau=init_tau, decay_input=decay_input, v_threshold=v_threshold, v_reset=v_reset,
-            v_init=v_reset or 0.0, surrogate=name, alpha=alpha, detach_reset=detach_reset, inclusive=fires_at_threshold,
+            v_init=v_reset or 0.0,
+            surrogate=name, alpha=alpha, outside=outside, detach_reset=detach_reset, inclusive=fires_at_threshold,
         )  # fmt: skip
-        super().__init__(dynamics, learn_threshold, backend)
-        self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1)))
-
-    def decay(self) -> Tensor:
-        return self.w.sigmoid()
+        super().__init__(dynamics, learn_threshold, backend, learn_tau=True)

@@ -30,9 +30,10 @@ class SignedIF(DynamicNeuron):
     ):  # fmt: skip
         if not 0 < negative_slope <= 1:
             raise UserError(f"negative_slope must be above 0 and at most 1, got {negative_slope}")
-        name, alpha = parse_surrogate(surrogate)
+        name, alpha, outside = parse_surrogate(surrogate)
         dynamics = Dynamics(
-            "ternary", v_threshold=v_threshold, v_init=v_init, surrogate=name, alpha=alpha, detach_reset=detach_reset,
+            "ternary", v_threshold=v_threshold, v_init=v_init,
+            surrogate=name, alpha=alpha, outside=outside, detach_reset=detach_reset,
             negative=1 / negative_slope,
         )  # fmt: skip
         super().__init__(dynamics, learn_threshold, backend)

@@ -26,10 +26,10 @@ class TernaryLIF(DynamicNeuron):
         surrogate: SurrogateSpec = "sigmoid", detach_reset: bool = False, learn_threshold: bool = False,
         backend: str = "auto",
     ):  # fmt: skip
-        name, alpha = parse_surrogate(surrogate)
+        name, alpha, outside = parse_surrogate(surrogate)
         dynamics = Dynamics(
             "ternary", tau=tau, decay_input=decay_input, v_threshold=v_threshold, v_reset=v_reset,
-            v_init=v_reset or 0.0, surrogate=name, alpha=alpha, detach_reset=detach_reset,
+            v_init=v_reset or 0.0, surrogate=name, alpha=alpha, outside=outside, detach_reset=detach_reset,
         )  # fmt: skip
         super().__init__(dynamics, learn_threshold, backend)
 

@@ -97,13 +97,13 @@ def or_eager(backend: Backend) -> Backend:
 
     def guarded(fast: Callable[..., Any], slow: Callable[..., Any]) -> Callable[..., Any]:
         def run(d: Dynamics, *arguments: Any) -> Any:
-            if d not in failed:
+            if d.form not in failed:
                 try:
                     return fast(d, *arguments)
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as error:
-                    failed.add(d)
+                    failed.add(d.form)
                     log.warning("neurons: backend torch in place of %s for %s: %s", backend.name, d, reason(error))
             return slow(d, *arguments)
 

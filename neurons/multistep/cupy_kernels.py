@@ -1,8 +1,8 @@
 """The dynamics as CUDA kernels through CuPy: one launch for all T forward, one backward (`step.cu`, `multistep.cu`).
 
 A kernel is compiled per `Dynamics`, T, dtype and width of a load, and kept by CuPy on disk; constants that differ
-between layers (thresholds, tau) are arguments of one kernel. CuPy always compiles with -ftz=true, so float32 values
-below 1.2e-38 count as 0.
+between layers or epochs (thresholds, tau, widths of the surrogate) are arguments of one kernel. CuPy always compiles
+with -ftz=true, so float32 values below 1.2e-38 count as 0.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def multiprocessors(device: torch.device) -> int:
 @functools.cache
 def numbers(d: Dynamics) -> tuple[np.float32, ...]:
     """NUMBERS of step.cu: computed in float64 and rounded once, as PyTorch does with Python numbers."""
-    th = d.v_threshold
+    th, n = d.v_threshold, d.slopes
     found = (
-        d.keep, d.gain, d.rest, th, d.v_reset or 0.0, d.v_init, d.negative, d.negative * th, 0.5 / d.alpha, d.alpha,
-        d.levels, d.slope, d.levels / th, th / d.levels, 1 / th,
+        d.keep, d.gain, d.rest, th, d.v_reset or 0.0, d.v_init, d.negative, d.negative * th, n.window, n.alpha,
+        d.levels, d.slope, d.levels / th, th / d.levels, 1 / th, n.bottom, n.top, n.floor,
     )  # fmt: skip
     return tuple(np.float32(number) for number in found)
 

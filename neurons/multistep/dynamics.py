@@ -14,8 +14,9 @@
     sth         clip(X, 0, th) or clip(slope X, -th, 0)     no membrane: y[t] depends on x[t] alone        -
 
 th is `v_threshold`, r is `negative`, L is `levels`. P and N have the derivative `surrogate` at H - th and at -H - r th,
-integer has 1/th where 0 <= H / th <= levels. `detach_reset` stops the gradient through P, N and S in the reset. tau and
-th may be learned: the 0-d tensors `decay` (= 1/tau) and `threshold` then take the place of the numbers.
+integer has 1/th where -margin <= H / th <= levels + margin, and outside/th elsewhere. `detach_reset` stops the gradient
+through P, N and S in the reset. tau and th may be learned: the 0-d tensors `decay` (= 1/tau) and `threshold` then take
+the place of the numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ import functools
 import json
 import math
 
+import torch
+from torch import Tensor
+
 from registry import UserError
+
+from ..surrogate import Slopes, slopes
 
 MEMORYLESS = ("qcfs", "sth")
 
@@ -40,6 +46,8 @@ class Dynamics:
     v_init: float = 0.0
     surrogate: str = "none"
     alpha: float = 1.0
+    outside: float = 0.0  # of the surrogate and of the window of integer
+    margin: float = 0.0
     detach_reset: bool = False
     inclusive: bool = True
     negative: float = 1.0
@@ -63,6 +71,34 @@ class Dynamics:
     def memoryless(self) -> bool:
         return self.emit in MEMORYLESS
 
+    @property
+    def slopes(self) -> Slopes:
+        """Of the surrogate, and of the window of integer."""
+        return slopes(self.surrogate, self.alpha, self.outside, self.levels, self.margin)
+
+    @property
+    def form(self) -> Dynamics:
+        """What code is compiled for: the same for all widths of the surrogate, which are its operands."""
+        return dataclasses.replace(self, alpha=1.0, outside=float(self.outside != 0), margin=0.0)
+
+    @property
+    def adjustable(self) -> dict[str, float]:
+        """What may change during training, by the name of the neuron's argument."""
+        if self.emit == "integer":
+            return {"D": self.levels, "margin": self.margin, "outside": self.outside}
+        return {"alpha": self.alpha, "outside": self.outside} if self.emit in ("binary", "ternary") else {}
+
+    @property
+    def operands(self) -> Tensor:
+        """What `form` leaves open, [3] float64 on the CPU, where reading it waits for no device."""
+        return torch.tensor([self.alpha, self.outside, self.margin], dtype=torch.float64, device="cpu")
+
+    def with_operands(self, operands: Tensor | None) -> Dynamics:
+        if operands is None:
+            return self
+        alpha, outside, margin = operands.tolist()
+        return dataclasses.replace(self, alpha=alpha, outside=outside, margin=margin)
+
     def check(self) -> None:
         """ValueError for constants outside the equations."""
         if not self.tau > 1:
@@ -73,6 +109,12 @@ class Dynamics:
             raise UserError(f"the number of levels must be a positive integer, got {self.levels}")
         if not 0 < self.slope <= 1:
             raise UserError(f"negative_slope must be above 0 and at most 1, got {self.slope}")
+        if not 0 < self.alpha < math.inf:
+            raise UserError(f"alpha must be a positive number, got {self.alpha}")
+        if not 0 <= self.outside <= 1:
+            raise UserError(f"outside must be a number from 0 to 1, got {self.outside}")
+        if not 0 <= self.margin < math.inf:
+            raise UserError(f"margin must be at least 0, got {self.margin}")
         if self.v_reset is not None and not -self.v_threshold < self.v_reset < self.v_threshold:
             raise UserError(f"v_reset must lie below v_threshold {self.v_threshold}, got {self.v_reset}")
 

@@ -13,10 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..surrogate import derivative, number
+from ..surrogate import Number, Slopes, derivative, number, raised
 from .dynamics import Dynamics
-
-Number = float | Tensor
 
 
 class Constants(NamedTuple):
@@ -24,6 +22,7 @@ class Constants(NamedTuple):
     gain: Number
     rest: Number
     threshold: Number
+    slopes: Slopes
 
 
 class Partials(NamedTuple):
@@ -39,11 +38,13 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def constants(d: Dynamics, decay: Tensor | None, threshold: Tensor | None) -> Constants:
+def constants(d: Dynamics, decay: Tensor | None, threshold: Tensor | None, slopes: Slopes | None = None) -> Constants:
+    """The numbers of the dynamics, replaced by learned ones and by `slopes`, where they are given."""
     th = d.v_threshold if threshold is None else threshold
+    n = slopes or d.slopes
     if decay is None:
-        return Constants(d.keep, d.gain, d.rest, th)
-    return Constants(1 - decay, decay if d.decay_input else 1.0, decay * d.v_reset if d.v_reset else 0.0, th)
+        return Constants(d.keep, d.gain, d.rest, th, n)
+    return Constants(1 - decay, decay if d.decay_input else 1.0, decay * d.v_reset if d.v_reset else 0.0, th, n)
 
 
 def charge(c: Constants, v: Tensor | None, x: Tensor) -> Tensor:
@@ -71,9 +72,9 @@ def hard_reset(d: Dynamics, h: Tensor, fired: Tensor) -> Tensor:
     return v + fired * d.v_reset if d.v_reset else v
 
 
-def within_levels(u: Tensor, levels: int) -> Tensor:
-    """[0 <= u <= levels]"""
-    return number(torch.eq, u.clamp(0, levels), u)
+def within_window(c: Constants, u: Tensor) -> Tensor:
+    """[-margin <= u <= levels + margin]"""
+    return number(torch.eq, u.clamp(c.slopes.bottom, c.slopes.top), u)  # type: ignore[arg-type]
 
 
 def quantised(d: Dynamics, c: Constants, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,12 +115,12 @@ def masks(d: Dynamics, c: Constants, h: Tensor, bits: int) -> list[Tensor]:
         beyond = number(torch.gt, h, th) + number(torch.lt, h * d.slope, -th)
         return [1 - beyond, number(torch.ge, h, 0)]
     if d.emit == "integer":
-        return [within_levels(divided(h, th), d.levels)]
+        return [within_window(c, divided(h, th))]
     if d.emit == "qcfs":
         return [quantised(d, c, h)[1]]
-    found = [number(torch.lt, (h - th).abs(), 0.5 / d.alpha)]
+    found = [number(torch.lt, (h - th).abs(), c.slopes.window)]
     if d.emit == "ternary":
-        found.append(number(torch.lt, (-h - d.negative * th).abs(), 0.5 / d.alpha))
+        found.append(number(torch.lt, (-h - d.negative * th).abs(), c.slopes.window))
     if bits > len(found):
         found.append(fires(d, h, th))
     if bits > len(found):
@@ -136,10 +137,13 @@ def partials_from_masks(d: Dynamics, c: Constants, found: list[Tensor], learned:
     if d.emit == "qcfs":
         return Partials(found[0], None)
     if d.emit == "integer":
-        return Partials(divided(found[0], c.threshold), None if d.detach_reset else 1 - found[0])
+        window = raised(found[0], c.slopes.floor)
+        return Partials(divided(window, c.threshold), None if d.detach_reset else 1 - window)
     thresholds = 2 if d.emit == "ternary" else 1
-    p, n = found[0] * d.alpha, found[1] * d.alpha if thresholds == 2 else None
+    slopes: list[Tensor | None] = [raised(f * c.slopes.alpha, c.slopes.floor) for f in found[:thresholds]]
     fired: list[Tensor | None] = [*found[thresholds:], None, None]
+    p, n = [*slopes, None][:2]
+    assert p is not None
     return spike_partials(d, c, None, p, n, fired[0], fired[1], learned)
 
 
@@ -185,14 +189,14 @@ def partials(d: Dynamics, c: Constants, h: Tensor, learned: bool) -> Partials:
         return Partials(inside, None, inside * (y - h) / th + above if learned else None)
     if d.emit == "integer":
         u = divided(h, th)
-        window = within_levels(u, d.levels)
+        window = raised(within_window(c, u), c.slopes.floor)
         s = u.clamp(0, d.levels).round()
         s_h = window / th
         return Partials(s_h, None if d.detach_reset else 1 - window, -s_h * u, -s if d.detach_reset else window * u - s)
-    p, positive = derivative(d.surrogate, d.alpha, h - th), fires(d, h, th)
+    p, positive = derivative(d.surrogate, c.slopes, h - th), fires(d, h, th)
     if d.emit == "binary":
         return spike_partials(d, c, h, p, None, positive, None, learned)
-    n, negative = derivative(d.surrogate, d.alpha, -h - r * th), fires_negative(d, h, th)
+    n, negative = derivative(d.surrogate, c.slopes, -h - r * th), fires_negative(d, h, th)
     return spike_partials(d, c, h, p, n, positive, negative, learned)
 
 
@@ -211,12 +215,15 @@ def packed_into(byte: Tensor | None, found: list[Tensor], first: int) -> Tensor:
 
 def forward(
     d: Dynamics, x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, save: bool,
-    return_v: bool,
+    return_v: bool, slopes: Slopes | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """x_seq [T, M] -> y_seq [T, M], packed bits [bytes, M] (0 bytes unless `save`), v [M] (empty unless `return_v`)."""
+    """x_seq [T, M] -> y_seq [T, M], packed bits [bytes, M] (0 bytes unless `save`), v [M] (empty unless `return_v`).
+
+    `slopes`: in place of those of the dynamics.
+    """
     T = x_seq.shape[0]
     dtype = compute_dtype(x_seq.dtype)
-    c = constants(d, decay, threshold)
+    c = constants(d, decay, threshold, slopes)
     bits = d.bits(decay is not None, threshold is not None) if save else 0
     y_seq: list[Tensor] = []
     packed: list[Tensor] = []
@@ -244,7 +251,7 @@ def forward(
 
 def backward(
     d: Dynamics, grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
-    threshold: Tensor | None, return_v: bool,
+    threshold: Tensor | None, return_v: bool, slopes: Slopes | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x_seq [T, M], v [M] (empty unless `return_v`), decay and threshold (empty unless learned).
 
@@ -252,7 +259,7 @@ def backward(
     """
     T = grad_y_seq.shape[0]
     dtype = compute_dtype(grad_y_seq.dtype)
-    c = constants(d, decay, threshold)
+    c = constants(d, decay, threshold, slopes)
     learned = threshold is not None
     bits = d.bits(decay is not None, learned)
     hs: list[Tensor] = []

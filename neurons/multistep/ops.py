@@ -20,7 +20,7 @@ from .reference import reference
 
 def run_steps(
     x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, dynamics: str, save: bool,
-    return_v: bool, backend: str,
+    return_v: bool, backend: str, adjusted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """All steps of a neuron: y_seq [T, ...], the bits for backward [bytes, ...] and the last membrane [...].
 
@@ -32,8 +32,10 @@ def run_steps(
         save: a backward will follow.
         return_v: return the last membrane, which is empty otherwise.
         backend: auto, torch, compile or cupy.
+        adjusted: `Dynamics.operands` in place of those of the dynamics: a graph that torch.compile has made around the
+            neuron serves all of them. None: those of the dynamics.
     """
-    d = Dynamics.from_json(dynamics)
+    d = Dynamics.from_json(dynamics).with_operands(adjusted)
     x_seq = with_dense_steps(x_seq)
     if not x_seq.numel():
         return _empty(d, x_seq, decay, threshold, save, return_v)
@@ -47,13 +49,13 @@ def run_steps(
 
 def run_steps_backward(
     grad_y_seq: Tensor, grad_v: Tensor | None, saved: Tensor, v: Tensor | None, decay: Tensor | None,
-    threshold: Tensor | None, dynamics: str, return_grad_v: bool, backend: str,
+    threshold: Tensor | None, dynamics: str, return_grad_v: bool, backend: str, adjusted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x_seq, v (empty unless `return_grad_v`), and the learned decay and threshold (empty if not learned).
 
     `saved` is what `steps` saved: its bits, or its input where the dynamics need it.
     """
-    d, dtype = Dynamics.from_json(dynamics), grad_y_seq.dtype
+    d, dtype = Dynamics.from_json(dynamics).with_operands(adjusted), grad_y_seq.dtype
     saved = with_dense_steps(saved)
     if not grad_y_seq.numel():
         return _empty_gradients(grad_y_seq, saved, decay, threshold, return_grad_v)
@@ -106,17 +108,17 @@ operator_backward = torch.library.custom_op("spikesight::steps_backward", run_st
 
 
 @operator.register_fake
-def _(x_seq, v, decay, threshold, dynamics, save, return_v, backend):
+def _(x_seq, v, decay, threshold, dynamics, save, return_v, backend, adjusted=None):
     return _empty(Dynamics.from_json(dynamics), with_dense_steps(x_seq), decay, threshold, save, return_v)
 
 
 @operator_backward.register_fake
-def _(grad_y_seq, grad_v, saved, v, decay, threshold, dynamics, return_grad_v, backend):
+def _(grad_y_seq, grad_v, saved, v, decay, threshold, dynamics, return_grad_v, backend, adjusted=None):
     return _empty_gradients(grad_y_seq, with_dense_steps(saved), decay, threshold, return_grad_v)
 
 
 def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x_seq, v, decay, threshold, ctx.dynamics, save, ctx.return_v, ctx.backend = inputs
+    x_seq, v, decay, threshold, ctx.dynamics, save, ctx.return_v, ctx.backend, adjusted = inputs
     _, packed, v_last = output
     ctx.mark_non_differentiable(packed, *([] if ctx.return_v else [v_last]))
     ctx.set_materialize_grads(True)
@@ -124,26 +126,28 @@ def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]
     if save:
         d = Dynamics.from_json(ctx.dynamics)
         ctx.bits = d.bits(decay is not None, threshold is not None)
-        ctx.save_for_backward(packed if ctx.bits else x_seq, v, decay, threshold)
+        ctx.save_for_backward(packed if ctx.bits else x_seq, v, decay, threshold, adjusted)
 
 
 def backward(ctx: Any, grad_y_seq: Tensor, _: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:
     if not ctx.saves:
         raise RuntimeError("spikesight::steps ran with save=False and kept nothing for backward")
-    saved, v, decay, threshold = ctx.saved_tensors
+    saved, v, decay, threshold, adjusted = ctx.saved_tensors
     handed_on = grad_v if ctx.return_v else None
     if torch.is_grad_enabled():
-        found = _differentiable(ctx, grad_y_seq, handed_on, saved, v, decay, threshold)
+        found = _differentiable(ctx, grad_y_seq, handed_on, saved, v, decay, threshold, adjusted)
     else:
         run = run_steps_backward if runs_now(grad_y_seq) else operator_backward
-        found = run(grad_y_seq, handed_on, saved, v, decay, threshold, ctx.dynamics, v is not None, ctx.backend)
+        found = run(
+            grad_y_seq, handed_on, saved, v, decay, threshold, ctx.dynamics, v is not None, ctx.backend, adjusted
+        )
     gradients = (g if t is not None else None for g, t in zip(found, (saved, v, decay, threshold), strict=True))
-    return (*gradients, None, None, None, None)
+    return (*gradients, None, None, None, None, None)
 
 
-def _differentiable(ctx: Any, grad_y_seq, grad_v, saved, v, decay, threshold) -> tuple[Tensor | None, ...]:
+def _differentiable(ctx: Any, grad_y_seq, grad_v, saved, v, decay, threshold, adjusted) -> tuple[Tensor | None, ...]:
     """The gradients, differentiable again: for `create_graph=True`."""
-    d = Dynamics.from_json(ctx.dynamics)
+    d = Dynamics.from_json(ctx.dynamics).with_operands(adjusted)
     if ctx.bits:  # linear in the gradients, with constant masks
         packed = with_dense_steps(saved)
         g, handed_on = flat(laid_out_like(grad_y_seq, packed)), _flat_state(grad_v, packed, grad_y_seq.dtype)
@@ -182,10 +186,10 @@ def runs_now(x: Tensor) -> bool:
 
 def steps(
     x_seq: Tensor, v: Tensor | None, decay: Tensor | None, threshold: Tensor | None, dynamics: str, save: bool,
-    return_v: bool, backend: str,
+    return_v: bool, backend: str, adjusted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """`run_steps` with its gradient: the registered operator under tracing and dispatch modes, else directly."""
-    arguments = (x_seq, v, decay, threshold, dynamics, save, return_v, backend)
+    arguments = (x_seq, v, decay, threshold, dynamics, save, return_v, backend, adjusted)
     if not runs_now(x_seq):
         return operator(*arguments)
     return _Steps.apply(*arguments) if save else run_steps(*arguments)

@@ -13,11 +13,12 @@ static constexpr bool MEMORYLESS = EMIT == QCFS || EMIT == STH;
 
 #define NUMBERS                                                                                                   \
     float keep, float gain, float rest, float th, float v_reset, float v_init, float negative, float negative_th, \
-        float window, float alpha, float levels, float slope, float levels_by_th, float th_by_levels, float inverse_th
+        float window, float alpha, float levels, float slope, float levels_by_th, float th_by_levels,             \
+        float inverse_th, float bottom, float top, float floor
 
 struct Numbers {
     float keep, gain, rest, th, v_reset, v_init, negative, negative_th, window, alpha, levels, slope, levels_by_th,
-        th_by_levels, inverse_th;
+        th_by_levels, inverse_th, bottom, top, floor;
 };
 
 // The numbers, replaced by learned ones where there are. Reading those here avoids a host synchronisation.
@@ -39,7 +40,7 @@ __device__ __forceinline__ Numbers learned(Numbers c, const float* decay, const 
 
 #define READ_NUMBERS                                                                                                   \
     learned({keep, gain, rest, th, v_reset, v_init, negative, negative_th, window, alpha, levels, slope, levels_by_th, \
-             th_by_levels, inverse_th}, decay, threshold)
+             th_by_levels, inverse_th, bottom, top, floor}, decay, threshold)
 
 __device__ __forceinline__ float one_if(bool yes) { return yes ? 1.0f : 0.0f; }
 
@@ -66,7 +67,10 @@ __device__ __forceinline__ float divided(const Numbers& c, float h) {
     return EXACT_INVERSE ? h * c.inverse_th : h / c.th;
 }
 
-__device__ __forceinline__ bool within_levels(const Numbers& c, float u) { return u >= 0 && u <= c.levels; }
+__device__ __forceinline__ bool within_window(const Numbers& c, float u) { return u >= c.bottom && u <= c.top; }
+
+// A derivative, but at least the one that is kept outside the window of the surrogate.
+__device__ __forceinline__ float raised(const Numbers& c, float found) { return found < c.floor ? c.floor : found; }
 
 struct Step {
     float s, v;
@@ -95,7 +99,7 @@ __device__ __forceinline__ Step step(const Numbers& c, float h) {
 // What backward needs of a step, as its BITS bits.
 __device__ __forceinline__ unsigned masks(const Numbers& c, float h) {
     if (EMIT == STH) return unsigned(!(h > c.th) && !(h * c.slope < -c.th)) | unsigned(h >= 0) << 1;
-    if (EMIT == INTEGER) return within_levels(c, divided(c, h));
+    if (EMIT == INTEGER) return within_window(c, divided(c, h));
     if (EMIT == QCFS) {
         const float u = h * c.levels_by_th + 0.5f;
         return u >= 0 && !(u >= c.levels);
@@ -113,7 +117,7 @@ struct Partials {
 
 static constexpr bool HAS_V_TH = !MEMORYLESS && EMIT != SILU && (SOFT || !DETACH);  // else dV/dth is 0 throughout
 
-__device__ __forceinline__ float derivative(const Numbers& c, float x) {
+__device__ __forceinline__ float surrogate(const Numbers& c, float x) {
     if (SURROGATE == RECTANGLE) return fabsf(x) < c.window ? c.alpha : 0.0f;
     if (SURROGATE == TRIANGLE) {
         const float y = 1 - c.alpha * fabsf(x);
@@ -126,6 +130,8 @@ __device__ __forceinline__ float derivative(const Numbers& c, float x) {
     const float s = sigmoid(c.alpha * x);
     return c.alpha * s * (1 - s);
 }
+
+__device__ __forceinline__ float derivative(const Numbers& c, float x) { return raised(c, surrogate(c, x)); }
 
 // p, n: the surrogate at the thresholds; positive, negative: the spikes.
 __device__ __forceinline__ Partials spike_partials(
@@ -153,7 +159,7 @@ __device__ __forceinline__ Partials partials(const Numbers& c, float h) {
         return spike_partials(c, h, p, derivative(c, -h - c.negative_th), positive, one_if(fires_negative(c, h)));
     }
     if (EMIT == INTEGER) {
-        const float u = divided(c, h), inside = one_if(within_levels(c, u)), s = rintf(clamped(u, c.levels));
+        const float u = divided(c, h), inside = raised(c, one_if(within_window(c, u))), s = rintf(clamped(u, c.levels));
         const float s_h = inside * c.inverse_th;
         return {s_h, DETACH ? 1 : 1 - inside, -s_h * u, DETACH ? -s : inside * u - s};
     }
@@ -171,7 +177,11 @@ __device__ __forceinline__ Partials partials_from_masks(const Numbers& c, unsign
     const float first = bit(bits, 0), second = bit(bits, 1);
     if (EMIT == STH) return {first * (second + (1 - second) * c.slope), 0, (1 - first) * (2 * second - 1), 0};
     if (EMIT == QCFS) return {first, 0, 0, 0};
-    if (EMIT == INTEGER) return {first * c.inverse_th, DETACH ? 1 : 1 - first, 0, 0};
-    if (EMIT == BINARY) return spike_partials(c, 0, first * c.alpha, 0, second, 0);
-    return spike_partials(c, 0, first * c.alpha, second * c.alpha, bit(bits, 2), bit(bits, 3));
+    if (EMIT == INTEGER) {
+        const float inside = raised(c, first);
+        return {inside * c.inverse_th, DETACH ? 1 : 1 - inside, 0, 0};
+    }
+    const float p = raised(c, first * c.alpha);
+    if (EMIT == BINARY) return spike_partials(c, 0, p, 0, second, 0);
+    return spike_partials(c, 0, p, raised(c, second * c.alpha), bit(bits, 2), bit(bits, 3));
 }
