@@ -196,6 +196,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             **teacher,
         },
         log_every=cfg.train.log_every,
+        keep_every=cfg.train.keep_every,
         distillation=distillation,
     )
     if resume:

@@ -89,6 +89,7 @@ class TrainConfig:
     checkpoint: bool
     compile: bool
     eval_every: int
+    keep_every: int | None
     log_every: int
     init_from: str | None
     distill: str | None

@@ -81,6 +81,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.ema_ramp": Range(0, open_low=True),
     "train.distill_weight": Range(0, open_low=True),
     "train.eval_every": COUNT,
+    "train.keep_every": Range(1, 2**31 - 1, null="best and last alone"),
     "train.log_every": COUNT,
     "eval.batch_size": COUNT,
     "eval.T": Range(1, 2**31 - 1, null="the detector's own"),

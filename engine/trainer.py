@@ -79,6 +79,7 @@ class Trainer:
     epochs: int
     identity: dict[str, Any]
     log_every: int = 20
+    keep_every: int | None = None  # epochs between checkpoints that later ones do not replace
     distillation: Distillation | None = None
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
@@ -164,7 +165,9 @@ class Trainer:
         if improved:
             self.best = float(score or 0.0)
         # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
-        self._save([BEST, LAST] if improved else [LAST], record, scored=True)
+        kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.epoch == self.epochs)
+        names = [*([f"checkpoint_epoch{self.epoch}.pt"] if kept else []), *([BEST] if improved else []), LAST]
+        self._save(names, record, scored=True)
         self.history.append(record)
         return record
 

@@ -18,6 +18,7 @@ WRITTEN = (
     "metrics.jsonl",
     "checkpoint_last.pt",
     "checkpoint_best.pt",
+    "checkpoint_epoch[0-9]*.pt",
     "converted*.pt",
     "events.out.tfevents.*",
     ".*.partial",

@@ -42,6 +42,7 @@ MAY_CHANGE = {
     "train.channels_last": "results agree up to rounding, not bit for bit",
     "train.distill": "",  # the place of the teacher, whose weights are compared: `teacher` in COMPARED
     "train.eval_every": "",
+    "train.keep_every": "",
     "train.log_every": "",
 }
 

@@ -234,3 +234,15 @@ def test_modules_are_told_the_epochs_left_also_after_a_resume(tmp_path, monkeypa
     rest.resume(tmp_path / "part" / "checkpoint_last.pt")
     rest.fit()
     assert rest.model.seen == [2, 2, 1, 1]
+
+
+def test_checkpoints_that_are_kept(tmp_path):
+    trainer = tiny_trainer(tmp_path / "kept", epochs=4, keep_every=3)
+    trainer.fit()
+    kept = {path.name for path in trainer.folder.glob("checkpoint_*.pt")}
+    assert kept == {f"checkpoint_{name}.pt" for name in ("best", "last", "epoch3", "epoch4")}
+    third, last = (load_checkpoint(trainer.folder / f"checkpoint_epoch{n}.pt") for n in (3, 4))
+    assert third["epoch"] == 3 and third["metrics"]["epoch"] == 2 and third["scored"]
+    assert last["model"]["conv.weight"].equal(
+        load_checkpoint(trainer.folder / "checkpoint_last.pt")["model"]["conv.weight"]
+    )

@@ -50,7 +50,7 @@ def fill(folder: Path) -> None:
     evaluations = "eval/test_coco_best", "eval/test_coco_best/detections_test_raw", "scores"
     below = [f"{evaluation}/{name}" for evaluation in evaluations for name in EVALUATED]
     for pattern in (*WRITTEN, *EVALUATED, *below):
-        path = folder / pattern.replace("*_[0-9]*", "image_7").replace("*", "x")
+        path = folder / pattern.replace("*_[0-9]*", "image_7").replace("[0-9]*", "7").replace("*", "x")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.name != MARKER:
             path.write_text("x")
