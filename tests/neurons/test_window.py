@@ -25,7 +25,7 @@ ENDS = {
 
 @pytest.mark.parametrize("case", ENDS)
 def test_the_gradient_ends_where_the_window_does(case):
-    """One step from rest, where H is the input; relative to the largest gradient, the share at the ends of the window."""
+    """One step from rest, where H is the input; `share` of the largest gradient is what is left at the ends."""
     spec, share = ENDS[case]
     neuron = build_neuron(**spec)
     found = window(neuron)
@@ -47,7 +47,8 @@ def test_other_neurons_have_no_window():
     "spec",
     [
         {"name": "ilif"}, {"name": "ilif", "tau": 2.0, "decay_input": True}, {"name": "lif"}, {"name": "plif"},
-        {"name": "lif", "v_reset": 0.1, "learn_threshold": True}, {"name": "ternary_lif"}, {"name": "if", "v_init": 0.5},
+        {"name": "lif", "v_reset": 0.1, "learn_threshold": True}, {"name": "ternary_lif"},
+        {"name": "if", "v_init": 0.5},
     ],
 )  # fmt: skip
 def test_the_membrane_is_that_of_the_reference(spec):
