@@ -74,7 +74,8 @@ class ClosesFrames(Protocol):
 class Network(Protocol):
     """Calling it turns x [T, B, C, H, W], of any T >= 1, into maps [T, B, C_l, H_l, W_l], finest first.
 
-    H_l = ceil(H / stride_l), the same for W. Optional: `HasPublishedNames`, and with it `published_head`.
+    H_l = ceil(H / stride_l), the same for W. Optional: `HasPublishedNames`, and with it `published_head`;
+    `keeps_steps`, False where the maps have one step for all T of x.
     """
 
     @property
@@ -91,7 +92,7 @@ class Head(Protocol):
 
     Its logits are those of each step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
-    Optional: `Selects`, `Distills`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `HasPublishedNames`.
+    Optional: `Selects`, `Distills`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `ReadsOut`, `HasPublishedNames`.
     """
 
     __call__: Callable[..., Any]
@@ -136,6 +137,15 @@ class FitsAnchors(Protocol):
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Fit the anchors to box sizes [N, 2] in pixels of the input. Returns one line for the user."""
+
+
+@runtime_checkable
+class ReadsOut(Protocol):
+    """A head whose steps can be weighted (`models.options.readout`): it applies these convolutions by
+    `layers.time.readout`, and nothing that is not linear after them."""
+
+    def readouts(self) -> Sequence[nn.Conv2d]:
+        """The convolutions that give the logits."""
 
 
 @runtime_checkable

@@ -46,6 +46,8 @@ class BinarySpikeConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B = x.shape[:2]
         y = self.conv(self.slots(x).flatten(0, 1)).unflatten(0, (T, self.D, B)).sum(1)
+        if (step_weights := getattr(self.conv, "step_weights", None)) is not None:
+            y = step_weights(y)
         y = y + self.bias.view(-1, 1, 1)
         return mean_over_time(y) if self.ends_head else y
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from registry import UserError
 
 from ..detector import Detector
-from ..layers.spike_conv import SpikeConv, fuse_conv_bn
+from ..layers.spike_conv import RateConv, SpikeConv, fuse_conv_bn
 from ..layers.watch import watch
 
 FORMS = ("dense", "separable", "fastest")
@@ -35,7 +35,7 @@ def fuse(model: Detector, form: str = "dense", example: Tensor | None = None, re
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     inputs = _inputs(fused, example) if example is not None else {}
     for layer in fused.modules():
-        if not isinstance(layer, SpikeConv):
+        if not isinstance(layer, SpikeConv) or isinstance(layer, RateConv):  # which has no BatchNorm
             continue
         forms = [form] if form != "fastest" else ["dense", "separable"]
         found = [_fused(layer, f) for f in forms]

@@ -39,7 +39,9 @@ from registry import UserError
 from ..detector import Detector
 from ..layers.ffc import ReflectPad, Signal, Spectrum
 from ..layers.spike_conv import Reparameterised
+from ..layers.step_weights import StepWeights
 from ..layers.time import over_time
+from ..temporal_encoder import TemporalEncoder
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 CONVERTIBLE = (ReLU, LeakyReLU, QCFS, STH)
@@ -89,6 +91,8 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """
     if isinstance(model, fx.GraphModule) and model.meta.get("layer graph"):
         return copy.deepcopy(model)
+    if isinstance(model, Detector):
+        _require_equal_steps(model)
     root = copy.deepcopy(_NetworkAndHead(model) if isinstance(model, Detector) else model).eval().requires_grad_(False)
     tracer = _Tracer()
     try:
@@ -107,6 +111,20 @@ def trace(model: nn.Module) -> fx.GraphModule:
     graph.delete_all_unused_submodules()
     graph.recompile()
     return graph
+
+
+def _require_equal_steps(model: Detector) -> None:
+    """UserError for a detector whose steps differ by their place among T: rates are over any number of equal steps."""
+    if isinstance(model.encoder, TemporalEncoder):
+        raise UserError(
+            "encoder = 'temporal': the steps of an image differ, and a converted network sees one image for all steps: "
+            "train the network to convert without model.args.encoder"
+        )
+    if any(isinstance(m, StepWeights) for m in model.modules()):
+        raise UserError(
+            "readout = 'learned': has weights for T steps, and a converted network is read out by its mean over any "
+            "number of steps: train the network to convert without model.args.readout"
+        )
 
 
 def _kind(graph: fx.GraphModule, node: fx.Node, channel_axis: set[int]) -> str:

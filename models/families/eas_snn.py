@@ -59,6 +59,10 @@ class EASNetwork(YOLOXNetwork):
         """Whether an ANN follows on spiking parts."""
         return self.spiking in ("backbone", "backbone_neck")
 
+    @property
+    def keeps_steps(self) -> bool:
+        return self.spiking == "full"
+
     def before_mean(self, x: Tensor) -> list[Tensor]:
         """x [T, B, C, H, W] -> the maps [T, B, ...] of the spiking parts."""
         maps = self.features(x)

@@ -260,7 +260,11 @@ class AnchorHead(nn.Module):
 
     def class_rows(self) -> dict[str, int]:
         """Keys of the state dict with one group of rows per anchor, each of which ends in one row per class."""
-        return {key: self.anchors.shape[1] for key in self.state_dict() if key.startswith("predict.")}
+        keys = [f"predict.{i}.{p}" for i in range(len(self.predict)) for p in ("weight", "bias")]
+        return dict.fromkeys(keys, self.anchors.shape[1])
+
+    def readouts(self) -> list[nn.Conv2d]:
+        return list(self.predict)  # type: ignore[arg-type]
 
     def published_names(self) -> dict[str, str]:
         names = {f"predict.{i}.{p}": f"m.{i}.{p}" for i in range(len(self.predict)) for p in ("weight", "bias")}

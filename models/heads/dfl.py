@@ -28,6 +28,7 @@ from .registry import register_head
 from .soft_targets import sigmoid_kl, softmax_kl
 from .task_aligned import assign
 
+NOT_PUBLISHED = re.compile(r"\.(neuron|step_weights)\.")
 BINS = 16  # a distance is the mean of a distribution over 0, 1, ... 15 cells
 
 
@@ -186,11 +187,14 @@ class DFLHead(nn.Module):
         """Keys of the state dict with one row per class, in one group."""
         return {key: 1 for key in self.state_dict() if re.fullmatch(r"classes\.\d+\.2\.conv\.(weight|bias)", key)}
 
+    def readouts(self) -> list[nn.Conv2d]:
+        return [branch[-1].conv for branch in (*self.box, *self.classes)]  # type: ignore[index, union-attr, misc]
+
     def published_names(self) -> dict[str, str]:
         names = {"dfl": "dfl.conv.weight"}
         for ours, theirs in {"box": "cv2", "classes": "cv3"}.items():
             keys = getattr(self, ours).state_dict()
-            names |= {f"{ours}.{key}": f"{theirs}.{key}" for key in keys if ".neuron." not in key}
+            names |= {f"{ours}.{key}": f"{theirs}.{key}" for key in keys if not NOT_PUBLISHED.search(key)}
         return names
 
 

@@ -29,6 +29,7 @@ from .registry import register_head
 from .simota import RULES, assign
 from .soft_targets import sigmoid_kl
 
+NOT_PUBLISHED = re.compile(r"\.(neuron|step_weights)\.")
 PRIOR = 0.01  # probability of objectness and of each class before training
 BOX_GAIN = 5.0
 LARGEST = 10_000  # strides: the largest side of a decoded box
@@ -207,11 +208,14 @@ class YOLOXHead(nn.Module):
 
     def class_rows(self) -> dict[str, int]:
         """Keys of the state dict with one row per class, in one group."""
-        return {key: 1 for key in self.state_dict() if key.startswith("cls_preds.")}
+        return {f"cls_preds.{i}.{p}": 1 for i in range(len(self.cls_preds)) for p in ("weight", "bias")}
+
+    def readouts(self) -> list[nn.Conv2d]:
+        return [*self.reg_preds, *self.obj_preds, *self.cls_preds]  # type: ignore[list-item]
 
     def published_names(self) -> dict[str, str]:
         names = {key: re.sub(r"\.neuron\.w$", ".act.w", key) for key in self.state_dict()}
-        return {ours: theirs for ours, theirs in names.items() if ".neuron." not in theirs}
+        return {ours: theirs for ours, theirs in names.items() if not NOT_PUBLISHED.search(theirs)}
 
 
 def _dense(logits: list[Tensor]) -> Tensor:

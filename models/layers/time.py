@@ -41,12 +41,15 @@ def mean_over_time(x_TBCHW: Tensor) -> Tensor:
 
 
 def readout(last: nn.Conv2d, x_TBCHW: Tensor) -> Tensor:
-    """Mean over T of the logits `last(x)` of each step, [T, B, C, H, W] -> [B, C', H, W].
+    """Mean over T of the logits `last(x)` of each step, [T, B, C, H, W] -> [B, C', H, W]; of steps weighted by its
+    `step_weights`, where it has them (`models.options.readout`).
 
     A convolution is linear, so it is applied to the mean of x: equal but for rounding, and T times less work. Under
     autocast it keeps the precision of its weights, since boxes are decoded from these logits.
     """
     if isinstance(x_TBCHW, fx.Proxy):
         return last(mean_over_time(x_TBCHW))
+    if (step_weights := getattr(last, "step_weights", None)) is not None:
+        x_TBCHW = step_weights(x_TBCHW)
     with torch.autocast(x_TBCHW.device.type, enabled=False):
         return last(mean_over_time(x_TBCHW.to(last.weight.dtype)))

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from test_detectors import build, targets
 
-from models import create_model, list_models, model_defaults
+from models import create_model, has_sampler, list_models, model_defaults
 from models.options.registry import OPTIONS, register_option
+
+# Of models whose encoder makes the steps itself, not the encoder.
+VALUES = {"encoder": "temporal", "memory": "leaky", "readout": "learned"}
 
 
 @pytest.fixture
@@ -45,3 +49,19 @@ def test_a_name_is_registered_once(bias):
 
     with pytest.raises(ValueError, match="an option of models named 'bias' is registered already"):
         register_option(None)(bias)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_trains_every_parameter_with_all_options(name):
+    values = {key: value for key, value in VALUES.items() if key != "encoder" or not has_sampler(name)}
+    model = build(name, **values).train()
+    losses = model(torch.rand(2, 3, 64, 64) * 4, targets())
+    sum(losses.values()).backward()
+    for key, p in model.named_parameters():
+        assert not p.requires_grad or (p.grad is not None and p.grad.isfinite().all()), key
+    of_options = [p for key, p in model.named_parameters() if "step_weights" in key or key.startswith("encoder.")]
+    assert any(p.grad.any() for p in of_options)
+
+
+def test_every_option_has_a_value_here():
+    assert set(VALUES) == set(OPTIONS)
