@@ -37,6 +37,7 @@ from engine.drawn_samples import draw_closing, draw_samples
 from engine.ema import build_ema
 from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
+from engine.first_batches import fit_target, fit_to_first_batches
 from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> Path:
         args.resume = ""
     cfg = load_config(args.config, args.overrides)
     get_protocol(cfg.eval.protocol)  # an unknown name fails before any work
+    fit_target(cfg)
     start = plan_start(cfg, args.overrides, args.resume, args.config)
     device = distributed.start(start.cfg.device, start.cfg.timeout_minutes)
     try:
@@ -131,6 +133,10 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):
         say(model.head.fit_anchors(train_set.box_sizes()))
+    model.to(device)
+    if cfg.train.fit_neurons and not resume:
+        for line in fit_to_first_batches(cfg, model, train_set, device):
+            say(line)
     if cfg.train.sync_batchnorm:
         if device.type == "cpu" and distributed.world_size() > 1:
             raise UserError(
@@ -138,7 +144,6 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
                 "on CPUs set it to false"
             )
         model = cast(Detector, nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    model.to(device)
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
     distillation, teacher = None, {}

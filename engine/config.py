@@ -85,6 +85,8 @@ class TrainConfig:
     ema_decay: float
     ema_ramp: float
     fit_anchors: bool
+    fit_neurons: int
+    fit_target: Any
     sync_batchnorm: bool
     checkpoint: bool
     compile: bool

@@ -156,3 +156,10 @@ def broadcast_buffers(module: nn.Module) -> None:
     if dist.is_initialized():
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
+
+
+def broadcast_parameters(module: nn.Module) -> None:
+    """Copy rank 0's parameters to all ranks."""
+    if dist.is_initialized():
+        for parameter in module.parameters():
+            dist.broadcast(parameter.data, 0)

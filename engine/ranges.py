@@ -80,6 +80,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.ema_decay": SHARE,
     "train.ema_ramp": Range(0, open_low=True),
     "train.distill_weight": Range(0, open_low=True),
+    "train.fit_neurons": Range(0, 2**31 - 1),
     "train.eval_every": COUNT,
     "train.keep_every": Range(1, 2**31 - 1, null="best and last alone"),
     "train.log_every": COUNT,

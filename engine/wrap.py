@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from models.layers.running_statistics import kept_running_statistics
 from neurons import StatefulNeuron
 
 from .distributed import world_size
@@ -82,17 +82,12 @@ def _first_and_second_run(block: nn.Module) -> tuple[Any, Any]:
 @contextmanager
 def _second_run(block: nn.Module, carried: dict[StatefulNeuron, Any]) -> Iterator[None]:
     """Within: neurons start from what they carried at the first run, and BatchNorm changes no running statistics."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     now = {neuron: neuron.carried for neuron in carried}
     try:
-        for norm in norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, None
         for neuron, membrane in carried.items():
             neuron.carried = membrane
-        yield
+        with kept_running_statistics(block):
+            yield
     finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count
         for neuron, membrane in now.items():
             neuron.carried = membrane

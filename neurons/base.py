@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from registry import UserError, none_of
 
 from .multistep.backends import check_backend
-from .multistep.dynamics import Dynamics
+from .multistep.dynamics import Dynamics, InputRange
 from .multistep.formulas import compute_dtype
 from .multistep.one_step import Membrane, applies
 from .multistep.ops import steps
@@ -49,6 +49,10 @@ class MultiStepNeuron(base.MemoryModule):
 
     def supported_step_mode(self) -> tuple[str, ...]:
         return ("m",)
+
+    def input_range(self) -> InputRange | None:
+        """The inputs to which it responds; None: not known, or without bounds, as of ReLU."""
+        return None
 
     def steps(self, x_seq: Tensor) -> Tensor:
         """All steps in float32 (float64 where the input is), [T, ...] -> [T, ...]. Must not write into `x_seq`."""
@@ -192,6 +196,11 @@ class DynamicNeuron(StatefulNeuron):
     def learned_threshold(self) -> Tensor | None:
         """The threshold in use where it is learned, 0-d or [C]: at least 1e-3, whatever the parameter is."""
         return None if self.threshold is None else positive(self.threshold)
+
+    def input_range(self) -> InputRange | None:
+        learned = self.learned_threshold()
+        threshold = self.dynamics.v_threshold if learned is None else float(learned.detach().mean())
+        return self.dynamics.input_range(threshold)
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""

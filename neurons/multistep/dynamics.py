@@ -25,6 +25,7 @@ import dataclasses
 import functools
 import json
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +35,15 @@ from registry import UserError
 from ..surrogate import Slopes, slopes
 
 MEMORYLESS = ("qcfs", "sth")
+
+
+class InputRange(NamedTuple):
+    """The inputs of one step, from rest, between `low` and `high` of which the output depends on the input, and the one
+    that reaches the threshold."""
+
+    low: float
+    high: float
+    threshold: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +108,16 @@ class Dynamics:
             return self
         alpha, outside, margin = operands.tolist()
         return dataclasses.replace(self, alpha=alpha, outside=outside, margin=margin)
+
+    def input_range(self, v_threshold: float) -> InputRange | None:
+        """0 .. levels * threshold of integers, 0 .. 2 thresholds of spikes, whose surrogates are symmetric about the
+        threshold; the same below 0 for those of both signs. None: without bounds."""
+        levels = {"binary": 2, "ternary": 2, "integer": self.levels, "qcfs": 1, "sth": 1}.get(self.emit)
+        if levels is None:
+            return None
+        threshold = v_threshold / self.gain
+        high = levels * threshold
+        return InputRange(-high if self.emit in ("ternary", "sth") else 0.0, high, threshold)
 
     def check(self) -> None:
         """ValueError for constants outside the equations."""

@@ -184,6 +184,7 @@ CHANGED += [
     "optim.momentum=0.8",
     "model.head=dfl",
 ]
+CHANGED += ["train.fit_neurons=1", "train.fit_target=tdbn"]
 
 
 @pytest.mark.parametrize("override", CHANGED)
