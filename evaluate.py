@@ -8,6 +8,7 @@
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
     python evaluate.py CHECKPOINT --steps 16,32,64 [--early-exit]                AP against T: curve.json, curve.png
     python evaluate.py CHECKPOINT --noise 0.1,0.2,0.3                            AP under noise: robustness.json, .png
+    python evaluate.py CHECKPOINT --history 1,2,4,8,all                          AP against windows seen: history.json
     python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no drawings
     python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
     python evaluate.py CHECKPOINT --detections FILE --protocol raw                      truth: that of its run
@@ -24,22 +25,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch.utils.data import DataLoader
 from torchvision.io import write_png
-from tqdm import tqdm
 
-from analysis.closing import ClosingTimes
-from analysis.firing_rate import FiringRates
-from analysis.operations import Operations
 from analysis.plots import plot_confusion, plot_precision_recall
-from analysis.recorder import Recorder
 from data import DetectionDataset, Problems, eval_loader
 from data.atomic_file import write_atomically
 from engine import distributed
@@ -50,9 +45,11 @@ from engine.curve_options import curve_options
 from engine.curve_run import CurveRun
 from engine.curve_table import brief
 from engine.drawn_samples import draw_closing, draw_samples
-from engine.evaluation import evaluate, predictor, write_detections
+from engine.evaluation import write_detections
 from engine.evaluation_options import set_evaluation_options
+from engine.history import HistoryRun, parse_history
 from engine.metrics_table import table
+from engine.recorded import Recorded, evaluate_recorded
 from engine.runs.checkpoint import load_checkpoint
 from engine.runs.converted import conversion_settings
 from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option, write_unfinished
@@ -88,6 +85,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         help="keep an image's detections once those above SCORE (default 0.3) have not changed",
     )  # fmt: skip
     parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
+    parser.add_argument("--history", metavar="N,..,all", help="AP of recordings N windows after a reset of the state")
     parser.add_argument("--plots", action="store_true", help="precision-recall, confusion matrix, when frames close")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: eval/ beside the checkpoint, see above")
@@ -151,6 +149,9 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     if run.ann is not None:
         run.ann.to(device)
         set_evaluation_options(run.ann, steps, **evaluation_options(cfg))
+    history = parse_history(args.history, dataset, run.ann is not None)
+    if history and curve.steps:
+        raise UserError("--history and --steps are evaluations of their own: leave one of them out")
     if curve.steps and (args.binary or cfg.eval.T is not None):
         of_one_T = "--binary" if args.binary else f"eval.T={cfg.eval.T}"
         remedy = "leave it out" if args.binary else "leave it out, or add eval.T=null"
@@ -161,6 +162,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     differs += [flag for flag in ("binary", "allow_missing") if getattr(args, flag)]
     numbers = {"steps": args.steps and curve.steps, "noise": curve.densities}
     differs += [option(key, "-".join(f"{n:g}" for n in given)) for key, given in numbers.items() if given]
+    differs += [option("history", args.history.replace(",", "-"))] if history else []
     differs += [option("early_exit", args.early_exit)] if args.early_exit is not None else []
     differs += [
         option(key, new) for key, (_, new) in changes.items() if key not in ("data.test_split", "eval.protocol")
@@ -176,6 +178,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         "allow_missing": args.allow_missing,
         "config_changes": changes,  # {key: [of the run, here]}
         **({"steps": curve.steps, "noise": curve.densities, "early_exit": args.early_exit} if curve.steps else {}),
+        **({"history": args.history} if history else {}),
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
@@ -183,7 +186,10 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         say(line)
     new_evaluator = partial(Evaluator, truth, dataset.expected_images, args.allow_missing)
     ranks = distributed.rank(), distributed.world_size()
-    loader = eval_loader(dataset, cfg.eval.batch_size, cfg.data.workers, *ranks)
+
+    def load(samples: DetectionDataset) -> DataLoader:
+        return eval_loader(samples, cfg.eval.batch_size, cfg.data.workers, *ranks)
+
     parameters = sum(p.numel() for p in (run.ann or model).parameters())  # of the network as trained
     binary: dict[str, float] = {}
     if args.binary:
@@ -209,42 +215,32 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     }
     last = {"request": request, "provenance": provenance(args.command, device)}
     where = ", ".join([f"{checkpoint.resolve().parent.name} ({checkpoint.name})", *differs])
+    keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
+    save = partial(write_unfinished, out, request) if distributed.is_main() and not keeps else None
+    curves: CurveRun | HistoryRun | None = None
     if curve.steps:
         settings["T"] = curve.steps[-1]
-        keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
-        save = partial(write_unfinished, out, request) if distributed.is_main() and not keeps else None
         curves = CurveRun(model, run.ann, curve, new_evaluator, protocol, settings | last, where)
-        curves.run(loader, device, cfg.train.precision, save)
+        curves.run(load(dataset), device, cfg.train.precision, save)
         evaluator = curves.curve.scored[curve.steps[-1]]
-        firing_rates, spike_shares, closing_times = curves.curve.firing_rates(), curves.curve.spike_shares(), {}
-        operations = None
+        seen = Recorded(curves.curve.firing_rates(), curves.curve.spike_shares())
+    elif history:
+        curves = HistoryRun(model, dataset, history, load, new_evaluator, protocol, settings | last, where)
+        seen = curves.run(device, cfg.train.precision, save, args.spikes)
+        evaluator = curves.evaluator
     else:
         evaluator = new_evaluator()
-        firing, closing = FiringRates(model), ClosingTimes(model)
-        operations = Operations(model) if args.spikes else None
-        recorders: list[Recorder] = [firing, closing, *([operations] if operations else [])]
-        with ExitStack() as recording:
-            for recorder in recorders:
-                recording.enter_context(recorder)
-            predict = recording.enter_context(predictor(model, loader))
-            bar = tqdm(loader, leave=False, disable=not (distributed.is_main() and sys.stderr.isatty()))
-            evaluate(predict, bar, [evaluator], device, cfg.train.precision)
-        for recorder in recorders:
-            recorder.merge(distributed.gather(recorder.sums()))
-        firing_rates, spike_shares, closing_times = firing.rates(), firing.shares(), closing.shares()
+        seen = evaluate_recorded(model, load(dataset), evaluator, device, cfg.train.precision, args.spikes)
     if not distributed.is_main():
         return {}
 
-    results = curves.results() if curve.steps else {}
-    if results and save is not None:
+    results = curves.results() if curves else {}
+    if curves and save is not None:
         save(curves.files(results))  # so that an error in what follows does not lose them
     metrics = {**evaluator.score(protocol), **settings}
     if args.binary:
         metrics["binary"] = binary
-    if args.spikes:
-        metrics |= {"firing_rates": firing_rates, **({"spike_shares": spike_shares} if spike_shares else {})}
-        metrics |= {"operations": operations.totals()} if operations else {}
-    metrics |= {"closing_times": closing_times} if closing_times else {}
+    metrics |= seen.metrics(args.spikes)
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(out) as folder:
         write_detections(folder / "detections.json", evaluator)
@@ -256,7 +252,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
             plot(evaluator, metrics, where, folder)
             for image_id, image in draw_closing(model, dataset, args.pictures, device).items():
                 write_png(image, str(folder / "pictures" / f"closing_{image_id}.png"))
-        for file, text in curves.files(results).items() if results else ():
+        for file, text in curves.files(results).items() if curves else ():
             write_atomically(folder / file, text)
         _write_json(folder / "metrics.json", metrics)
     _report(metrics, earlier, out)
@@ -267,7 +263,7 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
     """Score the detections in a file, without a model."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("--detections runs no model, and needs one process: start it with python, not torchrun")
-    for flag in ("allow_missing", "spikes", "binary", "steps", "noise", "early_exit"):
+    for flag in ("allow_missing", "spikes", "binary", "steps", "noise", "early_exit", "history"):
         if getattr(args, flag):
             raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
     if args.truth:

@@ -1,16 +1,18 @@
-"""AP against T for the console and metrics.json: the points of curve.json and robustness.json without their layers."""
+"""AP against T, noise and history for the console and metrics.json: the points of curve.json, robustness.json and
+history.json, without their layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-KEPT = ("complete", "ann", "smallest_T_within_1_percent", "smallest_T_within_1_point", "early_exit", "noise")
+WITHIN = ("smallest_T_within_1_percent", "smallest_T_within_1_point")
+KEPT = ("complete", "ann", *WITHIN, "early_exit", "noise", "sampling")
 OF_LAYERS = ("spikes", "negative_spikes")
 
 
 def brief(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores and sums over the layers of the `content` of curve.json or robustness.json."""
+    """Scores and sums over the layers of the `content` of curve.json, robustness.json or history.json."""
     short = {key: content[key] for key in KEPT if key in content}
     for rows in content.keys() & {"points", "densities"}:
         short[rows] = [{key: value for key, value in row.items() if key not in OF_LAYERS} for row in content[rows]]
@@ -18,8 +20,8 @@ def brief(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Rows of the table of `metrics` with an entry `curve`, and `robustness`: at each T, and at each density of noise
-    at the largest T."""
+    """Rows of the table of `metrics` with an entry `curve`, `robustness` and `history`: at each T, at each density
+    of noise at the largest T, and at each length of history."""
     rows = []
     if curve := metrics.get("curve"):
         if curve["ann"]:
@@ -36,6 +38,13 @@ def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         last = row["points"][-1]
         ann = f"; ANN: {_scores(row['ann'])}" if row["ann"] else ""
         rows.append((f"  noise {row['density']:g}", f"{_scores(last)} at T={last['T']}{ann}"))
+    for point in metrics.get("history", {}).get("points", []):
+        mean = f"{point['mean_windows']:.1f} windows, {point['mean_ms']:.0f} ms"
+        fewer = (
+            f", {point['labels_with_fewer']} of {point['labels']} labels fewer" if point["labels_with_fewer"] else ""
+        )
+        cost = f"{point['windows_run']} windows run"
+        rows.append((f"  history {point['windows']}", f"{_scores(point)}; {mean} on average{fewer}; {cost}"))
     return rows
 
 

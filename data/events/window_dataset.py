@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from registry import reject_unknown
+from registry import UserError, reject_unknown
 
 from ..dataset import DetectionDataset
 from ..problems import Problems
@@ -21,6 +22,7 @@ from ..sample import Sample
 from ..type_checks import class_list
 from .augment import EventAugment
 from .clip import Clip, OpenFiles
+from .history import history_lengths, history_windows, windows_before
 from .input import WindowInput
 
 
@@ -82,6 +84,29 @@ class WindowDataset(DetectionDataset):
             return None
         starts = [*np.flatnonzero(self._windows["start"]).tolist(), len(self)]
         return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+
+    def with_history(self, windows: int | None) -> WindowDataset:
+        """This split with the same labels, each at the end of `windows` windows of its own that begin from the initial
+        state, fewer where its recording begins; None: all since it began. For evaluation.
+
+        In sequential sampling they are the windows of this dataset, in random sampling windows of a label's own length.
+        UserError for recordings with a single label for all of their length.
+        """
+        if any(clip.from_first is not None for clip in self._clips):
+            raise UserError(f"split {self.split!r}: each recording is one sample from its start, without a history")
+        found = copy.copy(self)
+        if self.sequential:
+            # All windows of a recording, played once, give each of its labels all that came before it.
+            found._windows = self._windows if windows is None else history_windows(self._windows, windows)
+        else:
+            found._windows = windows_before(self._windows, windows, [clip.start_us for clip in self._clips])
+        found.sequential = True
+        return found
+
+    @property
+    def histories(self) -> np.ndarray:
+        """int64 [labels, 2]: windows of each label since the state was reset, and the time that they cover [us]."""
+        return history_lengths(self._windows)
 
     def seed_index(self, index: int) -> int:
         return int(self._windows["clip"][index]) if self.sequential else index

@@ -26,8 +26,8 @@ WRITTEN = (
 # What an evaluation writes into its folder beside METRICS, which is written last, and <kind>_<id>.png into PICTURES, a
 # kind of DRAWN.
 METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing")
-FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png")
-SCORED = ("detections.json", "annotations.json", "curve.json", "robustness.json", *FIGURES)
+FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png", "history.png")
+SCORED = ("detections.json", "annotations.json", "curve.json", "robustness.json", "history.json", *FIGURES)
 # All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.
 EVALUATED = (METRICS, *SCORED, f"{PICTURES}/*_[0-9]*.png")
 

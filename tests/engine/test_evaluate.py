@@ -225,7 +225,7 @@ def test_options_that_cannot_be(run, override, says):
 
 def test_images_are_shown_for_another_number_of_steps(images, monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate, "predictor", lambda model, *a: seen.append(model) or predictor(model, *a))
+    monkeypatch.setattr("engine.recorded.predictor", lambda model, *a: seen.append(model) or predictor(model, *a))
     own, one, three = score(images), score(images, "eval.T=1"), score(images, "eval.T=3")
     assert [m["T"] for m in (own, one, three)] == [2, 1, 3] == [model.T for model in seen]
     assert {"test_coco_best", "test_coco_best_eval.T=1", "test_coco_best_eval.T=3"} <= set(results(images))
