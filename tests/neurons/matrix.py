@@ -37,11 +37,14 @@ SPIKING = {
     "inclusive": (True, False),
     "negative": (0.5, 1.0),
     "alpha": (1.0, 2.0),
+    "outside": (0.0, 0.15),
     **SHARED,
 }
 GRADED = {
     "emit": ("integer", "silu", "qcfs", "sth"),
     "levels": (4, 1, 3),
+    "outside": (0.0, 0.15),
+    "margin": (0.0, 0.7),
     "detach_reset": (True, False),
     "carries_output": (False, True),
     "slope": (0.1, 1.0),
@@ -50,6 +53,8 @@ GRADED = {
 Choices = dict[str, object]
 ONLY = {  # a choice that means something to these emits alone, and the value it has elsewhere
     "negative": (("ternary",), 1.0),
+    "outside": (("binary", "ternary", "integer"), 0.0),
+    "margin": (("integer",), 0.0),
     "levels": (("integer", "qcfs"), 1),
     "slope": (("sth",), 1.0),
     "carries_output": (("silu",), False),

@@ -13,7 +13,8 @@ from neurons.multistep.reference import reference
 
 SPIKING = [
     Dynamics(emit, tau=tau, decay_input=decay_input, v_threshold=0.7, v_reset=v_reset, v_init=v_init,
-             surrogate=surrogate, alpha=alpha, detach_reset=detach, inclusive=inclusive, negative=negative)
+             surrogate=surrogate, alpha=alpha, outside=0.15 if tau == 3 else 0.0, detach_reset=detach,
+             inclusive=inclusive, negative=negative)
     for emit, negative in (("binary", 1.0), ("ternary", 1.0), ("ternary", 10.0))
     for tau, decay_input, inclusive in ((math.inf, False, True), (4 / 3, False, emit != "binary"), (3.0, True, True))
     for v_reset, v_init in ((0.0, 0.0), (-0.25, -0.25), (None, 0.35))
@@ -21,8 +22,11 @@ SPIKING = [
     for detach in (True, False)
 ]  # fmt: skip
 OTHERS = [
-    *(Dynamics("integer", tau=tau, decay_input=tau == 2, v_threshold=th, detach_reset=detach, levels=D)
-      for (tau, th, D), detach in itertools.product([(4 / 3, 1.0, 4), (2.0, 1.0, 4), (3.0, 0.6, 1)], [True, False])),
+    *(Dynamics("integer", tau=tau, decay_input=tau == 2, v_threshold=th, detach_reset=detach, levels=D,
+               margin=margin, outside=outside)
+      for (tau, th, D, margin, outside), detach in itertools.product(
+          [(4 / 3, 1.0, 4, 0, 0), (2.0, 1.0, 4, 0, 0), (3.0, 0.6, 1, 0, 0), (4 / 3, 1.0, 4, 0.7, 0.15),
+           (2.0, 0.6, 2, 0, 0.15)], [True, False])),
     *(Dynamics("silu", tau=4 / 3, carries_output=carries) for carries in (True, False)),
     *(Dynamics("qcfs", v_threshold=1.5, levels=L) for L in (1, 4)),
     Dynamics("sth", v_threshold=1.5, slope=0.1),
@@ -99,7 +103,9 @@ AT_THE_EDGE = [
     ),
     Dynamics("binary", tau=2.0, v_threshold=0.5, surrogate="triangle"),
     Dynamics("ternary", tau=2.0, v_threshold=0.5, v_reset=0.0, surrogate="rectangle", detach_reset=True),
+    Dynamics("binary", tau=2.0, v_threshold=0.5, surrogate="rectangle", detach_reset=True, outside=0.25),
     Dynamics("integer", tau=4 / 3, levels=4, detach_reset=True),
+    Dynamics("integer", tau=4 / 3, levels=3, detach_reset=True, margin=0.5, outside=0.25),
     Dynamics("qcfs", levels=4),
     Dynamics("sth", slope=0.5),
 ]
@@ -123,8 +129,12 @@ LEARNED = [
     (dataclasses.replace(SPIKING[0], v_reset=None), True, False),
     (Dynamics("ternary", tau=2.0, surrogate="sigmoid", alpha=4.0), True, True),
     (OTHERS[0], False, True),
+    (Dynamics("integer", tau=2.0, margin=0.7, outside=0.15, levels=4, detach_reset=True), True, True),
+    (Dynamics("integer", tau=2.0, margin=0.7, outside=0.15, levels=4, detach_reset=True), False, False),
+    (Dynamics("ternary", tau=2.0, surrogate="triangle", alpha=0.7, outside=0.15), False, False),
     (Dynamics("qcfs", levels=4), False, True),
     (Dynamics("binary", tau=4 / 3, v_reset=0.0, surrogate="rectangle", detach_reset=True), False, False),
+    (Dynamics("binary", tau=4 / 3, surrogate="rectangle", alpha=0.7, outside=0.15, detach_reset=True), False, False),
 ]
 
 

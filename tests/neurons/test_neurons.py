@@ -87,9 +87,10 @@ class TestEveryNeuron:
 
     def test_learned_parameters_get_their_gradient(self, name):
         accepted = inspect.signature(type(build_neuron(name))).parameters
-        module = build_neuron(name, **{"learn_threshold": True} if "learn_threshold" in accepted else {})
+        learned = [option for option in ("learn_threshold", "learn_tau") if option in accepted]
+        module = build_neuron(name, **dict.fromkeys(learned, True))
         if isinstance(module, DynamicNeuron):
-            assert ("learn_threshold" in accepted) == (len(list(module.parameters())) > 0)
+            assert len(list(module.parameters())) == len(learned) + (name == "plif")
         x = torch.randn(4, 300).mul(5).requires_grad_()
         module(x).square().sum().backward()
         for parameter in module.parameters():
@@ -125,7 +126,12 @@ def test_specs():
         ("lif", {"surrogate": "rectangel"}, "did you mean 'rectangle'"),
         ("lif", {"surrogate": {"name": "atan", "width": 2}}, "has no argument 'width'"),
         ("lif", {"surrogate": {"name": "atan", "alpha": -2.0}}, "alpha must be a positive number"),
+        ("lif", {"surrogate": {"name": "atan", "outside": 2}}, "outside must be a number from 0 to 1"),
+        ("lif", {"surrogate": {"name": "atan", "outside": "a"}}, "outside must be a number from 0 to 1"),
         ("lif", {"surrogate": {"alpha": 2.0}}, "a mapping with 'name'"),
+        ("lif", {"tau": math.inf, "learn_tau": True}, "learn_tau = True: needs a finite tau"),
+        ("ilif", {"outside": -0.1}, "outside must be a number from 0 to 1"),
+        ("ilif", {"margin": math.nan}, "margin must be at least 0"),
         ("lif", {"backend": "triton"}, "unknown backend 'triton'"),
     ],
 )

@@ -19,6 +19,7 @@ NEURONS = ["lif", "plif", "ilif", "ternary_lif", "graded_silu", "qcfs", "sth"]
 @pytest.mark.parametrize("name", NEURONS)
 def test_opcheck(name, layout):
     d = build_neuron(name).dynamics
+    adjusted = d.operands if name in ("ilif", "plif") else None
     x = torch.randn(3, 2, 4, 5, 6)
     if layout == "channels_last":
         x = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (3, 2))
@@ -27,7 +28,7 @@ def test_opcheck(name, layout):
     decay = torch.tensor(0.4, requires_grad=True) if name == "plif" else None
     v = None if d.memoryless else torch.randn(2, 4, 5, 6, requires_grad=True)
     x.requires_grad_()
-    arguments = (x, v, decay, None, d.to_json(), True, not d.memoryless, "torch")
+    arguments = (x, v, decay, None, d.to_json(), True, not d.memoryless, "torch", adjusted)
     torch.library.opcheck(torch.ops.spikesight.steps.default, arguments)
 
 
@@ -68,6 +69,7 @@ def test_a_compiled_network_keeps_one_node_per_neuron_and_its_results(name):
 
 def test_export_runs_and_carries_readable_dynamics():
     net = Net("lif").eval()
+    net.neuron2.adjust(outside=0.1)
     x = torch.randn(4, 2, 3, 8, 8)
     with torch.no_grad():
         program = torch.export.export(net, (x,))
@@ -89,7 +91,9 @@ def test_checkpointing(reentrant):
         Dynamics("binary", tau=2.0, surrogate="atan", alpha=2.0),
         Dynamics("ternary", tau=2.0, v_reset=0.0, surrogate="sigmoid", alpha=4.0),
         Dynamics("binary", tau=4 / 3, v_reset=0.0, surrogate="rectangle", detach_reset=True),
+        Dynamics("binary", tau=2.0, surrogate="triangle", outside=0.15),
         Dynamics("integer", tau=4 / 3, levels=4),
+        Dynamics("integer", tau=4 / 3, levels=2, margin=0.7, outside=0.15),
         Dynamics("silu", tau=4 / 3),
     ],
     ids=Dynamics.describe,
@@ -141,12 +145,15 @@ def saved_bytes(module, x):
     [
         ("lif", {}, 2), ("lif", {"v_reset": None}, 1), ("lif", {"v_reset": None, "detach_reset": False}, 1),
         ("lif", {"v_reset": None, "learn_threshold": True}, 2), ("if", {"surrogate": "rectangle"}, 1), ("ilif", {}, 1),
+        ("lif", {"surrogate": {"name": "rectangle", "outside": 0.1}}, 2), ("ilif", {"outside": 0.1, "margin": 0.5}, 1),
+        ("ilif", {"outside": 0.1, "detach_reset": False}, 1),
         ("ternary_lif", {"surrogate": "rectangle", "detach_reset": True}, 4),
         ("ternary_if", {"surrogate": "rectangle", "v_reset": None}, 2), ("sth", {}, 2),
         ("qcfs", {"learn_threshold": False}, 1),
         # These work everything out again from the input.
         ("plif", {}, 0), ("ternary_lif", {}, 0), ("lif", {"detach_reset": False}, 0), ("graded_silu", {}, 0),
-        ("qcfs", {}, 0),
+        ("qcfs", {}, 0), ("lif", {"learn_tau": True}, 0), ("ilif", {"learn_tau": True, "outside": 0.1}, 0),
+        ("ilif", {"learn_threshold": True}, 0),
     ],
 )  # fmt: skip
 def test_backward_keeps_bits_besides_the_input(name, arguments, bits):

@@ -47,11 +47,12 @@ class TestEveryForm:
         compare(build_neuron("if", v_threshold=0.9, **ours), neuron.IFNode(v_threshold=0.9, **theirs))
 
     @pytest.mark.parametrize("decay_input", [True, False])
-    def test_plif(self, name, alpha, v_reset, detach_reset, decay_input):
+    def test_learned_tau(self, name, alpha, v_reset, detach_reset, decay_input):
         ours, theirs = self.common(name, alpha, v_reset, detach_reset)
-        ours |= {"init_tau": 3.0, "decay_input": decay_input}
+        ours |= {"decay_input": decay_input, "v_threshold": 1.0, "fires_at_threshold": True}
         theirs |= {"init_tau": 3.0, "decay_input": decay_input}
-        compare(build_neuron("plif", **ours), neuron.ParametricLIFNode(**theirs))
+        compare(build_neuron("plif", init_tau=3.0, **ours), neuron.ParametricLIFNode(**theirs))
+        compare(build_neuron("lif", tau=3.0, learn_tau=True, **ours), neuron.ParametricLIFNode(**theirs))
 
     @pytest.mark.parametrize("tau", [None, 2.5])
     def test_ternary(self, name, alpha, v_reset, detach_reset, tau):

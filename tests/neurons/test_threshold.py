@@ -75,6 +75,35 @@ def test_an_activation_whose_threshold_was_driven_below_zero_learns_again(name, 
     assert train(x) < 0.01 and (neuron.threshold > 0.5).all()
 
 
+@pytest.mark.parametrize("start, outside", [(2.0, 0.0), (0.1, 0.1)])
+def test_the_threshold_of_integer_spikes_is_found_from_above_and_from_below(start, outside):
+    torch.manual_seed(0)
+    x = torch.randn(2, 500)
+    wanted = build_neuron("ilif", v_threshold=0.5)(x)
+    neuron = build_neuron("ilif", v_threshold=start, learn_threshold=True, outside=outside)
+    optimizer = torch.optim.SGD(neuron.parameters(), 0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        (neuron(x) - wanted).square().mean().backward()
+        optimizer.step()
+    assert abs(neuron.threshold.item() - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_a_threshold_scales_the_gain_and_the_shift_before_the_neuron(detach_reset):
+    """Spikes depend on gain / th and shift / th alone, so that th dL/dth = -(gain dL/dgain + shift dL/dshift)."""
+    torch.manual_seed(0)
+    neuron = build_neuron(
+        "ilif", v_threshold=0.8, learn_threshold=True, margin=0.5, outside=0.1, detach_reset=detach_reset
+    ).double()
+    gain, shift = (torch.rand(6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    y = neuron(torch.randn(5, 4, 6, dtype=torch.float64) * gain * 3 + shift)
+    parameters = (gain, shift, neuron.threshold)
+    gain_grad, shift_grad, grad = torch.autograd.grad((y * torch.randn_like(y)).sum(), parameters)
+    expected = -(gain * gain_grad + shift * shift_grad).sum()
+    torch.testing.assert_close(neuron.learned_threshold() * grad, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("dtype, exact", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("which", PER_CHANNEL)
 def test_each_channel_is_the_activation_with_that_threshold(which, dtype, exact):
