@@ -38,6 +38,7 @@ from analysis.plots import plot_confusion, plot_precision_recall
 from data import DetectionDataset, Problems, eval_loader
 from data.atomic_file import write_atomically
 from engine import distributed
+from engine.anneal import annealed_text
 from engine.build import build_dataset, fixed_steps
 from engine.command import run_command
 from engine.config import config_changes, config_from_plain, evaluation_options, load_config
@@ -182,7 +183,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
-    for line in check_truth(protocol, truth, split):  # raises if the protocol does not apply, before any work
+    for line in annealed_text(content) + check_truth(protocol, truth, split):  # raises if the protocol does not apply, before any work
         say(line)
     new_evaluator = partial(Evaluator, truth, dataset.expected_images, args.allow_missing)
     ranks = distributed.rank(), distributed.world_size()
@@ -201,6 +202,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         "model": content["model_kwargs"]["name"],
         "neuron": content["model_kwargs"].get("neuron"),
         **options,
+        **({"annealed": content["annealed"]} if "annealed" in content else {}),
         **conversion_settings(content, model),
         "input_size": None if cfg.eval.rectangular else list(dataset[0].x.shape[-2:]),
         "precision": cfg.train.precision,

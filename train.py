@@ -29,6 +29,7 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
+from engine.anneal import Anneal, set_values
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
@@ -133,6 +134,12 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(init_from(model, cfg.train.init_from, train_set.class_names))
     if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):
         say(model.head.fit_anchors(train_set.box_sizes()))
+    anneal = None
+    if cfg.train.anneal:
+        if "T" in cfg.train.anneal and (cfg.eval.T is not None or fixed_steps(model, train_set) is not None):
+            raise UserError("train.anneal.T: " + ("leave out eval.T" if cfg.eval.T else "only images can have any T"))
+        anneal = Anneal(config_to_plain(cfg.train.anneal), cfg.train.anneal_until, cfg.train.epochs, model)
+        set_values(model, anneal.values(0))
     model.to(device)
     if cfg.train.fit_neurons and not resume:
         for line in fit_to_first_batches(cfg, model, train_set, device):
@@ -203,6 +210,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         log_every=cfg.train.log_every,
         keep_every=cfg.train.keep_every,
         distillation=distillation,
+        anneal=anneal,
     )
     if resume:
         for line in trainer.resume(resume):

@@ -94,6 +94,8 @@ class TrainConfig:
     keep_every: int | None
     log_every: int
     init_from: str | None
+    anneal: dict[str, Any]
+    anneal_until: float
     distill: str | None
     distill_weight: float
 

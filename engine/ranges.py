@@ -79,6 +79,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.clip_norm": Range(0, open_low=True, null="no clipping"),
     "train.ema_decay": SHARE,
     "train.ema_ramp": Range(0, open_low=True),
+    "train.anneal_until": Range(0, 1, open_low=True),
     "train.distill_weight": Range(0, open_low=True),
     "train.fit_neurons": Range(0, 2**31 - 1),
     "train.eval_every": COUNT,

@@ -21,6 +21,7 @@ from registry import UserError
 from scoring.evaluator import Evaluator
 
 from . import distributed
+from .anneal import Anneal, set_values
 from .distill import Distillation
 from .evaluation import evaluate, predictor
 from .generators import generator_states, restore_generators
@@ -81,6 +82,7 @@ class Trainer:
     log_every: int = 20
     keep_every: int | None = None  # epochs between checkpoints that later ones do not replace
     distillation: Distillation | None = None
+    anneal: Anneal | None = None
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
     best: float = field(default=-1.0, init=False)
@@ -111,6 +113,7 @@ class Trainer:
         took: list[float] = []
         try:
             if self.unscored is not None:
+                self._anneal(self.epoch - 1)
                 log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
             for epoch in range(self.epoch, self.epochs):
                 started = time.perf_counter()
@@ -118,6 +121,7 @@ class Trainer:
                 for module in self.model.modules():
                     if isinstance(module, FollowsEpochs):
                         module.epochs_left = self.epochs - epoch
+                annealed = self._anneal(epoch)
                 first_step = epoch * self.steps_per_epoch
                 teacher = self.distillation
                 distilling = nullcontext() if teacher is None else teacher.epoch(self.train_loader)
@@ -137,6 +141,7 @@ class Trainer:
                 # The last step's number: the next one's would be purged from TensorBoard on a resume.
                 record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
                 record |= {f"loss/{k}": v for k, v in losses.items()}
+                record |= annealed
                 record["seconds"] = round(time.perf_counter() - started, 2)
                 validate = self.epoch % self.validation.every == 0 or self.epoch == self.epochs
                 record = self._finish_epoch(log, record, validate)
@@ -145,6 +150,13 @@ class Trainer:
         finally:
             log.close()
         return self.history
+
+    def _anneal(self, epoch: int) -> dict[str, int | float]:
+        """Set the values of `anneal` for an epoch, also in the average; returns them for the record."""
+        values = self.anneal.values(epoch) if self.anneal is not None else {}
+        for detector in (self.model, self.update.ema.module) if values else ():
+            set_values(detector, values)
+        return {f"anneal/{name}": value for name, value in values.items()}
 
     def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:
         """Score, log and save an epoch; returns its record, complete.
@@ -213,6 +225,8 @@ class Trainer:
             "generators": generators,
             "machine": self._machine(),
         }
+        if self.anneal is not None and (annealed := self.anneal.unfinished(self.epoch - 1)):
+            content["annealed"] = annealed
         for name in names:
             save_checkpoint(self.folder / name, content)
 

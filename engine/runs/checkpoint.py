@@ -33,6 +33,8 @@ ENTRIES: dict[str, type] = {
     "input": dict,
     "config": dict,
     "conversion": dict,
+    "annealed": dict,
+    "teacher": str,
 }
 PLAIN = (str, int, float, bool, type(None))
 MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 layers and its optimizer are 10,000

@@ -100,10 +100,10 @@ class RunLog:
         self._write("add_scalar", "time/data", step.data_time, step.step)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One line of metrics.jsonl; its scalars named val/... go to TensorBoard at `record["step"]`."""
+        """One line of metrics.jsonl; its scalars named val/... and anneal/... go to TensorBoard at `record["step"]`."""
         self.attempt("metrics.jsonl", lambda: append_line(self.metrics, json.dumps(record)))
         for key, value in record.items():
-            if key.startswith("val/") and isinstance(value, (int, float)):
+            if key.startswith(("val/", "anneal/")) and isinstance(value, (int, float)):
                 self._write("add_scalar", key, value, record["step"])
         self._on_board(Board.flush)
 

@@ -10,6 +10,7 @@ from data import Input, input_from_plain
 from models import Detector, create_model
 from registry import UserError
 
+from ..anneal import set_values
 from .checkpoint import Content, checkpoint_in, load_checkpoint, load_weights
 from .converted import build_converted
 
@@ -51,7 +52,7 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     """Open a checkpoint, or a run folder: its best checkpoint, or the last one if no epoch was scored.
 
     weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
-    name and arguments; that of a checkpoint of convert.py is converted from it again, by the scales in the checkpoint.
+    name and arguments, with the values that `train.anneal` had reached; that of a checkpoint of convert.py is converted from it again, by the scales in the checkpoint.
     No code in a checkpoint is run. UserError if it is damaged.
     """
     path = checkpoint_in(path)
@@ -63,6 +64,10 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
         raise UserError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
     load_weights(model, content[weights], path)
+    try:
+        set_values(model, content.get("annealed", {}))
+    except (UserError, TypeError) as error:
+        raise UserError(f"{path}: annealed = {content['annealed']!r:.200}: {error}") from error
     model.eval()
     identity = content["config"], content["class_names"], content
     if "conversion" not in content:

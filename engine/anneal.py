@@ -1,0 +1,96 @@
+"""Values that change during training (`train.anneal`): of the neurons, as margin, alpha or D, and T of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models import Detector
+from neurons.base import DynamicNeuron
+from registry import UserError, none_of
+
+Number = int | float
+
+
+class Anneal:
+    """Numbers that go linearly from a first to a last value over the first epochs of a training, then stay there.
+
+    Args:
+        ends: {name: [first, last]}. T is that of the detector, all others are those of its neurons
+            (`DynamicNeuron.adjustable`), of each that has one of the name. Integers are rounded.
+        until: share of `epochs` after which the last value is reached, above 0 and at most 1; at the latest it is that
+            of the last epoch.
+        model: as it was built, with the last values.
+
+    UserError for a name that no neuron has, for a last value that the model was not built with, and where a first value
+    is out of range.
+    """
+
+    def __init__(self, ends: Mapping[str, Any], until: float, epochs: int, model: Detector):
+        built = {name: values for name, values in adjustable(model).items()} | {"T": {model.T}}
+        for name, pair in ends.items():
+            key = f"train.anneal.{name}"
+            if name not in built:
+                raise UserError(none_of(f"{key}: no neuron of this network has {name!r} to change", name, built))
+            if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(map(_is_number, pair)):
+                raise UserError(f"{key} = {pair!r}: give the first and the last value, as in [1.0, 0.0]")
+            own = sorted(built[name])
+            if own != [pair[1]]:
+                raise UserError(
+                    f"{key} = {list(pair)}: it ends at {pair[1]}, but the model is built with "
+                    f"{' and '.join(map(str, own))}, with which its checkpoints are opened: set {_where(name)} to the "
+                    "last value"
+                )
+        self.ends = {name: (first, last, type(next(iter(built[name])))) for name, (first, last) in ends.items()}
+        self.last_change = min(until * epochs, epochs - 1)  # of the epochs, from 0
+        for name, (first, _, kind) in self.ends.items():  # refused now, not in the first epoch
+            try:
+                set_values(model, {name: kind(first)})
+            except UserError as error:
+                raise UserError(f"train.anneal.{name} = {list(ends[name])}: {error}") from error
+        set_values(model, {name: kind(last) for name, (_, last, kind) in self.ends.items()})
+
+    def values(self, epoch: int) -> dict[str, Number]:
+        """Of an epoch, from 0."""
+        share = min(epoch / self.last_change, 1.0) if self.last_change > 0 else 1.0
+        between = {name: first + (last - first) * share for name, (first, last, _) in self.ends.items()}
+        return {name: round(value) if self.ends[name][2] is int else value for name, value in between.items()}
+
+    def unfinished(self, epoch: int) -> dict[str, Number]:
+        """The values of an epoch that are not the last ones."""
+        return {name: value for name, value in self.values(epoch).items() if value != self.ends[name][1]}
+
+
+def adjustable(model: Detector) -> dict[str, set[Number]]:
+    """{name: values} of what the neurons of `model` have that may change during training."""
+    found: dict[str, set[Number]] = {}
+    for module in model.modules():
+        if isinstance(module, DynamicNeuron):
+            for name, value in module.adjustable.items():
+                found.setdefault(name, set()).add(value)
+    return found
+
+
+def set_values(model: Detector, values: Mapping[str, Number]) -> None:
+    """Set T and what is `adjustable` in every neuron that has it."""
+    if "T" in values:
+        if values["T"] < 1:
+            raise UserError(f"T must be at least 1, got {values['T']}")
+        model.T = int(values["T"])
+    for module in model.modules():
+        if isinstance(module, DynamicNeuron):
+            module.adjust(**{name: value for name, value in values.items() if name in module.adjustable})
+
+
+def annealed_text(content: Mapping[str, Any]) -> list[str]:
+    """Lines for the user about a checkpoint: the values that it is opened with, where it is of an epoch on the way."""
+    values = ", ".join(f"{name} {value:g}" for name, value in content.get("annealed", {}).items())
+    return [f"train.anneal had reached {values} when this checkpoint was written: it is used with that"] if values else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _where(name: str) -> str:
+    return "model.T" if name == "T" else f"{name} in model.neuron"
