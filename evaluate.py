@@ -145,8 +145,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         )
     steps = fixed_steps(model, dataset)
     options = set_evaluation_options(model, steps, **evaluation_options(cfg))
-    asked = {"steps": args.steps, "noise": args.noise, "early_exit": args.early_exit}
-    curve = curve_options(model, dataset, run.ann is not None, **asked)
+    curve = curve_options(model, dataset, run.ann is not None, args.steps, args.noise, args.early_exit)
     if run.ann is not None:
         run.ann.to(device)
         set_evaluation_options(run.ann, steps, **evaluation_options(cfg))
@@ -183,7 +182,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
     }
     earlier = check_free(out, request)
     truth = dataset.ground_truth()
-    for line in annealed_text(content) + check_truth(protocol, truth, split):  # raises if the protocol does not apply, before any work
+    for line in annealed_text(content) + check_truth(protocol, truth, split):  # raises before any work
         say(line)
     new_evaluator = partial(Evaluator, truth, dataset.expected_images, args.allow_missing)
     ranks = distributed.rank(), distributed.world_size()

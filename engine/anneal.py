@@ -85,7 +85,7 @@ def set_values(model: Detector, values: Mapping[str, Number]) -> None:
 def annealed_text(content: Mapping[str, Any]) -> list[str]:
     """Lines for the user about a checkpoint: the values that it is opened with, where it is of an epoch on the way."""
     values = ", ".join(f"{name} {value:g}" for name, value in content.get("annealed", {}).items())
-    return [f"train.anneal had reached {values} when this checkpoint was written: it is used with that"] if values else []
+    return [f"train.anneal had reached {values} when this checkpoint was written, with which it is used"] * bool(values)
 
 
 def _is_number(value: object) -> bool:

@@ -52,7 +52,8 @@ def open_run(path: str | Path, weights: str = "ema") -> Run:
     """Open a checkpoint, or a run folder: its best checkpoint, or the last one if no epoch was scored.
 
     weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
-    name and arguments, with the values that `train.anneal` had reached; that of a checkpoint of convert.py is converted from it again, by the scales in the checkpoint.
+    name and arguments, with the values that `train.anneal` had reached; that of a checkpoint of convert.py is converted
+    from it again, by the scales in the checkpoint.
     No code in a checkpoint is run. UserError if it is damaged.
     """
     path = checkpoint_in(path)
