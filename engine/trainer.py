@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -154,8 +154,9 @@ class Trainer:
     def _anneal(self, epoch: int) -> dict[str, int | float]:
         """Set the values of `anneal` for an epoch, also in the average; returns them for the record."""
         values = self.anneal.values(epoch) if self.anneal is not None else {}
-        for detector in (self.model, self.update.ema.module) if values else ():
-            set_values(detector, values)
+        if values:
+            set_values(self.model, values)
+            set_values(cast(Detector, self.update.ema.module), values)
         return {f"anneal/{name}": value for name, value in values.items()}
 
     def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:
