@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models import Detector
 from models.layers.spike_conv import SpikeConv
-from models.layers.time import is_repeated
+from models.layers.step_weights import StepWeights
+from models.layers.time import is_repeated, mean_over_time
 from models.layers.watch import watch
 from models.samplers.cells import CellConv
 from neurons import MultiStepNeuron
@@ -39,10 +40,11 @@ class Operations(Recorder):
     An input is spikes if the network has spiking neurons and every value of all batches is a whole number, also after
     sums, pools and upsampling. An image is real whatever its values are, up to the first spiking neuron; event counts
     are spikes. A layer of the mean over T (`layers.time.readout`) counts what its T steps would: T times the mean is
-    the sum, in which ternary spikes of both signs cancel. While all T steps are one image, before the first neuron with
-    a membrane, a layer counts once.
+    the sum, in which ternary spikes of both signs cancel. Spikes that the read-out weights by their step count as they
+    are, since the sums of each step can be weighted instead. While all T steps are one image, before the first neuron
+    with a membrane, a layer counts once.
 
-    Not counted: bias, BatchNorm, sums of maps, pools, FFTs, the updates of neurons.
+    Not counted: bias, BatchNorm, sums of maps, pools, FFTs, the updates of neurons, the weights of steps.
     """
 
     def __init__(self, model: Detector):
@@ -57,6 +59,7 @@ class Operations(Recorder):
         self._encoder, self._in_encoder, self._constant = encoder, set(encoder.modules()), model.constant_input
         self._neurons = [m for m in model.modules() if isinstance(m, MultiStepNeuron)]
         self._spiking = any(neuron.spiking for neuron in self._neurons)
+        self._unweighted: dict[Any, Tensor] = {}  # the mean over T before the weights of a learned read-out
         self._T = self._B = 1
         self._image = self._repeated = False  # whether a layer called now sees an image; and it T times
 
@@ -97,6 +100,8 @@ class Operations(Recorder):
     def _after_neuron(self, neuron: nn.Module, x: Tensor, y: Tensor) -> None:
         self._image &= not neuron.spiking
         self._repeated &= bool(neuron.memoryless)
+        if isinstance(neuron, StepWeights):
+            self._unweighted[neuron] = mean_over_time(x.float())
 
     def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """float64 sums: of the encoder [images], of a layer [inputs that are not whole, *OPERATIONS]."""
@@ -104,7 +109,7 @@ class Operations(Recorder):
             self._T, self._B = y.shape[:2]
             self._image, self._repeated = self._constant(x), is_repeated(y)
             return torch.tensor([self._B], dtype=torch.float64)
-        one = self._one.get(layer, layer)
+        one, x = self._one.get(layer, layer), self._unweighted.pop(getattr(layer, "step_weights", None), x)
         if isinstance(layer, CellConv) and x.shape[1] != layer.in_channels:
             x, y = F.pixel_shuffle(x, 2), F.pixel_shuffle(y, 2)
         passes, steps = self._passes(layer, x)

@@ -36,6 +36,7 @@ class BinarySpikeConv(nn.Module):
         self.neuron, self.D = neuron, neuron.dynamics.levels
         self.conv = copy.deepcopy(conv)
         self.conv.bias = None
+        self.step_weights = self.conv._modules.pop("step_weights", None)  # of a learned read-out, on the sums of slots
         self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
         self.ends_head = isinstance(layer, RateConv)
 
@@ -46,8 +47,8 @@ class BinarySpikeConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         T, B = x.shape[:2]
         y = self.conv(self.slots(x).flatten(0, 1)).unflatten(0, (T, self.D, B)).sum(1)
-        if (step_weights := getattr(self.conv, "step_weights", None)) is not None:
-            y = step_weights(y)
+        if self.step_weights is not None:
+            y = self.step_weights(y)
         y = y + self.bias.view(-1, 1, 1)
         return mean_over_time(y) if self.ends_head else y
 

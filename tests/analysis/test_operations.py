@@ -163,6 +163,24 @@ def test_integers_cost_what_their_binary_steps_do():
     assert merged["dense_macs"] == slots["dense_macs"] > integer.totals()["dense_macs"]
 
 
+@pytest.mark.parametrize("name", ["spikeyolo_n", "spiking_yolox_plif_s"])
+def test_a_learned_readout_adds_the_same_spikes(name):
+    found, x = [], torch.rand(2, 3, 32, 32)
+    for readout in ("mean", "learned"):
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=2, width=0.125, T=2, neuron="ilif", readout=readout).eval()
+        for key, p in model.named_parameters():
+            if key.endswith("step_weights.weight"):
+                nn.init.uniform_(p)
+            if key.endswith(("bn.weight", "norm.weight")):
+                nn.init.constant_(p, 3.0)  # so that neurons fire
+        with torch.no_grad(), Operations(model) as operations:
+            for _ in range(2):
+                model.raw(x)
+        found.append(operations.layers())
+    assert found[0] == found[1] and any(row["synops"] for layer, row in found[0].items() if layer.startswith("head."))
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_is_counted(name):
     torch.manual_seed(0)
