@@ -58,7 +58,8 @@ own = ["model.name=my_model", "model.head=my_head"]
 whole = train.main([*scenes, *own, "model.neuron={name: alif, v_threshold: 0.7}", "data.args.representation=touched"])
 assert last(whole)["loss/box"] > 0 and last(whole)["loss/class"] > 0 and last(whole)["val/protocol"] == "prophesee"
 assert score(whole)["firing_rates"].keys() == {"network.neurons.0", "network.neurons.1"}
-streamed = train.main([*scenes, *own, "name=streamed", "model.neuron=alif", "data.args.sampling=sequential"])
+streamed = train.main([*scenes, *own, "name=streamed", "model.neuron=alif", "data.args.sampling=sequential",
+                      "model.args={readout: learned}"])
 assert score(streamed)["neuron"] == "alif"
 
 # A neuron of all steps at once, in a published network.

@@ -13,6 +13,7 @@ from engine import curve as curves
 from engine.curve import Curve, smallest_T
 from engine.early_exit import EarlyExit
 from engine.evaluation import evaluate as evaluate_split
+from models.layers.step_weights import StepWeights
 
 CPU = torch.device("cpu")
 
@@ -52,9 +53,20 @@ def test_each_point_is_the_evaluation_at_that_T(images):
     assert json.loads((folder / "detections.json").read_text())
 
 
-@pytest.mark.parametrize("data, steps", [(IMAGES, [1, 2, 5]), (EVENTS % "", [1, 2])])
-def test_the_detections_at_each_T_are_those_of_the_first_T_steps(scenes, tmp_path, data, steps):
-    model, loader, new_evaluator = parts(untrained_run(tmp_path, scenes, data))
+@pytest.mark.parametrize(
+    "data, steps, args",
+    [
+        (IMAGES, [1, 2, 5], ""),
+        (IMAGES, [1, 2, 5], ", encoder: temporal, readout: learned"),
+        (EVENTS % "", [1, 2], ""),
+        (EVENTS % "", [1, 2], ", readout: learned"),
+    ],
+)
+def test_the_detections_at_each_T_are_those_of_the_first_T_steps(scenes, tmp_path, data, steps, args):
+    model, loader, new_evaluator = parts(untrained_run(tmp_path, scenes, data, args=args))
+    with torch.no_grad():
+        for weights in (m.weight for m in model.modules() if isinstance(m, StepWeights)):
+            weights.uniform_(0.2, 0.8)
     curve = Curve(model, steps, new_evaluator)
     curve.run(loader, CPU)
     found = {T: curve.scored[T].detections() for T in steps}

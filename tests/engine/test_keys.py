@@ -67,6 +67,14 @@ def test_mistakes_in_data_are_named_by_their_keys(config, override, message, sce
             "model.name=spikeyolo_n",
             "model.head.anchors = .*: 2 rows, but the network has 3 levels, of strides 8, 16, 32",
         ),
+        ("model.args={readout: lerned}", "model.args.readout = 'lerned', did you mean 'learned'"),
+        (
+            "model.args={readuot: learned}",
+            "model.args.readuot: model .* has no argument 'readuot', did you mean 'readout'",
+        ),
+        ("model.args={encoder: tempral}", "model.args.encoder: unknown encoder 'tempral', did you mean 'temporal'"),
+        ("model.args={encoder: {name: temporal, tau: 1}}", "model.args.encoder.tau: encoder 'temporal' has no"),
+        ("model.args={encoder: 5}", "model.args.encoder = 5: give a name"),
         ("model.head={name: anchor, anchors: 5}", "model.head.anchors: head 'anchor': anchors = 5: give a list"),
     ],
 )
