@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from analysis.closing import ClosingTimes
 from analysis.firing_rate import FiringRates
+from analysis.saturation import Saturation
 from data.atomic_file import remove_partial_files
 from models import Detector
 from models.contracts import FollowsEpochs
@@ -32,7 +33,7 @@ from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
 from .wrap import wrap
 
-LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+LAST, BEST, KEPT = "checkpoint_last.pt", "checkpoint_best.pt", "checkpoint_epoch{}.pt"
 
 
 @dataclass
@@ -80,7 +81,7 @@ class Trainer:
     epochs: int
     identity: dict[str, Any]
     log_every: int = 20
-    keep_every: int | None = None  # epochs between checkpoints that later ones do not replace
+    keep_every: int | None = None  # epochs between checkpoints that later ones do not replace, from the start on
     distillation: Distillation | None = None
     anneal: Anneal | None = None
     # State, restored by `resume`.
@@ -112,6 +113,8 @@ class Trainer:
         model = wrap(self.model, run.checkpoint, run.compile, run.device)
         took: list[float] = []
         try:
+            if self.keep_every is not None and self.epoch == 0:
+                self._save([KEPT.format(0)], {}, scored=True)
             if self.unscored is not None:
                 self._anneal(self.epoch - 1)
                 log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
@@ -179,7 +182,7 @@ class Trainer:
             self.best = float(score or 0.0)
         # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
         kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.epoch == self.epochs)
-        names = [*([f"checkpoint_epoch{self.epoch}.pt"] if kept else []), *([BEST] if improved else []), LAST]
+        names = [*([KEPT.format(self.epoch)] if kept else []), *([BEST] if improved else []), LAST]
         self._save(names, record, scored=True)
         self.history.append(record)
         return record
@@ -188,15 +191,16 @@ class Trainer:
         validation, evaluated = self.validation, self.update.ema.module
         distributed.broadcast_buffers(evaluated)
         evaluator = validation.new_evaluator()
-        watching = FiringRates(evaluated), ClosingTimes(evaluated)
-        firing, closing = watching
-        with firing, closing, predictor(evaluated, validation.loader) as predict:
+        watching = FiringRates(evaluated), ClosingTimes(evaluated), Saturation(evaluated, calls=1)
+        firing, closing, saturation = watching
+        with firing, closing, saturation, predictor(evaluated, validation.loader) as predict:
             evaluate(predict, validation.loader, [evaluator], self.execution.device, self.execution.precision)
         for recorder in watching:
             recorder.merge(distributed.gather(recorder.sums()))
         scores = evaluator.score(validation.protocol)
         log.firing_rates(firing.rates(), firing.shares(), step)
         log.closing_times(closing.shares(), step)
+        log.saturation(saturation.shares(), step)
         log.attempt("drawing validation images", lambda: log.images(validation.draw(evaluator), step))
         if validation.draw_closing is not None:
             images = validation.draw_closing

@@ -116,6 +116,11 @@ class RunLog:
             for value, share in of_values.items():
                 self._write("add_scalar", f"val_spikes_{words[value]}/{layer}", share, step)
 
+    def saturation(self, shares: dict[str, dict[str, float]], step: int) -> None:
+        for layer, of_layer in shares.items():
+            for name in ("dead", "saturated"):
+                self._write("add_scalar", f"val_{name}/{layer}", of_layer[name], step)
+
     def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:
         for frame, of_bins in shares.items():
             for name, share in of_bins.items():
@@ -151,6 +156,9 @@ class SilentLog:
         pass
 
     def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
+        pass
+
+    def saturation(self, shares: dict[str, dict[str, float]], step: int) -> None:
         pass
 
     def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:

@@ -240,7 +240,7 @@ def test_checkpoints_that_are_kept(tmp_path):
     trainer = tiny_trainer(tmp_path / "kept", epochs=4, keep_every=3)
     trainer.fit()
     kept = {path.name for path in trainer.folder.glob("checkpoint_*.pt")}
-    assert kept == {f"checkpoint_{name}.pt" for name in ("best", "last", "epoch3", "epoch4")}
+    assert kept == {f"checkpoint_{name}.pt" for name in ("best", "last", "epoch0", "epoch3", "epoch4")}
     third, last = (load_checkpoint(trainer.folder / f"checkpoint_epoch{n}.pt") for n in (3, 4))
     assert third["epoch"] == 3 and third["metrics"]["epoch"] == 2 and third["scored"]
     assert last["model"]["conv.weight"].equal(
