@@ -15,6 +15,7 @@ from neurons import MultiStepNeuron
 
 from .detector import Detector
 from .layers.ffc import ReflectPad
+from .layers.step_weights import StepWeights
 
 # Layers that hand on a constant added to their input, and a positive factor of it.
 TRANSPARENT = (nn.Identity, nn.MaxPool2d, nn.AvgPool2d, nn.Upsample, nn.ZeroPad2d, ReflectPad)
@@ -57,12 +58,12 @@ def neuron_inputs(model: Detector, x_TBCHW: Tensor) -> list[NeuronInput]:
             alone = len(norms) == len(new) == 1 and not others
             found.append(NeuronInput(names[neuron], neuron, new, alone))  # type: ignore[index, arg-type]
 
-    names = {m: name for name, m in _parts(model) if isinstance(m, MultiStepNeuron)}
+    names = {m: name for name, m in _parts(model) if isinstance(m, MultiStepNeuron) and not isinstance(m, StepWeights)}
     with ExitStack() as hooks:
         for _, layer in _parts(model):
-            if isinstance(layer, MultiStepNeuron):
+            if layer in names:
                 hooks.callback(layer.register_forward_pre_hook(reached).remove)
-            if isinstance(layer, MultiStepNeuron) or not (isinstance(layer, TRANSPARENT) or any(layer.children())):
+            if layer in names or not (isinstance(layer, TRANSPARENT) or any(layer.children())):
                 hooks.callback(layer.register_forward_hook(made).remove)
         with torch.enable_grad(), mode(model, norms_training=False):
             model.logits(x_TBCHW[:, :1].detach().requires_grad_())

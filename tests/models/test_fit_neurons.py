@@ -95,3 +95,19 @@ def test_an_input_without_events_leaves_gains_as_they_are():
     fit_neurons(model, [torch.zeros_like(x) for x in batches])
     assert torch.equal(model.network.dark3[0].bn.weight, gain)
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_the_weights_of_a_learned_readout_are_no_neuron():
+    plain, batches = built("ems_resnet10_ee")
+    model, _ = built("ems_resnet10_ee", readout="learned")
+    assert fit_neurons(model, batches) == fit_neurons(plain, batches)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key]), key
+
+
+def test_the_statistics_of_an_encoder_stay():
+    torch.manual_seed(0)
+    model = create_model("ems_resnet10_ee", num_classes=2, width=0.125, T=2, encoder="temporal")
+    before = {key: value.clone() for key, value in model.encoder.state_dict().items()}
+    fit_neurons(model, [torch.rand(2, 3, 64, 64)])
+    assert all(torch.equal(value, before[key]) for key, value in model.encoder.state_dict().items())
