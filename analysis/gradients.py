@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from models import Detector
+from models.layers.step_weights import StepWeights
 from models.layers.watch import watch
 from models.samplers.base import Sampler
 from neurons import MultiStepNeuron
@@ -29,7 +30,7 @@ def training_statistics(
     called: list[str] = []
     sampled = {m for sampler in model.modules() if isinstance(sampler, Sampler) for m in sampler.modules()}
     layers = {m: n for n, m in model.named_modules() if isinstance(m, (MultiStepNeuron, *CONVOLUTIONS))}
-    layers = {m: n for m, n in layers.items() if m not in sampled}
+    layers = {m: n for m, n in layers.items() if m not in sampled and not isinstance(m, StepWeights)}
     model.train().zero_grad(set_to_none=True)
     with Saturation(model) as saturation, watch(layers, lambda layer, x, y: called.append(layers[layer])):
         losses = model(x, targets)

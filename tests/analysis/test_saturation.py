@@ -114,3 +114,15 @@ def test_dead_neurons_pass_no_gradient_on():
     ratio = ratios(found["ilif"], found["silu"])
     assert ratio["network.conv3.neuron"] == ratio["network.conv2.neuron"] == 0
     assert found["silu"]["network.conv2.neuron"]["gradient"] > 0 and set(ratio) == set(found["silu"])
+
+
+def test_the_weights_of_a_learned_readout_are_no_neuron():
+    found, x = [], torch.rand(2, 3, 32, 32) * 4
+    target = {"boxes": torch.tensor([[4.0, 6.0, 30.0, 28.0]]), "labels": torch.tensor([1])}
+    for readout in ("mean", "learned"):
+        torch.manual_seed(0)
+        model = create_model("spikeyolo_n", num_classes=2, width=0.125, T=2, readout=readout)
+        found.append(training_statistics(model, x, [target, target]))
+    assert found[0].keys() == found[1].keys()
+    for layer, row in found[0].items():
+        assert found[1][layer] == pytest.approx(row, rel=1e-4), layer
