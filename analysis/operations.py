@@ -16,7 +16,7 @@ from models.layers.step_weights import StepWeights
 from models.layers.time import is_repeated, mean_over_time
 from models.layers.watch import watch
 from models.samplers.cells import CellConv
-from neurons import MultiStepNeuron
+from neurons import MultiStepNeuron, StepNeuron
 
 from .recorder import Recorder
 
@@ -58,6 +58,7 @@ class Operations(Recorder):
         super().__init__({"images": encoder, **layers, **self._merged}, {"counts": self._count})
         self._encoder, self._in_encoder, self._constant = encoder, set(encoder.modules()), model.constant_input
         self._neurons = [m for m in model.modules() if isinstance(m, MultiStepNeuron)]
+        self._in_steps = {m for neuron in self._neurons if isinstance(neuron, StepNeuron) for m in neuron.modules()}
         self._spiking = any(neuron.spiking for neuron in self._neurons)
         self._unweighted: dict[Any, Tensor] = {}  # the mean over T before the weights of a learned read-out
         self._T = self._B = 1
@@ -129,6 +130,8 @@ class Operations(Recorder):
         """(how often this call of a layer takes the whole batch, how many steps each row of x stands for)."""
         if layer in self._in_encoder:
             return 1.0, 1.0
+        if layer in self._in_steps:  # a recurrent convolution, called for each step with B rows
+            return float(self._T), 1.0
         rows = math.prod(x.shape[:2]) if isinstance(layer, nn.Linear) and x.dim() > 2 else len(x)
         passes = rows / self._B if rows % self._B == 0 else 1.0
         return passes, 1 / passes if self._repeated else self._T if passes == 1 else 1.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from analysis.operations import Operations
 from engine.ema import build_ema
 from models import create_model, has_sampler, list_models, model_defaults, to_published_state_dict
 from models.deploy import convert
@@ -165,3 +166,16 @@ def test_what_does_not_fit():
     hybrid = build("eas_snn_s", "leaky", spiking="backbone")
     with pytest.raises(ValueError, match="memory: behind a mean over T it makes one step per call"):
         hybrid.stepper(torch.rand(2, 1, 3, 2, 64, 64))
+
+
+def test_the_operations_of_a_call_are_those_of_its_steps():
+    model = remembering(build(memory="gated", T=3)).eval()
+    x, found = (torch.rand(3, 2, 2, 64, 64) * 3).round(), []
+    for calls in (x[None], x[:, None]):
+        model.T = calls.shape[1]
+        with Operations(model) as operations, torch.no_grad(), Stream(model):
+            for frames in calls:
+                model(frames)
+        of_memory = {k: v for k, v in operations.layers().items() if k.startswith("memory.")}
+        found.append({k: (v["synops"] * 3 / model.T, v["macs"], v["dense_macs"]) for k, v in of_memory.items()})
+    assert len(found[0]) == 3 and found[0] == found[1] and all(v[0] > 0 and v[1] == 0 for v in found[0].values())
