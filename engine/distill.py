@@ -101,7 +101,7 @@ class Distillation:
     def _losses(self, maps: list[Tensor], logits: list[Tensor], x: Tensor, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
             wanted_maps = self.teacher.network(self.teacher.encode(x))
-            wanted_logits = self.teacher.head(wanted_maps)
+            wanted_logits = self.teacher.logits_of(wanted_maps)
         known = [i for i, target in enumerate(batch.targets) if target is not None]
 
         def labelled(levels: list[Tensor]) -> list[Tensor]:

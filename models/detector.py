@@ -78,7 +78,10 @@ class Detector(nn.Module):
         Within `neurons.Stream`, in evaluation mode, the mean over T calls with one step each equals one call with these
         T steps, so that a loop over steps simulates the network in memory that does not grow with T.
         """
-        maps = self.network(x_TBCHW)
+        return self.logits_of(self.network(x_TBCHW))
+
+    def logits_of(self, maps: list[Tensor]) -> list[Tensor]:
+        """Logits of maps of the network [T, B, C_l, H_l, W_l], through the memory, if there is one."""
         return self.head(maps if self.memory is None else self.memory(maps))
 
     def steps(self, x: Tensor) -> Callable[[int], Tensor]:

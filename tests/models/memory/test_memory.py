@@ -1,12 +1,14 @@
 """Recurrent cells between network and head: the formulas, the identity at the start, streaming, every model."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from analysis.operations import Operations
+from engine.distill import Distillation
 from engine.ema import build_ema
 from models import create_model, has_sampler, list_models, model_defaults, to_published_state_dict
 from models.deploy import convert
@@ -179,3 +181,15 @@ def test_the_operations_of_a_call_are_those_of_its_steps():
         of_memory = {k: v for k, v in operations.layers().items() if k.startswith("memory.")}
         found.append({k: (v["synops"] * 3 / model.T, v["macs"], v["dense_macs"]) for k, v in of_memory.items()})
     assert len(found[0]) == 3 and found[0] == found[1] and all(v[0] > 0 and v[1] == 0 for v in found[0].values())
+
+
+def test_a_teacher_with_a_memory_teaches_its_logits():
+    teacher, student = remembering(build(memory="leaky")), build(memory=None).train()
+    loader = SimpleNamespace(dataset=SimpleNamespace(sequences=None))
+    x, target = torch.rand(2, 2, 2, 64, 64) * 4, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0).long()}
+    with Distillation(teacher, student).epoch(loader) as losses:
+        logits = student.raw(x)
+        found = losses(x, SimpleNamespace(targets=[target] * 2, starts=torch.ones(2, dtype=torch.bool)))
+    wanted = raw(teacher, x)
+    assert not torch.equal(wanted[0], teacher.head(teacher.network(teacher.encode(x)))[0])
+    torch.testing.assert_close(found["distill_logits"], student.head.distill(logits, wanted))
