@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from models import Detector
@@ -29,13 +30,15 @@ def training_statistics(
     """
     called: list[str] = []
     sampled = {m for sampler in model.modules() if isinstance(sampler, Sampler) for m in sampler.modules()}
-    layers = {m: n for n, m in model.named_modules() if isinstance(m, (MultiStepNeuron, *CONVOLUTIONS))}
-    layers = {m: n for m, n in layers.items() if m not in sampled and not isinstance(m, StepWeights)}
+    found = {n: m for n, m in model.named_modules() if isinstance(m, (MultiStepNeuron, *CONVOLUTIONS))}
+    layers: dict[nn.Module, str] = {
+        m: n for n, m in found.items() if m not in sampled and not isinstance(m, StepWeights)
+    }
     model.train().zero_grad(set_to_none=True)
     with Saturation(model) as saturation, watch(layers, lambda layer, x, y: called.append(layers[layer])):
         losses = model(x, targets)
-        assert isinstance(losses, dict)
-        sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert isinstance(losses, dict)
+    torch.stack(list(losses.values())).sum().backward()
     shares, modules = saturation.shares(), {name: module for module, name in layers.items()}
     neurons = {name for name in called if isinstance(modules[name], MultiStepNeuron)}
     statistics = {}

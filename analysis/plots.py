@@ -54,8 +54,8 @@ def plot_precision_recall(
     if areas:
         labels = [f"{areas[name]:.3f}  {legible(name)}" for name in named]
         legend = figure.legend([lines[n] for n in named], labels, loc="outside right upper", fontsize=8, frameon=False)
-        _verbatim(legend.get_texts())
-    _write(figure, path)
+        verbatim(legend.get_texts())
+    write_figure(figure, path)
 
 
 def plot_confusion(
@@ -81,7 +81,7 @@ def plot_confusion(
     shown = [legible(name) for name in names]
     axes.set_xticks(ticks, [*shown, "not found"], rotation=90 if len(names) > 4 else 0)
     axes.set_yticks(ticks, [*shown, "background"])
-    _verbatim([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    verbatim([*axes.get_xticklabels(), *axes.get_yticklabels()])
     for k, colour in enumerate(class_colours(len(names))):  # a bar of its class's colour at each row and column
         style: dict[str, Any] = {"color": np.array(colour) / 255, "linewidth": 5, "clip_on": False, "zorder": 3}
         axes.plot([k - 0.45, k + 0.45], [0, 0], transform=axes.get_xaxis_transform(), **style)
@@ -95,7 +95,7 @@ def plot_confusion(
                 dark = shares[row, column] > 0.5
                 axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.8)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_curve(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
@@ -140,7 +140,7 @@ def plot_curve(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
     below.legend(fontsize=8, frameon=False)
     for axes in (above, below):
         axes.grid(alpha=0.3)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_robustness(robustness: Mapping[str, Any], path: str | Path, title: str) -> None:
@@ -165,7 +165,7 @@ def plot_robustness(robustness: Mapping[str, Any], path: str | Path, title: str)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     axes.grid(alpha=0.3)
     _title(axes, title, f"{robustness['images']} of {robustness['expected_images']} images")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def plot_history(history: Mapping[str, Any], path: str | Path, title: str) -> None:
@@ -191,7 +191,7 @@ def plot_history(history: Mapping[str, Any], path: str | Path, title: str) -> No
     axes.grid(alpha=0.3)
     conditions = f"{points[-1]['labels']} label times, windows of {history['sampling']} sampling"
     _title(axes, title, conditions if history["complete"] else f"{conditions}: unfinished")
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def confusion_matrix(
@@ -243,16 +243,25 @@ def _xyxy(records: list[dict[str, Any]]) -> torch.Tensor:
 
 
 def _title(axes: Axes, title: str, conditions: str) -> None:
-    axes.set_title(f"{legible(title, 90)}\n{conditions}", fontsize=10, parse_math=False)
+    axes.set_title(_lines(title, conditions), fontsize=10, parse_math=False)
 
 
-def _verbatim(texts: Iterable[Text]) -> None:
+def titled(figure: Figure, title: str, conditions: str) -> None:
+    """A title above all axes."""
+    figure.suptitle(_lines(title, conditions), fontsize=10, parse_math=False)
+
+
+def _lines(title: str, conditions: str) -> str:
+    return f"{legible(title, 90)}\n{conditions}"
+
+
+def verbatim(texts: Iterable[Text]) -> None:
     """Disable mathtext, so that a "$" in a name is drawn as it is."""
     for text in texts:
         text.set_parse_math(False)
 
 
-def _write(figure: Figure, path: str | Path) -> None:
+def write_figure(figure: Figure, path: str | Path) -> None:
     """Write a png with an Agg canvas: pyplot would keep the figure and choose a backend."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure).print_png(path)

@@ -46,7 +46,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         ("AP", number("AP")),
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
         *curve_rows(metrics),
-        *_operations(metrics),
+        *operation_rows(metrics.get("operations", {})),
         *((f"  {layer}", fires(layer, rate)) for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("written to", str(out)),
@@ -55,14 +55,14 @@ def table(metrics: dict[str, Any], out: Path) -> str:
     return "\n".join(legible(f"{key:<{width}}  {value}", longest=1000) for key, value in rows)
 
 
-def _operations(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """A row of the operations per image, and one of those of the merged network, if there is one."""
+def operation_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of `analysis.operations` totals a row of the operations per image, and one of the merged network, if there is
+    one."""
 
     def cost(of: dict[str, float]) -> str:
         synops, macs, dense = (of[key] / 1e6 for key in ("synops", "macs", "dense_macs"))
         share = (synops + macs) / dense
         return f"{synops:.2f} M additions, {macs:.2f} M MACs per image: {share:.3f} of {dense:.2f} M MACs if dense"
 
-    found = metrics.get("operations", {})
     rows = {"operations": found, "operations, merged": found.get("merged")}
     return [(name, cost(counts)) for name, counts in rows.items() if counts]

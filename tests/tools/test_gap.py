@@ -1,0 +1,82 @@
+"""`python -m tools.gap`: two trainings, a table, a json, a csv and an image; a second call trains nothing again."""
+
+import csv
+import json
+
+import pytest
+
+from analysis.gap_plot import plot_gap
+from data.scenes import generate_scenes
+from tools import gap
+
+CONFIG = """
+model: {{name: ems_resnet10_ee, T: 2, neuron: ilif, args: {{width: 0.125}}}}
+data:
+  name: gen1
+  root: {scenes}
+  augment: {{hflip: 0.5}}
+  args: {{representation: {{name: counts, clip: 8}}}}
+  workers: 0
+optim: {{name: adamw, lr: 0.003, momentum: 0.9, warmup_epochs: 0.5}}
+train: {{epochs: 2, batch_size: 4}}
+eval: {{protocol: coco, batch_size: 4}}
+threads: 1
+device: cpu
+out: {out}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gap")
+    scenes = generate_scenes(folder / "scenes", train=2, val=2, test=1, seconds=1.25, width=96, height=64)
+    (folder / "small.yaml").write_text(CONFIG.format(scenes=scenes, out=folder / "runs"))
+    return folder / "small.yaml"
+
+
+def test_the_gap_of_a_network_and_its_twin(config, capsys):
+    found = gap.main([str(config), "--twin", "relu"])
+    out = config.parent / "runs" / "gap-small"
+    assert json.loads((out / "gap.json").read_text()) == found
+    assert (out / "gap.png").stat().st_size > 10_000
+    assert [point["epoch"] for point in found["points"]] == [0, 1, 2]
+    assert found["operations"]["twin"]["synops"] == 0 < found["operations"]["spiking"]["synops"]
+    assert [point["step"] for point in found["curves"]["twin"]] == [p["step"] for p in found["curves"]["spiking"]]
+    start, end = found["points"][0], found["points"][-1]
+    layers = list(end["layers"])
+    assert len(layers) == 16 and all(name.rpartition(".")[2].startswith("neuron") for name in layers)
+    for name, row in end["layers"].items():
+        assert row["dead"] + row["inside"] + row["saturated"] == pytest.approx(1)
+        assert row["ratio"] == pytest.approx(row["gradient"] / end["twin"][name]["gradient"])
+    assert start["layers"] != end["layers"] and start["twin"] != end["twin"]
+    rows = list(csv.DictReader((out / "gap.csv").open()))
+    assert len(rows) == 3 * len(layers)
+    assert float(rows[-1]["ratio"]) == pytest.approx(end["layers"][rows[-1]["layer"]]["ratio"])
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in layers)
+    assert "saturated: " in printed and "spiking  operations: " in printed
+    checkpoint = out / "spiking" / "checkpoint_last.pt"
+    written = checkpoint.stat().st_mtime_ns
+    assert gap.main([str(config), "--twin", "relu"]) == found and checkpoint.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["model.neuron=relu"], r"model.neuron = 'relu': has no spikes"),
+        (["--twin", "lif"], r"--twin = 'lif': is a spiking neuron; give silu"),
+        (["--twin", "sillu"], r"unknown neuron 'sillu'.*silu"),
+    ],
+)
+def test_what_is_no_pair_is_said_before_any_training(config, words, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        gap.main([str(config), "--out", str(tmp_path / "out"), *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_without_window_or_gradient_are_drawn(tmp_path):
+    rows = {"a.neuron": {"gradient": 0.0, "ratio": 0.0}, "$b.neuron": {"gradient": 1.0, "ratio": None, "dead": 1.0}}
+    point = {"epoch": 3, "layers": rows, "twin": {}}
+    curves = {"spiking": [{"step": 3, "AP50": 0.5}], "twin": []}
+    plot_gap({"points": [point], "curves": curves, "images": 1}, tmp_path / "gap.png", "one $point")
+    assert (tmp_path / "gap.png").stat().st_size > 10_000

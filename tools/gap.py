@@ -1,0 +1,193 @@
+"""Train a spiking detector and its ANN twin under one schedule, and show where they differ.
+
+    python -m tools.gap configs/demo_spikeyolo.yaml                         the twin has SiLU in place of the neurons
+    python -m tools.gap CONFIG train.epochs=8 model.T=1 --twin relu         any key of the config, for both
+    python -m tools.gap CONFIG --twin '{name: qcfs, L: 8}' --out runs/gap-qcfs
+
+Both are trained by train.py with the same seed, order of samples and schedule, into <out>/spiking and <out>/twin; <out>
+is runs/gap-NAME by default. The same command again continues, and trains nothing that is finished. Then, with the
+weights of the start and of several epochs, one batch of the training split without augmentation goes forward and
+backward through both, in training mode. Printed for each neuron layer at the end of the training:
+
+    dead, inside, saturated   share of elements whose membrane is below, in, above the window in which the neuron passes
+                              a gradient on (`neurons.window`)
+    channels                  share of channels all of whose elements are dead
+    fires                     firing rate
+    gradient                  norm of the gradient of the weights of the layer's convolution, divided by the twin's: at
+                              the start, in the middle and at the end of the training
+
+and of both networks AP over steps and the operations per image. <out>/gap.json and gap.csv have all epochs, gap.png
+shows AP, shares and gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from analysis.gap_plot import plot_gap
+from analysis.gradients import ratios, training_statistics
+from analysis.operations import Operations
+from data.atomic_file import write_atomically
+from data.sample import Batch, collate
+from engine.build import build_dataset
+from engine.command import run_command
+from engine.config import config_to_plain, load_config
+from engine.metrics_table import operation_rows
+from engine.runs.open import open_run
+from neurons import neuron_factory
+from registry import UserError
+
+KEPT = 8  # about as many epochs are looked at
+SIDES = ("spiking", "twin")
+COLUMNS = ("dead", "inside", "saturated", "dead_channels", "firing_rate")
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="a YAML file under configs/, of the spiking network")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--twin", default="silu", metavar="NEURON", help="model.neuron of the twin; default: silu")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/gap-NAME")
+    args = parser.parse_intermixed_args(argv)
+    cfg = load_config(args.config, args.overrides)
+    twin = load_config(args.config, [*args.overrides, f"model.neuron={args.twin}"])
+    for which, given, spikes in (("model.neuron", cfg, True), ("--twin", twin, False)):
+        neuron = config_to_plain(given.model)["neuron"]
+        if neuron_factory(neuron)().spiking != spikes:
+            remedy = "set it to that of the spiking network, as lif or ilif" if spikes else "give silu, relu or qcfs"
+            raise UserError(f"{which} = {neuron!r}: {'has no spikes' if spikes else 'is a spiking neuron'}; {remedy}")
+    out = args.out or Path(cfg.out) / f"gap-{cfg.name}"
+    keep = [] if cfg.train.keep_every else [f"train.keep_every={max(1, round(cfg.train.epochs / KEPT))}"]
+    runs = {}
+    for side, neurons in zip(SIDES, ([], [f"model.neuron={args.twin}"]), strict=True):
+        print(f"-- {side}", flush=True)
+        place = [f"out={out}", f"name={side}"]
+        runs[side] = _train([args.config, *args.overrides, *keep, *neurons, *place, "--resume", "auto"])
+    gap = {"config": str(args.config), "overrides": args.overrides, "twin": args.twin, **measure(cfg, runs)}
+    write_atomically(out / "gap.json", json.dumps(gap, indent=1) + "\n")
+    _write_csv(out / "gap.csv", gap)
+    plot_gap(gap, out / "gap.png", f"{cfg.name}: {cfg.model.name}, T={cfg.model.T}, twin {args.twin}")
+    print("\n".join(report(gap)))
+    print(f"written to {out}: gap.json, gap.csv, gap.png")
+    return gap
+
+
+def measure(cfg: DictConfig, runs: dict[str, Path]) -> dict[str, Any]:
+    """What gap.json holds of two finished runs, {"spiking": folder, "twin": folder}."""
+    batch = fixed_batch(cfg)
+    kept = {side: kept_checkpoints(folder) for side, folder in runs.items()}
+    epochs = sorted(set(kept["spiking"]) & set(kept["twin"]))
+    if not epochs:
+        raise UserError(f"{runs['spiking']}: has no checkpoint_epoch<n>.pt in common with {runs['twin']}: start anew")
+    points = []
+    for epoch in epochs:
+        layers = {}
+        for side in SIDES:
+            model = open_run(kept[side][epoch], "model").model
+            layers[side] = training_statistics(model, *batch.to("cpu"))
+        of_twin = ratios(layers["spiking"], layers["twin"])
+        rows = {name: {**row, "ratio": of_twin.get(name)} for name, row in layers["spiking"].items()}
+        points.append({"epoch": epoch, "layers": rows, "twin": layers["twin"]})
+    return {
+        "images": len(batch.image_ids),
+        "curves": {side: curve(folder) for side, folder in runs.items()},
+        "operations": {side: operations(kept[side][epochs[-1]], batch) for side in SIDES},
+        "points": points,
+    }
+
+
+def fixed_batch(cfg: DictConfig) -> Batch:
+    """As many samples as a training batch has, spread evenly over the training split, without augmentation."""
+    dataset = build_dataset(cfg, cfg.data.train_split, generate=False)
+    places = np.linspace(0, len(dataset) - 1, min(cfg.train.batch_size, len(dataset))).round().astype(int)
+    return collate([dataset[i] for i in places.tolist()], dataset.scale)
+
+
+def kept_checkpoints(folder: Path) -> dict[int, Path]:
+    """{epochs trained: checkpoint} of a run with `train.keep_every`."""
+    found = {re.fullmatch(r"checkpoint_epoch(\d+)\.pt", path.name): path for path in folder.glob("checkpoint_epoch*")}
+    return {int(match[1]): path for match, path in found.items() if match}
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """[{"step", "AP", "AP50"}] of the validations of a run."""
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    names = "AP", "AP50"
+    return [
+        {"step": record["step"] + 1, **{name: record[f"val/{name}"] for name in names if f"val/{name}" in record}}
+        for record in records
+        if "val/AP50" in record
+    ]
+
+
+def operations(checkpoint: Path, batch: Batch) -> dict[str, Any]:
+    model = open_run(checkpoint).model
+    with Operations(model) as counted, torch.inference_mode():
+        model.raw(batch.to("cpu")[0])
+    return counted.totals()
+
+
+def report(gap: dict[str, Any]) -> list[str]:
+    """Lines of the table, AP and operations, and the layers that stand out."""
+    start, middle, end = (gap["points"][i] for i in (0, len(gap["points"]) // 2, -1))
+    layers = end["layers"]
+    width = max(map(len, layers))
+    moments = "  ".join(f"epoch {point['epoch']:<3}" for point in (start, middle, end))
+    lines = [
+        f"{'':{width}}  {'dead':>6} {'inside':>6} {'saturated':>9} {'channels':>8} {'fires':>6}  gradient, {moments}"
+    ]
+    for name, row in layers.items():
+        shares = [row.get(column) for column in COLUMNS]
+        cells = " ".join(
+            f"{'-' if share is None else f'{share:.3f}':>{w}}" for share, w in zip(shares, (6, 6, 9, 8, 6), strict=True)
+        )
+        found = [point["layers"].get(name, {}).get("ratio") for point in (start, middle, end)]
+        lines.append(
+            f"{name:{width}}  {cells}            " + "  ".join(f"{'-' if r is None else f'{r:.3g}':>9}" for r in found)
+        )
+    lines.append("")
+    for side, points in gap["curves"].items():
+        values = "  ".join(f"{p['step']}: {p.get('AP', p['AP50']):.3f}" for p in points)
+        lines.append(f"{side:8} {'AP' if all('AP' in p for p in points) else 'AP50'} after steps  {values}")
+    for side, counts in gap["operations"].items():
+        lines += [f"{side:8} {name}: {text}" for name, text in operation_rows(counts)]
+    measured = {name: row for name, row in layers.items() if "dead" in row}
+    for what, key in (("dead", "dead"), ("saturated", "saturated"), ("least gradient against the twin", "ratio")):
+        rows = [(row[key], name) for name, row in measured.items() if row[key] is not None]
+        most = sorted(rows, reverse=key != "ratio")[:3]
+        lines.append(f"{what}: " + ", ".join(f"{name} {value:.3g}" for value, name in most))
+    return lines
+
+
+def _write_csv(path: Path, gap: dict[str, Any]) -> None:
+    columns = ("epoch", "layer", *COLUMNS, "gradient", "twin_gradient", "ratio")
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        for point in gap["points"]:
+            for name, row in point["layers"].items():
+                twin = point["twin"].get(name, {}).get("gradient")
+                table.writerow({"epoch": point["epoch"], "layer": name, **row, "twin_gradient": twin})
+
+
+def _train(arguments: list[str]) -> Path:
+    """The run folder that train.py, the script, returns."""
+    spec = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "train.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main(arguments)
+
+
+if __name__ == "__main__":
+    run_command(main)
