@@ -56,6 +56,11 @@ class Anneal:
         between = {name: first + (last - first) * share for name, (first, last, _) in self.ends.items()}
         return {name: round(value) if self.ends[name][2] is int else value for name, value in between.items()}
 
+    def changes_scores(self, epoch: int) -> bool:
+        """Whether D or T, on which scores depend beside the weights, differ from those of the epoch before."""
+        now, before = self.values(epoch), self.values(max(epoch - 1, 0))
+        return any(now[name] != before[name] for name in ("D", "T") if name in now)
+
     def unfinished(self, epoch: int) -> dict[str, Number]:
         """The values of an epoch that are not the last ones."""
         return {name: value for name, value in self.values(epoch).items() if value != self.ends[name][1]}

@@ -19,6 +19,8 @@ from data.sample import Batch
 from models import Detector
 from models.contracts import Distills
 from models.heads.precision import at_least_float32
+from models.layers.time import is_repeated
+from neurons import MultiStepNeuron
 from registry import UserError
 
 from .loop import stream_of
@@ -78,6 +80,7 @@ class Distillation:
     def __init__(self, teacher: Detector, student: Detector, weight: float = 1.0):
         _check_fits(teacher, student)
         self.teacher, self.student, self.weight = teacher.eval().requires_grad_(False), student, weight
+        self.memoryless = all(m.memoryless for m in teacher.modules() if isinstance(m, MultiStepNeuron))
 
     @contextmanager
     def epoch(self, batches: DataLoader) -> Iterator[Losses]:
@@ -100,7 +103,10 @@ class Distillation:
 
     def _losses(self, maps: list[Tensor], logits: list[Tensor], x: Tensor, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():
-            wanted_maps = self.teacher.network(self.teacher.encode(x))
+            x_TBCHW = self.teacher.encode(x)
+            if self.memoryless and is_repeated(x_TBCHW):
+                x_TBCHW = x_TBCHW[:1]  # the same maps at each step
+            wanted_maps = self.teacher.network(x_TBCHW)
             wanted_logits = self.teacher.logits_of(wanted_maps)
         known = [i for i, target in enumerate(batch.targets) if target is not None]
 

@@ -155,11 +155,16 @@ class Trainer:
         return self.history
 
     def _anneal(self, epoch: int) -> dict[str, int | float]:
-        """Set the values of `anneal` for an epoch, also in the average; returns them for the record."""
-        values = self.anneal.values(epoch) if self.anneal is not None else {}
-        if values:
-            set_values(self.model, values)
-            set_values(cast(Detector, self.update.ema.module), values)
+        """Set the values of `anneal` for an epoch, also in the average; returns them for the record.
+
+        Where D or T change the best score starts anew, as scores before are those of another network."""
+        if self.anneal is None:
+            return {}
+        values = self.anneal.values(epoch)
+        set_values(self.model, values)
+        set_values(cast(Detector, self.update.ema.module), values)
+        if self.anneal.changes_scores(epoch):
+            self.best = -1.0
         return {f"anneal/{name}": value for name, value in values.items()}
 
     def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:

@@ -58,13 +58,13 @@ def test_binary_neurons_have_a_width_and_twins_have_nothing():
 @pytest.fixture
 def options(tmp_path, tiny):
     """A run of 3 epochs on images whose D and T grow."""
-    scenes = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
+    scenes = "{train: 3, val: 3, test: 1, seconds: 1.25, width: 96, height: 64, train_label_hz: 8, workers: 1}"
     return [
         tiny,
         "data.name=scene_images",
         f"data.root={tmp_path / 'images'}",
         f"data.args={{scenes: {scenes}}}",
-        "data.size=[64, 64]",
+        "data.size=[64, 96]",
         "data.augment={}",
         "model.name=ems_resnet10_ee",
         "model.neuron={name: ilif, D: 3}",
@@ -80,6 +80,8 @@ def test_a_run_is_annealed_resumed_and_evaluated(options, tmp_path, capsys):
     assert [record["anneal/margin"] for record in records] == [1.0, 0.5, 0.0]
     assert [record["anneal/T"] for record in records] == [1, 2, 2]  # 1.5 to the even
     content = load_checkpoint(run / "checkpoint_last.pt")
+    best = load_checkpoint(run / "checkpoint_best.pt")
+    assert "annealed" not in best and best["epoch"] == 3, "of the epochs with the last D alone"
     assert "annealed" not in content and content["model_kwargs"]["neuron"]["D"] == 3
 
     with interrupted(content["steps_per_epoch"] + 1):
