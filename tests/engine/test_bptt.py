@@ -15,12 +15,13 @@ from engine.ema import build_ema
 from engine.loop import Update, stream_of, train_epoch
 from engine.optim import Schedule, build_optimizer
 from engine.runs.checkpoint import load_checkpoint
+from engine.runs.open import open_run
 from engine.wrap import wrap
 from models import create_model
 from neurons import Stream
 
 CPU = torch.device("cpu")
-SEQUENTIAL = ["data.args.sampling=sequential", "data.args.window_ms=25", "model.T=1", "train.epochs=2"]
+SEQUENTIAL = ["data.args.sampling=sequential", "data.args.window_ms=50", "model.T=1", "train.epochs=2"]
 
 
 class Frozen(nn.Module):
@@ -166,7 +167,7 @@ def test_two_processes_add_their_gradients(scenes, tmp_path):
 
 
 def test_a_run_is_resumed_bit_for_bit_and_random_sampling_is_refused(tiny):
-    options = [*SEQUENTIAL, "train.bptt=3", "train.accumulate=2"]
+    options = [*SEQUENTIAL, "train.bptt=3", "train.accumulate=2", "model.args.memory=gated"]
     run = train.main([tiny, *options])
     content = load_checkpoint(run / "checkpoint_last.pt")
     batches = -(-len(create_dataset_of(content)) // 4)
@@ -178,6 +179,7 @@ def test_a_run_is_resumed_bit_for_bit_and_random_sampling_is_refused(tiny):
         assert all(torch.equal(content[part][key], resumed[part][key]) for key in content[part])
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 * content["steps_per_epoch"] - 1
+    assert open_run(run).model.memory is not None
     with pytest.raises(ValueError, match="cannot resume: train.bptt changed from 3 to 2"):
         train.main([tiny, "train.bptt=2", "name=parts", "train.epochs=3", "--resume"])
     with pytest.raises(ValueError, match=r"^train.bptt = 2: gradients flow .* Set data.args.sampling=sequential, or"):
@@ -187,3 +189,10 @@ def test_a_run_is_resumed_bit_for_bit_and_random_sampling_is_refused(tiny):
 def create_dataset_of(content):
     args = content["config"]["data"]["args"]
     return create_dataset("gen1", "train", root=content["config"]["data"]["root"], num_steps=1, **args)
+
+
+def test_messages_name_the_keys_of_a_memory(tiny):
+    with pytest.raises(ValueError, match=r"^model.args.memory.tau = 1: give a number of steps above 2"):
+        train.main([tiny, "model.args.memory={name: gated, tau: 1}"])
+    with pytest.raises(ValueError, match=r"^model.args.memory: unknown memory 'lif'"):
+        train.main([tiny, "model.args.memory=lif"])
