@@ -5,9 +5,10 @@
     python -m tools.gap CONFIG --twin '{name: qcfs, L: 8}' --out runs/gap-qcfs
 
 Both are trained by train.py with the same seed, order of samples and schedule, into <out>/spiking and <out>/twin; <out>
-is runs/gap-NAME by default. The same command again continues, and trains nothing that is finished. Then, with the
-weights of the start and of several epochs, one batch of the training split without augmentation goes forward and
-backward through both, in training mode. Printed for each neuron layer at the end of the training:
+is runs/gap-NAME by default. The twin does without train.anneal, train.fit_neurons and train.distill. The same command
+again continues, and trains nothing that is finished. Then, with the weights of the start and of several epochs, one
+batch of the training split without augmentation goes forward and backward through both, in training mode. Printed for
+each neuron layer at the end of the training:
 
     dead, inside, saturated   share of elements whose membrane is below, in, above the window in which the neuron passes
                               a gradient on (`neurons.window`)
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from omegaconf import DictConfig
 
 from analysis.gap_plot import plot_gap
@@ -39,6 +41,7 @@ from analysis.gradients import ratios, training_statistics
 from analysis.operations import Operations
 from data.atomic_file import write_atomically
 from data.sample import Batch, collate
+from engine import distributed
 from engine.build import build_dataset
 from engine.command import run_command
 from engine.config import config_to_plain, load_config
@@ -49,6 +52,7 @@ from registry import UserError
 
 KEPT = 8  # about as many epochs are looked at
 SIDES = ("spiking", "twin")
+OF_NEURONS = {"anneal": "{}", "fit_neurons": "0", "distill": "null"}  # ways to train a spiking network: not the twin
 COLUMNS = ("dead", "inside", "saturated", "dead_channels", "firing_rate")
 
 
@@ -60,7 +64,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/gap-NAME")
     args = parser.parse_intermixed_args(argv)
     cfg = load_config(args.config, args.overrides)
-    twin = load_config(args.config, [*args.overrides, f"model.neuron={args.twin}"])
+    plain = config_to_plain(cfg)["train"]
+    left_out = [f"train.{key}={none}" for key, none in OF_NEURONS.items() if plain[key] != yaml.safe_load(none)]
+    twins = [f"model.neuron={args.twin}", *left_out]
+    twin = load_config(args.config, [*args.overrides, *twins])
     for which, given, spikes in (("model.neuron", cfg, True), ("--twin", twin, False)):
         neuron = config_to_plain(given.model)["neuron"]
         if neuron_factory(neuron)().spiking != spikes:
@@ -69,8 +76,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     out = args.out or Path(cfg.out) / f"gap-{cfg.name}"
     keep = [] if cfg.train.keep_every else [f"train.keep_every={max(1, round(cfg.train.epochs / KEPT))}"]
     runs = {}
-    for side, neurons in zip(SIDES, ([], [f"model.neuron={args.twin}"]), strict=True):
-        print(f"-- {side}", flush=True)
+    for side, neurons in zip(SIDES, ([], twins), strict=True):
+        print(f"-- {' '.join([side, *neurons])}", flush=True)
         place = [f"out={out}", f"name={side}"]
         runs[side] = _train([args.config, *args.overrides, *keep, *neurons, *place, "--resume", "auto"])
     gap = {"config": str(args.config), "overrides": args.overrides, "twin": args.twin, **measure(cfg, runs)}
@@ -84,7 +91,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def measure(cfg: DictConfig, runs: dict[str, Path]) -> dict[str, Any]:
     """What gap.json holds of two finished runs, {"spiking": folder, "twin": folder}."""
-    batch = fixed_batch(cfg)
+    batch, device = fixed_batch(cfg), distributed.start(cfg.device)
     kept = {side: kept_checkpoints(folder) for side, folder in runs.items()}
     epochs = sorted(set(kept["spiking"]) & set(kept["twin"]))
     if not epochs:
@@ -93,24 +100,34 @@ def measure(cfg: DictConfig, runs: dict[str, Path]) -> dict[str, Any]:
     for epoch in epochs:
         layers = {}
         for side in SIDES:
-            model = open_run(kept[side][epoch], "model").model
-            layers[side] = training_statistics(model, *batch.to("cpu"))
+            model = open_run(kept[side][epoch], "model").model.to(device)
+            layers[side] = training_statistics(model, *batch.to(device))
         of_twin = ratios(layers["spiking"], layers["twin"])
         rows = {name: {**row, "ratio": of_twin.get(name)} for name, row in layers["spiking"].items()}
         points.append({"epoch": epoch, "layers": rows, "twin": layers["twin"]})
     return {
         "images": len(batch.image_ids),
         "curves": {side: curve(folder) for side, folder in runs.items()},
-        "operations": {side: operations(kept[side][epochs[-1]], batch) for side in SIDES},
+        "operations": {side: operations(kept[side][epochs[-1]], batch, device) for side in SIDES},
         "points": points,
     }
 
 
 def fixed_batch(cfg: DictConfig) -> Batch:
-    """As many samples as a training batch has, spread evenly over the training split, without augmentation."""
+    """As many samples as a training batch has, spread evenly over the training split, without augmentation.
+
+    Of recordings in sequence, of which most windows may have no label, those of four times as many that have one.
+    """
     dataset = build_dataset(cfg, cfg.data.train_split, generate=False)
-    places = np.linspace(0, len(dataset) - 1, min(cfg.train.batch_size, len(dataset))).round().astype(int)
-    return collate([dataset[i] for i in places.tolist()], dataset.scale)
+    wanted = cfg.train.batch_size * (1 if dataset.sequences is None else 4)
+    places = np.linspace(0, len(dataset) - 1, min(wanted, len(dataset))).round().astype(int)
+    samples = [sample for i in places.tolist() if (sample := dataset[i]).labelled]
+    if not samples:
+        raise UserError(
+            f"{cfg.data.train_split}: none of {len(places)} samples has a label: give a larger train.batch_size"
+        )
+    every = -(-len(samples) // cfg.train.batch_size)
+    return collate(samples[::every], dataset.scale)
 
 
 def kept_checkpoints(folder: Path) -> dict[int, Path]:
@@ -130,10 +147,11 @@ def curve(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def operations(checkpoint: Path, batch: Batch) -> dict[str, Any]:
-    model = open_run(checkpoint).model
+def operations(checkpoint: Path, batch: Batch, device: torch.device) -> dict[str, Any]:
+    """Per image of the batch, with the averaged weights."""
+    model = open_run(checkpoint).model.to(device)
     with Operations(model) as counted, torch.inference_mode():
-        model.raw(batch.to("cpu")[0])
+        model.raw(batch.to(device)[0])
     return counted.totals()
 
 

@@ -35,7 +35,7 @@ def config(tmp_path_factory):
 
 
 def test_the_gap_of_a_network_and_its_twin(config, capsys):
-    found = gap.main([str(config), "--twin", "relu"])
+    found = gap.main([str(config), "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"])
     out = config.parent / "runs" / "gap-small"
     assert json.loads((out / "gap.json").read_text()) == found
     assert (out / "gap.png").stat().st_size > 10_000
@@ -54,10 +54,12 @@ def test_the_gap_of_a_network_and_its_twin(config, capsys):
     assert float(rows[-1]["ratio"]) == pytest.approx(end["layers"][rows[-1]["layer"]]["ratio"])
     printed = capsys.readouterr().out
     assert all(f"\n{name} " in printed for name in layers)
+    assert "-- twin model.neuron=relu train.anneal={}\n" in printed
     assert "saturated: " in printed and "spiking  operations: " in printed
     checkpoint = out / "spiking" / "checkpoint_last.pt"
     written = checkpoint.stat().st_mtime_ns
-    assert gap.main([str(config), "--twin", "relu"]) == found and checkpoint.stat().st_mtime_ns == written
+    again = gap.main([str(config), "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"])
+    assert again == found and checkpoint.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize(
