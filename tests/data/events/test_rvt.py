@@ -194,3 +194,13 @@ def test_the_check_reads_every_frame(root):
     assert problem.kind == "unreadable recording" and problem.file == path
     with pytest.raises(ValueError, match="event_representations.h5: not a readable HDF5 file: rows 5 to 9"):
         build(root)[3]
+
+
+def test_the_frames_of_a_history(root):
+    data = build(root).with_history(2)
+    assert [steps(data[k]) for k in range(3)] == [[0, 0, 1, 2, 3], [0, 0, 1, 2, 3], [4, 5, 6, 7, 8]]
+    assert [steps(data[k]) for k in (3, 4)] == [[9, 10, 11, 12, 13], [14, 15, 16, 17, 18]]
+    assert [data[k].labelled for k in range(5)] == [True, False, True, False, True] and data[1].start
+    assert data.histories[:, 0].tolist() == [1, 2, 2, 2]
+    sequential = build(root).with_history(None)
+    assert sequential.histories[:, 0].tolist() == [1, 2, 4, 2]
