@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from neurons import NeuronSpec, neuron_factory
+from neurons.base import DynamicNeuron
+
 from .contracts import HasClassRows, Head, RenamesKeys
 from .detector import Detector
 
@@ -17,7 +20,8 @@ class Transfer:
     """`weights`: the tensors that fit. `whole`: keys taken as a whole. `in_part`: keys of the head, with some classes
     only. `shape_differs`: (key, shape there, shape here). `absent`: keys that the source lacks. `classes`:
     those taken by name. `new_classes`: those that keep their initial weights. `convolutions`: how many of the model's
-    convolutions fit, and how many it has."""
+    convolutions fit, and how many it has. `unused`: keys of the source that the model lacks. `levels`: thresholds
+    that are lambda / L of a QCFS source."""
 
     weights: dict[str, Tensor]
     whole: list[str] = field(default_factory=list)
@@ -27,6 +31,8 @@ class Transfer:
     classes: list[str] = field(default_factory=list)
     new_classes: list[str] = field(default_factory=list)
     convolutions: tuple[int, int] = (0, 0)
+    unused: list[str] = field(default_factory=list)
+    levels: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = len(self.whole) + len(self.in_part) + len(self.shape_differs) + len(self.absent)
@@ -38,16 +44,26 @@ class Transfer:
             parts[-1] += f" (new: {_some(self.new_classes)})" if self.new_classes else ""
         parts += [f"{len(shapes)} shapes differ: {_some(shapes, 3)}"] if shapes else []
         parts += [f"{len(self.absent)} not there: {_some(self.absent, 3)}"] if self.absent else []
+        parts += [f"{len(self.unused)} there not used: {_some(self.unused, 3)}"] if self.unused else []
+        parts += [f"{len(self.levels)} thresholds are lambda / L of qcfs"] if self.levels else []
         return "; ".join(parts)
 
 
 def fitting_weights(
-    model: Detector, source: Mapping[str, Tensor], source_classes: Sequence[str] | None, classes: Sequence[str]
+    model: Detector,
+    source: Mapping[str, Tensor],
+    source_classes: Sequence[str] | None,
+    classes: Sequence[str],
+    source_neuron: NeuronSpec | None = None,
 ) -> Transfer:
     """The weights in `source`, of a detector of `source_classes` (None: unknown), that fit `model`, of `classes`.
 
     A head names the tensors that have one row per class (`class_rows`). If the classes differ, rows of classes with the
     same name are taken, and all rows that belong to no class. Tensors of a head without `class_rows` are then left out.
+
+    source_neuron: that of the source, None if unknown. A learned lambda of `qcfs` becomes the threshold lambda / L of
+    `ilif`, whose levels then begin at the same inputs: it gives L / lambda times the output, which a following
+    BatchNorm undoes once its statistics are new. Thresholds between other kinds of neurons are not taken.
     """
     own = model.state_dict()
     source = copy.copy(source)  # with the versions of its modules (`_metadata`)
@@ -56,6 +72,8 @@ def fitting_weights(
             module.rename_keys(source, f"{name}.")  # type: ignore[arg-type]
     result = Transfer(copy.copy(source))  # type: ignore[arg-type]
     result.weights.clear()
+    result.levels = _thresholds(model, source, source_neuron)  # type: ignore[arg-type]
+    result.unused = [key for key in source if key not in own]
     by_class: dict[str, int] | None = None
     same_classes = list(source_classes or ()) == list(classes)
     if not same_classes:
@@ -80,6 +98,22 @@ def fitting_weights(
             result.whole.append(key)
     result.convolutions = (sum(t.dim() == 4 for t in result.weights.values()), sum(t.dim() == 4 for t in own.values()))
     return result
+
+
+def _thresholds(model: Detector, source: dict[str, Tensor], source_neuron: NeuronSpec | None) -> list[str]:
+    """Convert thresholds in `source` for neurons of another kind, or remove them, in place. Keys of those converted."""
+    neuron = None if source_neuron is None else neuron_factory(source_neuron)()
+    if not isinstance(neuron, DynamicNeuron):
+        return []
+    converted, theirs = [], neuron.dynamics
+    for name, module in model.named_modules():
+        key = f"{name}.threshold"
+        if isinstance(module, DynamicNeuron) and key in source and module.dynamics.emit != theirs.emit:
+            threshold = source.pop(key)
+            if (theirs.emit, module.dynamics.emit) == ("qcfs", "integer"):
+                source[key] = threshold / theirs.levels
+                converted.append(key)
+    return converted
 
 
 def _class_rows(head: Head) -> dict[str, int] | None:

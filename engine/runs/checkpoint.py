@@ -149,7 +149,8 @@ def init_from(model: Detector, path: str | Path, class_names: list[str]) -> str:
     (`fitting_weights`). Returns one line for the user. UserError unless most convolutions fit."""
     path = checkpoint_in(path)
     content = load_checkpoint(path)
-    transfer = fitting_weights(model, content["ema"], content.get("class_names"), class_names)
+    neuron = content.get("model_kwargs", {}).get("neuron")
+    transfer = fitting_weights(model, content["ema"], content.get("class_names"), class_names, neuron)
     fit = sum(len(model.state_dict()[key].shape) == 4 for key in transfer.weights)
     differ = sum(len(here) == 4 for _, _, here in transfer.shape_differs)
     if differ >= fit:
