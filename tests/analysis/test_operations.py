@@ -198,3 +198,46 @@ def test_every_model_is_counted(name):
         math.isfinite(found[k]) for k in found if k != "merged"
     )
     assert (found["synops"] > 0) == bool(model.spiking_layers()) and found["dense_macs"] > 0
+
+
+def firing(name, **kwargs):
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=2, width=0.125, **kwargs).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.bias, 0.8)
+    return model
+
+
+def test_graded_neurons_give_real_values():
+    model = firing("ems_resnet18")
+    with torch.no_grad(), Operations(model) as operations:
+        model.raw(torch.rand(1, 3, 32, 32))
+    found = operations.layers()
+    assert found["head.predict.0"]["synops"] == 0 < found["head.predict.0"]["macs"]
+    assert found["network.stages.0.residual.conv1.conv"]["macs"] == 0
+    assert found["network.stages.0.residual.conv1.conv"]["synops"] > 0
+
+
+def test_an_ann_part_adds_the_mean_of_spikes_and_multiplies_what_it_makes_of_it():
+    model = firing("eas_snn_s", spiking="backbone", T=3, sampler="count")
+    with torch.no_grad(), Operations(model) as operations:
+        model.raw(torch.poisson(torch.ones(1, 1, 4, 2, 64, 64)))
+    found = operations.layers()
+    lateral5, top4 = found["network.neck_lateral5.conv"], found["network.neck_top4.m.0.conv1.conv"]
+    assert lateral5["synops"] > 0 == lateral5["macs"] and top4["synops"] == 0 < top4["macs"] == top4["dense_macs"]
+
+
+def test_convolutions_of_cells_are_those_of_pixels():
+    """Samplers compute on cells of 2 x 2 pixels; event counts are spikes, of which each is added."""
+    model, bins = firing("eas_snn_s"), torch.poisson(torch.full((1, 1, 3, 2, 64, 64), 0.2))
+    with torch.no_grad(), Operations(model) as operations:
+        model.raw(bins)
+    name, first = next((n, m) for n, m in model.named_modules() if n.startswith("encoder") and isinstance(m, nn.Conv2d))
+    counts = bins.flatten(0, 2)
+    assert operations.layers()[name] == {
+        "theta": counts.sum().item(),
+        "synops": brute_force(first, counts),
+        "macs": 0.0,
+        "dense_macs": 3 * first.weight.numel() * 64 * 64,
+    }
