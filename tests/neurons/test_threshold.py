@@ -75,7 +75,7 @@ def test_an_activation_whose_threshold_was_driven_below_zero_learns_again(name, 
     assert train(x) < 0.01 and (neuron.threshold > 0.5).all()
 
 
-@pytest.mark.parametrize("start, outside", [(2.0, 0.0), (0.1, 0.1)])
+@pytest.mark.parametrize("start, outside", [(2.0, 0.0), (0.1, 0.0), (0.1, 0.1)])
 def test_the_threshold_of_integer_spikes_is_found_from_above_and_from_below(start, outside):
     torch.manual_seed(0)
     x = torch.randn(2, 500)
