@@ -26,10 +26,11 @@ def plot_gap(gap: Mapping[str, Any], path: str | Path, title: str) -> None:
     gap: what gap.json holds.
     """
     layers = gap["points"][-1]["layers"]
-    figure = Figure(figsize=(15, max(4.5, 1.5 + 0.185 * len(layers))), layout="constrained")
-    grid = figure.add_gridspec(1, 3, width_ratios=[1.1, 1, 1])
-    curves, shares = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    gradients = figure.add_subplot(grid[2], sharey=shares)
+    height = max(4.5, 1.5 + 0.185 * len(layers))
+    figure = Figure(figsize=(15, height), layout="constrained")
+    grid = figure.add_gridspec(2, 3, width_ratios=[1.1, 1, 1], height_ratios=[4.5, max(height - 4.5, 1e-3)])
+    curves, shares = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
+    gradients = figure.add_subplot(grid[:, 2], sharey=shares)
     _curves(curves, gap)
     _shares(shares, layers)
     _gradients(gradients, gap["points"])
