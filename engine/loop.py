@@ -111,7 +111,7 @@ def train_epoch(
         for i, batch in enumerate(group):
             last = i == len(group) - 1
             sums_later = isinstance(model, DistributedDataParallel) and not last
-            # Also before the last call of one backward pass, as DDP would overwrite BatchNorm statistics that it needs.
+            # Gradients are exchanged once, in the backward pass of the last batch.
             with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
                 _require_finite_boxes(batch)
                 x, targets = batch.to(device)

@@ -150,7 +150,7 @@ def _on_this_rank(scenes, bptt):
     dataset = create_dataset("gen1", "train", root=scenes, num_steps=1, sampling="sequential", window_ms=25)
     rank = distributed.rank()
     batches = list(train_loader(dataset, 1, seed=0, rank=rank, world_size=2))[:4]
-    # Its BatchNorms train: DDP must not change their statistics between the windows of a group.
+    # Its BatchNorms train, and DDP exchanges their statistics between steps.
     model = create_model("ems_resnet10_ee", num_classes=2, T=1, in_channels=2, width=0.125)
     ddp = DistributedDataParallel(model)
     trained(ddp, train_loader(dataset, 1, seed=0), batches, bptt=bptt)
