@@ -71,6 +71,7 @@ class Distillation:
     distill_features: 1 - r, r the correlation coefficient of a channel of the student's map with the teacher's over the
         images of the batch and all cells; the mean over channels and levels. The maps are the output of `network`,
         averaged over T. r depends on no channel's scale or offset, and is that of a batch, as BatchNorm is.
+        Differs from PKD in the weights: there the sum over levels, times 6.
     distill_logits: `head.distill`, of the logits averaged over T.
 
     Both are multiplied by `weight`. The teacher is on the device of the student, in evaluation mode, without gradients,
