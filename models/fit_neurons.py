@@ -76,13 +76,12 @@ def fit_neurons(model: Detector, batches: Sequence[Tensor], target: Target = DEF
         steps = [model.encode(x) for x in batches]
         found = neuron_inputs(model, steps[0])
         before = observe(model, found, steps)
-        # What comes from one BatchNorm alone depends little on the layers before it: all at once, and once more after.
+        # All those of one BatchNorm at once, and again where neurons that did not fire before now do.
         _fit_alone(found, before, target)
         _fit_alone(found, observe(model, found, steps), target)
         for one in found:
             if one.norms and not one.alone:
                 _fit_sum(model, one, steps, target)
-        _fit_alone(found, observe(model, found, steps), target)
         after = observe(model, found, steps)
     return _text(found, before, after)
 

@@ -28,7 +28,8 @@ class NeuronInput:
     name: of the neuron in the detector.
     norms: the BatchNorms whose output reaches it through sums, concatenations, pooling and upsampling alone, and
         reaches no neuron that runs before. Where a residual stream feeds several neurons, those added since the last.
-    alone: whether `norms` is one layer, and nothing else is added or concatenated to its output.
+    alone: whether `norms` is one layer, whose output it is, element by element: its mean and standard deviation then are
+        bias and gain, whatever the layers before do.
     """
 
     name: str
@@ -43,19 +44,21 @@ def neuron_inputs(model: Detector, x_TBCHW: Tensor) -> list[NeuronInput]:
     Found in autograd's graph of one image: no part has to declare anything.
     """
     sources: dict[Any, nn.Module | None] = {}  # node of autograd: the BatchNorm that made it; None: another layer
+    sizes: dict[nn.Module, int] = {}
     found: list[NeuronInput] = []
     used: set[nn.Module] = set()
 
     def made(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor) and output.grad_fn is not None and output is not inputs[0]:
             sources[output.grad_fn] = layer if _fittable(layer) else None
+            sizes[layer] = output.numel()
 
     def reached(neuron: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if all(neuron is not other.neuron for other in found):
             norms, others = _walk(inputs[0].grad_fn, sources)
             new = [norm for norm in norms if norm not in used]
             used.update(norms)
-            alone = len(norms) == len(new) == 1 and not others
+            alone = len(norms) == len(new) == 1 and not others and sizes[new[0]] == inputs[0].numel()
             found.append(NeuronInput(names[neuron], neuron, new, alone))  # type: ignore[index, arg-type]
 
     names = {m: name for name, m in _parts(model) if isinstance(m, MultiStepNeuron) and not isinstance(m, StepWeights)}

@@ -7,6 +7,7 @@ import torch
 
 from models import create_model, list_models
 from models.fit_neurons import Target, fit_neurons, observe
+from models.layers.running_statistics import kept_running_statistics
 from models.neuron_inputs import mode, neuron_inputs
 from models.registry import model_defaults
 from neurons import build_neuron
@@ -18,13 +19,13 @@ NETWORKS = [n for n in list_models() if not re.search("_[mlx]$|spikeyolo_.*s$|na
 
 def built(name: str, **kwargs):
     torch.manual_seed(0)
-    kwargs = {"num_classes": 2, "width": 0.125, "T": 2} | kwargs
+    kwargs = {"num_classes": 2, "width": 0.125, "T": 1 if name.startswith("spikeyolo") else 2} | kwargs
     model, channels = create_model(name, **kwargs), model_defaults(name)["in_channels"]
-    return model, [torch.randn(2, 2, channels, 64, 64) for _ in range(2)]
+    return model, [torch.randn(model.T, 2, channels, 64, 64) for _ in range(2)]
 
 
 def observed(model, batches):
-    with torch.no_grad(), mode(model, norms_training=True):
+    with torch.no_grad(), mode(model, norms_training=True), kept_running_statistics(model):
         steps = [model.encode(x) for x in batches]
         found = neuron_inputs(model, steps[0])
         return found, observe(model, found, steps)
