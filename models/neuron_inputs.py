@@ -28,7 +28,7 @@ class NeuronInput:
     name: of the neuron in the detector.
     norms: the BatchNorms whose output reaches it through sums, concatenations, pooling and upsampling alone, and
         reaches no neuron that runs before. Where a residual stream feeds several neurons, those added since the last.
-    alone: whether `norms` is one layer, whose output it is, element by element: its mean and standard deviation then are
+    alone: whether `norms` is one layer, whose output it is element by element: mean and standard deviation then are
         bias and gain, whatever the layers before do.
     """
 
