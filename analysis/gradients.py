@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import Detector
@@ -15,6 +15,7 @@ from models.samplers.base import Sampler
 from neurons import MultiStepNeuron
 
 from .saturation import Saturation
+from .unrounded import unrounded
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -22,32 +23,50 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 def training_statistics(
     model: Detector, x: Tensor, targets: Sequence[dict[str, Tensor] | None]
 ) -> dict[str, dict[str, float]]:
-    """{neuron layer: {"gradient": norm of the gradient of its convolution's weights, and the shares of `Saturation` of
-    a neuron that has a window}}, in the order of the calls, of neurons with a convolution of their own, but not of the
-    samplers of events.
+    """Of one forward and backward pass in training mode, {neuron layer: its numbers} in the order of the calls, of
+    neurons with a convolution of their own, but not of the samplers of events:
 
-    One forward and backward pass in training mode, which changes BatchNorm's statistics and the gradients of `model`.
+        gradient    norm of the gradient of the weights of its convolutions
+        direction   of a network with `ilif` neurons: cosine of that gradient and the one that the same weights have
+                    without rounding (`unrounded`), which is exact. 1: rounding changes the gradient in length alone
+        and the shares of `Saturation`, of a neuron that has a window
+
+    It changes BatchNorm's statistics and the gradients of `model`.
     """
     called: list[str] = []
-    sampled = {m for sampler in model.modules() if isinstance(sampler, Sampler) for m in sampler.modules()}
-    found = {n: m for n, m in model.named_modules() if isinstance(m, (MultiStepNeuron, *CONVOLUTIONS))}
-    layers: dict[nn.Module, str] = {
-        m: n for n, m in found.items() if m not in sampled and not isinstance(m, StepWeights)
-    }
-    model.train().zero_grad(set_to_none=True)
+    layers, smooth = _neurons_and_convolutions(model), unrounded(model)
     with Saturation(model) as saturation, watch(layers, lambda layer, x, y: called.append(layers[layer])):
-        losses = model(x, targets)
-    assert isinstance(losses, dict)
-    torch.stack(list(losses.values())).sum().backward()
-    shares, modules = saturation.shares(), {name: module for module, name in layers.items()}
-    neurons = {name for name in called if isinstance(modules[name], MultiStepNeuron)}
+        gradients = _gradients(model, x, targets)
+    of_smooth = {} if smooth is None else _gradients(smooth, x, targets)
+    shares, names = saturation.shares(), {name: layer for layer, name in layers.items()}
+    neurons = {name for name in called if isinstance(names[name], MultiStepNeuron)}
     statistics = {}
     for neuron, convolutions in own_convolutions(called, neurons).items():
-        weights = [modules[name].weight for name in convolutions]
-        norms = [float(w.grad.norm()) for w in weights if isinstance(w, Tensor) and w.grad is not None]
-        if norms:
-            statistics[neuron] = {"gradient": math.hypot(*norms), **shares.get(neuron, {})}
+        own = [f"{name}.weight" for name in convolutions if f"{name}.weight" in gradients]
+        if not own:
+            continue
+        ours = torch.cat([gradients[name] for name in own])
+        statistics[neuron] = {"gradient": float(ours.norm()), **shares.get(neuron, {})}
+        if all(name in of_smooth for name in own):
+            exact = torch.cat([of_smooth[name] for name in own])
+            if ours.any() and exact.any():
+                statistics[neuron]["direction"] = float(F.cosine_similarity(ours, exact, 0))
     return statistics
+
+
+def _neurons_and_convolutions(model: Detector) -> dict[nn.Module, str]:
+    sampled = {m for sampler in model.modules() if isinstance(sampler, Sampler) for m in sampler.modules()}
+    found = {n: m for n, m in model.named_modules() if isinstance(m, (MultiStepNeuron, *CONVOLUTIONS))}
+    return {m: n for n, m in found.items() if m not in sampled and not isinstance(m, StepWeights)}
+
+
+def _gradients(model: Detector, x: Tensor, targets: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]:
+    """{parameter: its gradient [N]} of the losses of a batch in training mode."""
+    model.train().zero_grad(set_to_none=True)
+    losses = model(x, targets)
+    assert isinstance(losses, dict)
+    torch.stack(list(losses.values())).sum().backward()
+    return {name: p.grad.flatten() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def own_convolutions(called: Sequence[str], neurons: set[str]) -> dict[str, list[str]]:

@@ -16,6 +16,8 @@ each neuron layer at the end of the training:
     fires                     firing rate
     gradient                  norm of the gradient of the weights of the layer's convolution, divided by the twin's: at
                               the start, in the middle and at the end of the training
+    direction                 of ilif, at the same times: cosine of that gradient and the exact one of the same weights
+                              without rounding (`analysis.unrounded`)
 
 and of both networks AP over steps and the operations per image. <out>/gap.json and gap.csv have all epochs, gap.png
 shows AP, shares and gradients.
@@ -53,6 +55,7 @@ from registry import UserError
 KEPT = 8  # about as many epochs are looked at
 SIDES = ("spiking", "twin")
 OF_NEURONS = {"anneal": "{}", "fit_neurons": "0", "distill": "null"}  # ways to train a spiking network: not the twin
+MEASURES = {"ratio": "gradient", "direction": "direction"}  # shown at start, middle and end
 COLUMNS = ("dead", "inside", "saturated", "dead_channels", "firing_rate")
 
 
@@ -157,38 +160,36 @@ def operations(checkpoint: Path, batch: Batch, device: torch.device) -> dict[str
 
 def report(gap: dict[str, Any]) -> list[str]:
     """Lines of the table, AP and operations, and the layers that stand out."""
-    start, middle, end = (gap["points"][i] for i in (0, len(gap["points"]) // 2, -1))
-    layers = end["layers"]
+    moments, layers = [gap["points"][i] for i in (0, len(gap["points"]) // 2, -1)], gap["points"][-1]["layers"]
     width = max(map(len, layers))
-    moments = "  ".join(f"epoch {point['epoch']:<3}" for point in (start, middle, end))
-    lines = [
-        f"{'':{width}}  {'dead':>6} {'inside':>6} {'saturated':>9} {'channels':>8} {'fires':>6}  gradient, {moments}"
-    ]
+    shown = {key: name for key, name in MEASURES.items() if any(row.get(key) is not None for row in layers.values())}
+    epochs = "".join(f"{'epoch ' + str(point['epoch']):>10}" for point in moments)
+    lines = [f"{'':{width}}{'':38}" + "".join(f"{name:<{len(epochs) + 3}}" for name in shown.values()).rstrip()]
+    lines.append(f"{'':{width}}    dead  inside saturated channels fires" + f"{epochs}   " * len(shown))
     for name, row in layers.items():
-        shares = [row.get(column) for column in COLUMNS]
-        cells = " ".join(
-            f"{'-' if share is None else f'{share:.3f}':>{w}}" for share, w in zip(shares, (6, 6, 9, 8, 6), strict=True)
-        )
-        found = [point["layers"].get(name, {}).get("ratio") for point in (start, middle, end)]
-        lines.append(
-            f"{name:{width}}  {cells}            " + "  ".join(f"{'-' if r is None else f'{r:.3g}':>9}" for r in found)
-        )
+        cells = [_cell(row.get(column), 3, w) for column, w in zip(COLUMNS, (8, 8, 10, 9, 6), strict=True)]
+        for key in shown:
+            cells += [*(_cell(point["layers"].get(name, {}).get(key), 2, 10) for point in moments), "   "]
+        lines.append(f"{name:{width}}{''.join(cells)}".rstrip())
     lines.append("")
     for side, points in gap["curves"].items():
         values = "  ".join(f"{p['step']}: {p.get('AP', p['AP50']):.3f}" for p in points)
         lines.append(f"{side:8} {'AP' if all('AP' in p for p in points) else 'AP50'} after steps  {values}")
     for side, counts in gap["operations"].items():
         lines += [f"{side:8} {name}: {text}" for name, text in operation_rows(counts)]
-    measured = {name: row for name, row in layers.items() if "dead" in row}
-    for what, key in (("dead", "dead"), ("saturated", "saturated"), ("least gradient against the twin", "ratio")):
-        rows = [(row[key], name) for name, row in measured.items() if row[key] is not None]
-        most = sorted(rows, reverse=key != "ratio")[:3]
-        lines.append(f"{what}: " + ", ".join(f"{name} {value:.3g}" for value, name in most))
+    for key, what in {"dead": "dead", "saturated": "saturated", **shown}.items():
+        rows = [(row[key], name) for name, row in layers.items() if row.get(key) is not None]
+        most = sorted(rows, reverse=key not in shown)[:3]
+        lines.append(f"{'least ' if key in shown else 'most '}{what}: " + ", ".join(f"{n} {v:.2f}" for v, n in most))
     return lines
 
 
+def _cell(value: float | None, digits: int, width: int) -> str:
+    return f"{'-' if value is None else f'{value:.{digits}f}':>{width}}"
+
+
 def _write_csv(path: Path, gap: dict[str, Any]) -> None:
-    columns = ("epoch", "layer", *COLUMNS, "gradient", "twin_gradient", "ratio")
+    columns = ("epoch", "layer", *COLUMNS, "gradient", "twin_gradient", "ratio", "direction")
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()

@@ -6,6 +6,7 @@ from torch import nn
 
 from analysis.gradients import own_convolutions, ratios, training_statistics
 from analysis.saturation import NAMES, Saturation
+from analysis.unrounded import Unrounded, unrounded
 from models import create_model, list_models
 from neurons import MultiStepNeuron, Stream, build_neuron
 from neurons.window import membrane, window
@@ -95,10 +96,13 @@ def test_statistics_of_every_family(name, neuron):
     found = training_statistics(model, torch.rand(2, channels, 64, 64), TARGETS)
     neurons = [n for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and "encoder" not in n]
     assert set(found) == set(neurons)  # every neuron has a convolution
-    windows = [row for row in found.values() if len(row) > 1]
+    windows = [row for row in found.values() if "dead" in row]
+    assert any("direction" in row for row in found.values()) == (neuron == "ilif" and "sew" not in name)
     assert len(windows) == sum(window(model.get_submodule(n)) is not None for n in neurons)
     for row in windows:
-        assert row.keys() == {"gradient", *NAMES} and row["dead"] + row["inside"] + row["saturated"] == pytest.approx(1)
+        assert row.keys() - {"direction"} == {"gradient", *NAMES} and row["dead"] + row["inside"] + row[
+            "saturated"
+        ] == pytest.approx(1)
 
 
 def test_dead_neurons_pass_no_gradient_on():
@@ -126,3 +130,24 @@ def test_the_weights_of_a_learned_readout_are_no_neuron():
     assert found[0].keys() == found[1].keys()
     for layer, row in found[0].items():
         assert found[1][layer] == pytest.approx(row, rel=1e-4), layer
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_fine_levels_keep_the_direction_and_coarse_ones_lose_it(T):
+    """With a step of 1/1000 of the potentials rounding changes little; with one of 1 it does."""
+    found = {}
+    for levels, step in ((4096, 1e-3), (4, 1.0)):
+        torch.manual_seed(0)
+        neuron = {"name": "ilif", "D": levels, "v_threshold": step}
+        model = create_model("ems_resnet10_ee", num_classes=2, T=T, neuron=neuron, width=0.125)
+        statistics = training_statistics(model, torch.rand(2, 3, 64, 64), TARGETS)
+        found[levels] = [row["direction"] for row in statistics.values()]
+    assert min(found[4096]) > 0.98 and max(found[4096]) <= 1.0001
+    assert sum(found[4]) / len(found[4]) < 0.9
+
+
+def test_without_rounding_a_network_is_the_clipped_one():
+    x = torch.tensor([[-1.0, 0.3, 1.6, 9.0], [0.5, 0.5, 0.5, 0.5]]).view(2, 1, 4)
+    smooth = Unrounded(build_neuron("ilif", D=4, tau=2.0))
+    assert torch.allclose(smooth(x), torch.tensor([[0.0, 0.3, 1.6, 4.0], [0.0, 0.5, 0.5, 3.0]]).view(2, 1, 4))
+    assert unrounded(create_model("ems_resnet10_ee", num_classes=2, width=0.125)) is None
