@@ -34,7 +34,7 @@ def observed(model, batches):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_input_gets_its_target(name):
     model, batches = built(name, **({"sampler": "count"} if "eas" in name else {}))
-    fit_neurons(model, batches)
+    fit_neurons(model, batches, Target())
     found, seen = observed(model, batches)
     assert found
     for one in found:

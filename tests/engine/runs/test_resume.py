@@ -184,7 +184,7 @@ CHANGED += [
     "optim.momentum=0.8",
     "model.head=dfl",
 ]
-CHANGED += ["train.fit_neurons=1", "train.fit_target=tdbn"]
+CHANGED += ["train.fit_neurons=1", "train.fit_target=[0.5, 0.5]"]
 
 
 @pytest.mark.parametrize("override", CHANGED)
