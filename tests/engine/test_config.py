@@ -45,11 +45,13 @@ def test_every_config_describes_a_run(path):
     assert config_to_plain(config_from_plain(config_to_plain(cfg))) == config_to_plain(cfg)
 
 
-def test_runs_that_are_compared_differ_in_the_model_alone():
+def test_recipes_of_one_dataset_differ_in_the_model_and_its_start():
     one, other = (
         config_to_plain(load_config(f"configs/voc/bccd_{m}.yaml")) for m in ("ems_resnet10_ee", "spikeyolo_n")
     )
-    assert {key for key in one if one[key] != other[key]} == {"name", "model"}
+    assert {key for key in one if one[key] != other[key]} == {"name", "model", "train"}
+    train = one["train"], other["train"]
+    assert {key for key in train[0] if train[0][key] != train[1][key]} == {"epochs", "fit_neurons"}
 
 
 def test_overrides_win_and_are_typed():
