@@ -29,8 +29,7 @@ def register_option(default: Any) -> Callable[[Any], Any]:
     """
 
     def add(function: Callable[[Detector, Any, Mapping[str, Any]], None]) -> Any:
-        if function.__name__ in OPTIONS:
-            raise ValueError(f"an option of models named {function.__name__!r} is registered already")
+        assert function.__name__ not in OPTIONS, f"an option {function.__name__!r} is registered already"
         OPTIONS[function.__name__] = Option(default, function)
         return function
 

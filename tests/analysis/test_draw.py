@@ -185,7 +185,7 @@ def test_plots_are_written_as_png(tmp_path, empty):
 def figures_of(truth, detections, monkeypatch, title="run", ap=None):
     """The two figures before they are written."""
     figures = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "write_figure", lambda figure, path: figures.append(figure))
     plot_precision_recall(precision_recall(truth, detections), "", title, ap or {})
     plot_confusion(truth, detections, "", title)
     return figures
