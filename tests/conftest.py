@@ -1,4 +1,4 @@
-"""Golden files; how many checks were skipped and why; one thread, and no compilation unless a test asks."""
+"""Golden files; tiny data; how many checks were skipped and why; one thread, no compilation unless a test asks."""
 
 import os
 import runpy
@@ -7,12 +7,14 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from data.scenes import generate_scenes
 from neurons.multistep import backends
 
 TESTS = Path(__file__).parent
@@ -40,6 +42,23 @@ class Golden:
     def stored(x: torch.Tensor) -> torch.Tensor:
         """What the file of a block keeps of an output or a gradient: above 4096 values every 17th."""
         return x.flatten()[::17] if x.numel() > 4096 else x
+
+
+TINY = """
+model: {{name: ems_resnet10_ee, T: 2, args: {{width: 0.125}}}}
+data:
+  name: gen1
+  root: {scenes}
+  augment: {{hflip: 0.5}}
+  args: {{representation: {{name: counts, clip: 8}}}}
+  workers: 0
+optim: {{name: adamw, lr: 0.003, momentum: 0.9, warmup_epochs: 0.5}}
+train: {{epochs: 3, batch_size: 4, clip_norm: 10.0, ema_decay: 0.9, ema_ramp: 10, log_every: 1}}
+eval: {{protocol: coco, batch_size: 4}}
+threads: 1
+device: cpu
+out: {out}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +92,23 @@ def whole_network(shared):
         return g, weights
 
     return load
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes") / "tiny"
+    return generate_scenes(root, train=3, val=4, test=2, seconds=1.25, width=96, height=64, train_label_hz=20)
+
+
+@pytest.fixture(scope="session")
+def config_in(scenes) -> Callable[[Path], str]:
+    """folder -> path of a config in it, of a run of seconds on `scenes`, whose run folders are made beside it."""
+
+    def write(folder: Path) -> str:
+        (folder / "tiny.yaml").write_text(TINY.format(scenes=scenes, out=folder / "runs"))
+        return str(folder / "tiny.yaml")
+
+    return write
 
 
 @pytest.fixture

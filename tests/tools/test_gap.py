@@ -2,41 +2,24 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
 from analysis.gap_plot import plot_gap
-from data.scenes import generate_scenes
 from tools import gap
 
-CONFIG = """
-model: {{name: ems_resnet10_ee, T: 2, neuron: ilif, args: {{width: 0.125}}}}
-data:
-  name: gen1
-  root: {scenes}
-  augment: {{hflip: 0.5}}
-  args: {{representation: {{name: counts, clip: 8}}}}
-  workers: 0
-optim: {{name: adamw, lr: 0.003, momentum: 0.9, warmup_epochs: 0.5}}
-train: {{epochs: 2, batch_size: 4}}
-eval: {{protocol: coco, batch_size: 4}}
-threads: 1
-device: cpu
-out: {out}
-"""
+PAIR = ["model.neuron=ilif", "train.epochs=2", "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gap")
-    scenes = generate_scenes(folder / "scenes", train=2, val=2, test=1, seconds=1.25, width=96, height=64)
-    (folder / "small.yaml").write_text(CONFIG.format(scenes=scenes, out=folder / "runs"))
-    return folder / "small.yaml"
+def config(config_in, tmp_path_factory):
+    return Path(config_in(tmp_path_factory.mktemp("gap")))
 
 
 def test_the_gap_of_a_network_and_its_twin(config, capsys):
-    found = gap.main([str(config), "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"])
-    out = config.parent / "runs" / "gap-small"
+    found = gap.main([str(config), *PAIR])
+    out = config.parent / "runs" / "gap-tiny"
     assert json.loads((out / "gap.json").read_text()) == found
     assert (out / "gap.png").stat().st_size > 10_000
     assert [point["epoch"] for point in found["points"]] == [0, 1, 2]
@@ -58,7 +41,7 @@ def test_the_gap_of_a_network_and_its_twin(config, capsys):
     assert "saturated: " in printed and "spiking  operations: " in printed
     checkpoint = out / "spiking" / "checkpoint_last.pt"
     written = checkpoint.stat().st_mtime_ns
-    again = gap.main([str(config), "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"])
+    again = gap.main([str(config), *PAIR])
     assert again == found and checkpoint.stat().st_mtime_ns == written
 
 
