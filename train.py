@@ -49,7 +49,8 @@ from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
-from engine.trainer import Execution, Trainer, Validation
+from engine.trainer import Execution, Trainer
+from engine.validation import Validation
 from models import Detector
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -66,6 +66,15 @@ class Update:
         return self.accumulate * self.bptt
 
 
+@dataclass
+class Running:
+    """What this process has trained of an epoch: batches, labelled images, and the sum of each loss over these."""
+
+    batches: int = 0
+    images: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+
+
 def train_epoch(
     model: nn.Module,
     batches: Iterable,
@@ -74,12 +83,14 @@ def train_epoch(
     *,
     precision: str = "fp32",
     first_step: int = 0,
+    running: Running | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
     more_losses: Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]] | None = None,
 ) -> dict[str, float]:
-    """Train `model` on all `batches`; returns the mean of each loss per image.
+    """Train `model` on all `batches`; returns the mean of each loss per image, with what is in `running` already.
 
+    running: brought up to date before each call of `on_step`; to continue an epoch within it, as it was there.
     stream: the `Stream` of `model` for stateful training: each batch row continues from the membranes of the same row
         in the batch before, except rows in `batch.starts`. Truncated BPTT (Williams and Peng, 1990): the losses of
         `update.bptt` batches are added and sent backward together, through the states carried between them; gradients
@@ -96,8 +107,8 @@ def train_epoch(
     model.train()
     buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
     before = [torch.empty_like(b) for b in buffers.values()]
-    sums: dict[str, float] = {}
-    images, step = 0, first_step
+    running = Running() if running is None else running
+    step = first_step
     started = time.perf_counter()
     assert update.bptt == 1 or stream is not None
     for group, data_time in _groups(batches, update.batches):
@@ -146,13 +157,14 @@ def train_epoch(
         update.optimizer.step()
         update.ema.update_parameters(getattr(model, "module", model))
         for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + value
-        images += count
+            running.losses[key] = running.losses.get(key, 0.0) + value
+        running.images += count
+        running.batches += len(group)
         now = time.perf_counter()
         on_step(Step(step, {k: v / count for k, v in losses.items()}, lr, grad_norm, now - started, data_time))
         started = now
         step += 1
-    return {key: value / images for key, value in sums.items()}
+    return {key: value / running.images for key, value in running.losses.items()}
 
 
 def stream_of(model: nn.Module, batches: DataLoader, bptt: int = 1) -> AbstractContextManager[Stream | None]:

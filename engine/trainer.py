@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,46 +11,24 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
-from analysis.closing import ClosingTimes
-from analysis.firing_rate import FiringRates
-from analysis.saturation import Saturation
 from data.atomic_file import remove_partial_files
 from models import Detector
 from models.contracts import FollowsEpochs
 from registry import UserError
-from scoring.evaluator import Evaluator
 
 from . import distributed
 from .anneal import Anneal, set_values
 from .distill import Distillation
-from .evaluation import evaluate, predictor
-from .generators import generator_states, restore_generators
 from .loop import Update, stream_of, train_epoch
-from .runs.checkpoint import Content, load_checkpoint, load_weights, save_checkpoint
+from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
 from .runs.console_text import ExpectedTime
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
+from .runs.training_state import other_machine, restore_training, training_state
+from .validation import Validation
 from .wrap import wrap
 
 LAST, BEST, KEPT = "checkpoint_last.pt", "checkpoint_best.pt", "checkpoint_epoch{}.pt"
-
-
-@dataclass
-class Validation:
-    """Validation during training.
-
-    new_evaluator: makes an empty `Evaluator` of the validation split.
-    draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
-    draw_closing: (model in evaluation mode) -> images of when event frames close, none if its encoder closes none.
-    every: epochs between validations; the last epoch is always validated.
-    """
-
-    loader: DataLoader
-    new_evaluator: Callable[[], Evaluator]
-    protocol: str
-    draw: Callable[[Evaluator], list[torch.Tensor]]
-    draw_closing: Callable[[Any], list[torch.Tensor]] | None = None
-    every: int = 1
 
 
 @dataclass
@@ -176,7 +153,9 @@ class Trainer:
         if validate:
             self._save([LAST], record, scored=False)
             try:
-                record = record | self._validate(log, record["step"])
+                run = self.execution
+                evaluated = self.update.ema.module
+                record = record | self.validation.score(evaluated, run.device, run.precision, log, record["step"])
             except Exception:
                 log.say(f"{self.folder / LAST} holds epoch {self.epoch}, whose validation failed: --resume scores it")
                 raise
@@ -192,48 +171,19 @@ class Trainer:
         self.history.append(record)
         return record
 
-    def _validate(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
-        validation, evaluated = self.validation, self.update.ema.module
-        distributed.broadcast_buffers(evaluated)
-        evaluator = validation.new_evaluator()
-        watching = FiringRates(evaluated), ClosingTimes(evaluated), Saturation(evaluated, calls=1)
-        firing, closing, saturation = watching
-        with firing, closing, saturation, predictor(evaluated, validation.loader) as predict:
-            evaluate(predict, validation.loader, [evaluator], self.execution.device, self.execution.precision)
-        for recorder in watching:
-            recorder.merge(distributed.gather(recorder.sums()))
-        scores = evaluator.score(validation.protocol)
-        log.firing_rates(firing.rates(), firing.shares(), step)
-        log.closing_times(closing.shares(), step)
-        log.saturation(saturation.shares(), step)
-        log.attempt("drawing validation images", lambda: log.images(validation.draw(evaluator), step))
-        if validation.draw_closing is not None:
-            images = validation.draw_closing
-            log.attempt(
-                "drawing when frames close", lambda: log.images(images(evaluated), step, "val_closing_pictures")
-            )
-        return {"val/protocol": validation.protocol} | {
-            f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
-        }
-
     def _save(self, names: list[str], record: dict[str, Any], scored: bool) -> None:
         """Write checkpoints of these names after an epoch; FloatingPointError where a tensor is not finite."""
-        generators = distributed.gather(generator_states(self.execution.device))
+        state = training_state(self.model, self.update, self.execution.device)
         if not distributed.is_main():
             return
         content = {
             **self.identity,
-            "model": self.model.state_dict(),
-            "ema": self.update.ema.module.state_dict(),
-            "ema_updates": int(self.update.ema.n_averaged),
-            "optimizer": self.update.optimizer.state_dict(),
+            **state,
             "epoch": self.epoch,
             "best": self.best,
             "metrics": record,
             "steps_per_epoch": self.steps_per_epoch,
             "scored": scored,
-            "generators": generators,
-            "machine": self._machine(),
         }
         if self.anneal is not None and (annealed := self.anneal.unfinished(self.epoch - 1)):
             content["annealed"] = annealed
@@ -261,16 +211,7 @@ class Trainer:
         if content["steps_per_epoch"] < self.steps_per_epoch and "data" not in content:
             changes.append("a version before this one left out the last, smaller batch of an epoch")
         refuse(changes)
-        load_weights(self.model, content["model"], path)
-        load_weights(self.update.ema.module, content["ema"], path)
-        self.update.ema.n_averaged.fill_(content["ema_updates"])
-        states = content.get("generators") or [None]  # None: an earlier version kept torch's alone
-        try:
-            self.update.optimizer.load_state_dict(content["optimizer"])
-            if (state := states[distributed.rank() % len(states)]) is not None:
-                restore_generators(state, self.execution.device)
-        except ValueError as error:
-            raise UserError(f"{path}: its optimizer or generators are those of another training: {error}") from error
+        restore_training(content, path, self.model, self.update, self.execution.device)
         self.epoch = content["epoch"]
         if not content.get("scored", True):
             self.unscored = content["metrics"]
@@ -278,19 +219,7 @@ class Trainer:
         said = same_judge(content, self.identity["judged_by"])
         if not said:
             self.best = content["best"]
-        written = content.get("machine", {})
-        return said + [
-            f"resumed with {what} {now}, after {written[what]}: what follows differs in the last digits from an "
-            "uninterrupted run"
-            for what, now in self._machine().items()
-            if written.get(what, now) != now
-        ]
-
-    def _machine(self) -> dict[str, Any]:
-        """Threads, torch version and device, which change the last digits of results."""
-        device = self.execution.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"threads": torch.get_num_threads(), "torch": str(torch.__version__), "device": name}
+        return said + other_machine(content, self.execution.device)
 
 
 def _line(record: dict[str, Any], epochs: int) -> str:

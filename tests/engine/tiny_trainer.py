@@ -12,7 +12,8 @@ from engine.ema import build_ema
 from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
-from engine.trainer import Execution, Trainer, Validation
+from engine.trainer import Execution, Trainer
+from engine.validation import Validation
 
 
 class Images:
