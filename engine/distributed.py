@@ -135,6 +135,13 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def add_up(numbers: torch.Tensor) -> torch.Tensor:
+    """The sum of a tensor over all ranks, written into it."""
+    if dist.is_initialized():
+        dist.all_reduce(numbers)
+    return numbers
+
+
 def require_same(what: str, value: Any) -> None:
     """UserError on every rank if the ranks have different plain values."""
     values = gather(value)

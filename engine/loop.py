@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,9 +19,11 @@ from data.sample import Batch
 from neurons import Stream
 from registry import UserError
 
-from .distributed import world_size
+from .distributed import add_up, world_size
+from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
 
+Losses = Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]]
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -36,7 +39,7 @@ class Step:
     """What one optimizer step reports."""
 
     step: int
-    losses: dict[str, float]  # per image
+    losses: dict[str, float]  # per image, over the images of all ranks
     lr: float
     grad_norm: float
     step_time: float  # seconds, data included
@@ -86,9 +89,10 @@ def train_epoch(
     running: Running | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
-    more_losses: Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]] | None = None,
+    more_losses: Losses | None = None,
+    keep: Keep | None = None,
 ) -> dict[str, float]:
-    """Train `model` on all `batches`; returns the mean of each loss per image, with what is in `running` already.
+    """Train `model` on all `batches`; returns the mean of each loss per image of all ranks, with what is in `running`.
 
     running: brought up to date before each call of `on_step`; to continue an epoch within it, as it was there.
     stream: the `Stream` of `model` for stateful training: each batch row continues from the membranes of the same row
@@ -96,66 +100,41 @@ def train_epoch(
         `update.bptt` batches are added and sent backward together, through the states carried between them; gradients
         stop where a row starts and before the first of these batches. `stream_of(model, loader, update.bptt)` makes it.
     more_losses: a function of (x, batch), called after the model: losses to be added to its own (`distill`).
+    keep: writes what `nonfinite.explain` gives it of a step that is not finite.
 
     Losses are sums over images, so the gradients of accumulated batches and of several processes are added (DDP
     averages them; the factor `world_size()` undoes that), and equal those of one large batch. Heads that normalise by
     the content of a batch document the difference. The last step of an epoch may have fewer batches.
 
-    FloatingPointError for a loss, gradient or buffer that is not finite: the step is not taken, and weights, averages
-    and BatchNorm statistics are those of the step before. ValueError for a target box that is not finite.
+    FloatingPointError on every rank for a loss, gradient or buffer of any rank that is not finite: the step is not
+    taken, and weights, averages and BatchNorm statistics are those of the step before. ValueError for a target box
+    that is not finite.
     """
     model.train()
-    buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
-    before = [torch.empty_like(b) for b in buffers.values()]
+    net = getattr(model, "module", model)  # without DDP
+    buffers = [b for b in net.buffers() if b.is_floating_point()]
+    before = [torch.empty_like(b) for b in buffers]
     running = Running() if running is None else running
     step = first_step
     started = time.perf_counter()
     assert update.bptt == 1 or stream is not None
+    backward = partial(
+        _backward, bptt=update.bptt, device=device, precision=precision, stream=stream, more_losses=more_losses
+    )
     for group, data_time in _groups(batches, update.batches):
         lr = update.schedule.apply(update.optimizer, step)
         update.optimizer.zero_grad(set_to_none=True)
-        if buffers:
-            torch._foreach_copy_(before, list(buffers.values()))
-        summed: dict[str, torch.Tensor | float] = {}
-        unrolled: torch.Tensor | float = 0.0  # losses that have not been sent backward
-        count = 0
-        for i, batch in enumerate(group):
-            last = i == len(group) - 1
-            sums_later = isinstance(model, DistributedDataParallel) and not last
-            # Gradients are exchanged once, in the backward pass of the last batch.
-            with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
-                _require_finite_boxes(batch)
-                x, targets = batch.to(device)
-                # Skip the reset, a copy of every membrane, where no row starts.
-                if stream is not None and batch.starts.any():
-                    stream.reset(batch.starts)
-                with autocast(device, precision):
-                    parts = model(x, targets)
-                    if more_losses is not None:
-                        parts = parts | more_losses(x, batch)
-                unrolled = unrolled + torch.stack(list(parts.values())).sum()
-                if last or (i + 1) % update.bptt == 0:
-                    (unrolled * world_size()).backward()
-                    unrolled = 0.0
-                    if stream is not None and update.bptt > 1:
-                        stream.detach()
-            for key, value in parts.items():
-                summed[key] = summed.get(key, 0.0) + value.detach()
-            count += sum(target is not None for target in targets)
-        count = max(count, 1)  # a step may have no label at all
-        losses = {key: float(value) for key, value in summed.items()}
+        start = StepStart(device, stream, buffers, before)
+        summed, labelled = backward(model, group)
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-        peak = nn.utils.get_total_norm(list(buffers.values()), math.inf)
-        grad_norm, buffer_peak = torch.stack([norm.to(device).float(), peak.to(device).float()]).tolist()
-        if not all(map(math.isfinite, (*losses.values(), grad_norm, buffer_peak))):
-            message = _not_finite(model, buffers, losses, grad_norm, step, group)
-            if buffers:
-                torch._foreach_copy_(list(buffers.values()), before)
-            raise FloatingPointError(message)
+        peak = nn.utils.get_total_norm(buffers, math.inf)
+        losses, count, grad_norm, finite = _over_ranks(summed, labelled, norm, peak)
+        if not finite:
+            explain(f"step {step}: losses {losses}, gradient norm {grad_norm}", net, group, backward, start, keep)
         if update.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
         update.optimizer.step()
-        update.ema.update_parameters(getattr(model, "module", model))
+        update.ema.update_parameters(net)
         for key, value in losses.items():
             running.losses[key] = running.losses.get(key, 0.0) + value
         running.images += count
@@ -165,6 +144,60 @@ def train_epoch(
         started = now
         step += 1
     return {key: value / running.images for key, value in running.losses.items()}
+
+
+def _backward(
+    model: nn.Module,
+    group: list[Batch],
+    bptt: int,
+    device: torch.device,
+    precision: str,
+    stream: Stream | None,
+    more_losses: Losses | None,
+) -> tuple[dict[str, torch.Tensor], int]:
+    """Add the gradients of the batches of one step. Returns the sum of each loss, on the device, and the number of
+    labelled images."""
+    summed: dict[str, torch.Tensor] = {}
+    unrolled: torch.Tensor | float = 0.0  # losses that have not been sent backward
+    count = 0
+    for i, batch in enumerate(group):
+        last = i == len(group) - 1
+        sums_later = isinstance(model, DistributedDataParallel) and not last
+        # Gradients are exchanged once, in the backward pass of the last batch.
+        with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
+            _require_finite_boxes(batch)
+            x, targets = batch.to(device)
+            # Skip the reset, a copy of every membrane, where no row starts.
+            if stream is not None and batch.starts.any():
+                stream.reset(batch.starts)
+            with autocast(device, precision):
+                parts = model(x, targets)
+                if more_losses is not None:
+                    parts = parts | more_losses(x, batch)
+            unrolled = unrolled + torch.stack(list(parts.values())).sum()
+            if last or (i + 1) % bptt == 0:
+                (unrolled * world_size()).backward()
+                unrolled = 0.0
+                if stream is not None and bptt > 1:
+                    stream.detach()
+        for key, value in parts.items():
+            summed[key] = summed.get(key, 0.0) + value.detach()
+        count += sum(target is not None for target in targets)
+    return summed, count
+
+
+def _over_ranks(
+    summed: dict[str, torch.Tensor], labelled: int, norm: torch.Tensor, peak: torch.Tensor
+) -> tuple[dict[str, float], int, float, bool]:
+    """(losses and labelled images of all ranks, gradient norm, whether these and the buffers of all ranks are finite):
+    the one host synchronisation of a step. norm: the same on all ranks; peak: largest buffer of this one."""
+    device = next(iter(summed.values())).device
+    images = torch.full((), labelled, dtype=torch.float64, device=device)
+    numbers = add_up(torch.stack([*(value.double() for value in summed.values()), images, peak.to(device).double()]))
+    *losses, count, largest, grad_norm = torch.cat([numbers, norm.to(device).float().double()[None]]).tolist()
+    finite = all(map(math.isfinite, (*losses, largest, grad_norm)))
+    # A step may have no label at all.
+    return dict(zip(summed, losses, strict=True)), max(round(count), 1), grad_norm, finite
 
 
 def stream_of(model: nn.Module, batches: DataLoader, bptt: int = 1) -> AbstractContextManager[Stream | None]:
@@ -194,32 +227,3 @@ def _require_finite_boxes(batch: Batch) -> None:
             if target and not target["boxes"].isfinite().all()
         ]
         raise UserError(f"image {bad[0]}: a target box is not finite; check the labels with python -m data.check")
-
-
-def _not_finite(
-    model: nn.Module,
-    buffers: dict[str, torch.Tensor],
-    losses: dict[str, float],
-    grad_norm: float,
-    step: int,
-    group: list[Batch],
-) -> str:
-    gradients = [k for k, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-    statistics = [name for name, b in buffers.items() if not b.isfinite().all()]
-    return (
-        f"step {step}: losses {losses}, gradient norm {grad_norm}; weights and BatchNorm statistics were not changed. "
-        f"First non-finite gradients: {gradients[:3] or 'none'}, buffers: {statistics[:3] or 'none'}; "
-        f"{_largest_input(group)}. Lower optim.lr, set train.clip_norm, or check the data with python -m data.check"
-    )
-
-
-def _largest_input(group: list[Batch]) -> str:
-    peaks: list[tuple[float, int]] = []
-    for batch in group:
-        x = batch.x.float()
-        rows = (x.transpose(0, 1) if x.dim() == 5 else x).flatten(1).abs()
-        peaks += zip(rows.nan_to_num(math.inf, math.inf).amax(1).tolist(), batch.image_ids, strict=True)
-    peak, image = max(peaks)
-    return (
-        f"largest input: {peak:.3g} in image {image}" if math.isfinite(peak) else f"input of image {image} not finite"
-    )
