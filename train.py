@@ -39,9 +39,10 @@ from engine.ema import build_ema
 from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
 from engine.first_batches import fit_target, fit_to_first_batches
+from engine.freeze import freeze
 from engine.generators import seed_everything
 from engine.loop import Update
-from engine.optim import Schedule, build_optimizer
+from engine.optim import Schedule, build_optimizer, groups_text
 from engine.runs.checkpoint import init_from
 from engine.runs.console_text import model_text, steps_text
 from engine.runs.folder import discarded_without_checkpoint, new_run_folder
@@ -133,7 +134,12 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(line)
     if cfg.train.init_from and not resume:
         say(init_from(model, cfg.train.init_from, train_set.class_names))
-    if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors):
+    if cfg.train.freeze:
+        say(freeze(model, cfg.train.freeze))
+        if cfg.train.init_from is None:
+            say("warning: train.init_from is not set, so the frozen weights are random ones")
+    trains_head = any(p.requires_grad for p in model.head.parameters())
+    if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors) and trains_head:
         say(model.head.fit_anchors(train_set.box_sizes()))
     anneal = None
     if cfg.train.anneal:
@@ -170,7 +176,10 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     steps = -(-len(loader) // batches)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
     set_evaluation_options(cast(Detector, ema.module), fixed_steps(model, val_set), **evaluation_options(cfg))
-    optimizer = build_optimizer(model, cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.weight_decay)
+    optim = cfg.optim
+    optimizer = build_optimizer(model, optim.name, optim.lr, optim.momentum, optim.weight_decay, optim.groups)
+    for line in groups_text(optimizer):
+        say(line)
     schedule = partial(_schedule, cfg, steps)
     folder = start.folder
     if resume is None:

@@ -71,6 +71,7 @@ class OptimConfig:
     warmup_epochs: float
     warmup_bias_lr: float
     warmup_momentum: float
+    groups: dict[str, Any]
 
 
 @dataclass
@@ -87,6 +88,7 @@ class TrainConfig:
     fit_anchors: bool
     fit_neurons: int
     fit_target: Any
+    freeze: list[str]
     sync_batchnorm: bool
     checkpoint: bool
     compile: bool

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from data.sample import Batch
+from models.layers.running_statistics import frozen_norms
 from neurons import Stream
 from registry import UserError
 
@@ -40,7 +41,7 @@ class Step:
 
     step: int
     losses: dict[str, float]  # per image, over the images of all ranks
-    lr: float
+    lr: dict[str, float]  # of the weights: see `Schedule.apply`
     grad_norm: float
     step_time: float  # seconds, data included
     data_time: float  # seconds spent waiting for the loader
@@ -111,6 +112,8 @@ def train_epoch(
     that is not finite.
     """
     model.train()
+    for norm in frozen_norms(model):
+        norm.eval()
     net = getattr(model, "module", model)  # without DDP
     buffers = [b for b in net.buffers() if b.is_floating_point()]
     before = [torch.empty_like(b) for b in buffers]

@@ -1,37 +1,70 @@
-"""Optimizer and learning-rate schedule of the YOLO family: three parameter groups, warm-up, cosine or linear decay."""
+"""Optimizer and learning-rate schedule of the YOLO family: groups of parameters, warm-up, cosine or linear decay."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from models.parts import matching_parameters
 from registry import UserError
+
+ROLES = ("weight", "other", "bias")
 
 
 def build_optimizer(
-    model: nn.Module, name: str, lr: float, momentum: float, weight_decay: float
+    model: nn.Module,
+    name: str,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    factors: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Weight decay applies to weights of two or more
-    axes (not to biases, BatchNorm gains or parameters of neurons)."""
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    axes (not to biases, BatchNorm gains or parameters of neurons).
+
+    factors: {pattern of names (`models.parts`): factor of the learning rate}; of several that match a name the last one
+        counts.
+    """
+    pattern_of = {n: pattern for pattern in factors or {} for n in matching_parameters(model, pattern, "optim.groups")}
+    members: dict[tuple[str, str], list[nn.Parameter]] = {}
     for key, p in model.named_parameters():
         if p.requires_grad:
-            (biases if key.endswith("bias") else weights if p.dim() > 1 else others).append(p)
-    groups = [
-        {"params": weights, "weight_decay": weight_decay, "role": "weight"},
-        {"params": others, "weight_decay": 0.0, "role": "other"},
-        {"params": biases, "weight_decay": 0.0, "role": "bias"},
+            role = "bias" if key.endswith("bias") else "weight" if p.dim() > 1 else "other"
+            members.setdefault((role, pattern_of.get(key, "")), []).append(p)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": members[role, pattern],
+            "weight_decay": weight_decay if role == "weight" else 0.0,
+            "role": role,
+            "pattern": pattern,
+            "factor": (factors or {}).get(pattern, 1.0),
+        }
+        for role in ROLES
+        for pattern in ["", *(factors or {})]
+        if (role, pattern) in members
     ]
-    groups = [g for g in groups if g["params"]]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
     raise UserError(f"optim.name must be sgd or adamw, got {name!r}")
+
+
+def groups_text(optimizer: torch.optim.Optimizer) -> list[str]:
+    """A line for each pattern of `optim.groups`: its parameters and their factor."""
+    sizes: dict[tuple[str, float], int] = {}
+    for group in optimizer.param_groups:
+        if group["pattern"]:
+            key = group["pattern"], group["factor"]
+            sizes[key] = sizes.get(key, 0) + sum(p.numel() for p in group["params"])
+    return [
+        f"optim.groups: {size:,} parameters of {pattern} at {factor:g} of the learning rate"
+        for (pattern, factor), size in sizes.items()
+    ]
 
 
 class Schedule:
@@ -69,14 +102,19 @@ class Schedule:
             rate = start + (rate - start) * (step + 1) / self.warmup_steps
         return rate
 
-    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set learning rate and momentum for `step` (from 0). Returns the learning rate of the weights."""
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
+        """Set learning rate and momentum for `step` (from 0). Returns the learning rates of the weights: "" for that
+        of no pattern, and one for each pattern of `optim.groups`."""
         warm = min((step + 1) / max(self.warmup_steps, 1), 1.0)
         momentum = self.warmup_momentum + (self.momentum - self.warmup_momentum) * warm
+        rates = {"": self.rate(step)}
         for group in optimizer.param_groups:
-            group["lr"] = self.rate(step, group["role"])
+            factor = group.get("factor", 1.0)  # checkpoints of earlier versions have none
+            group["lr"] = factor * self.rate(step, group["role"])
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:
                 group["momentum"] = momentum
-        return self.rate(step)
+            if factor != 1.0:
+                rates[group["pattern"]] = factor * rates[""]
+        return rates

@@ -104,6 +104,12 @@ def check_values(plain: Mapping[str, Any]) -> None:
         if (value := values.get(key)) not in allowed:
             near = did_you_mean(value, allowed.words) if isinstance(allowed, Choice) and isinstance(value, str) else ""
             raise UserError(f"{key} = {value!r}{near or ':'} give {allowed}")
+    for pattern, factor in plain["optim"]["groups"].items():
+        if factor not in Range(0, open_low=True):
+            raise UserError(
+                f"optim.groups.{pattern} = {factor!r}: give a factor of the learning rate, more than 0; train.freeze "
+                "keeps weights as they are"
+            )
     warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
     if warmup >= epochs:
         raise UserError(

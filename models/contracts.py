@@ -75,7 +75,8 @@ class Network(Protocol):
     """Calling it turns x [T, B, C, H, W], of any T >= 1, into maps [T, B, C_l, H_l, W_l], finest first.
 
     H_l = ceil(H / stride_l), the same for W. Optional: `HasPublishedNames`, and with it `published_head`;
-    `keeps_steps`, False where the maps have one step for all T of x.
+    `keeps_steps`, False where the maps have one step for all T of x; `neck`, the names of its children after the
+    backbone, unless they begin with neck_ (`models.parts`).
     """
 
     @property

@@ -70,7 +70,8 @@ def fit_neurons(model: Detector, batches: Sequence[Tensor], target: Target = DEF
     and c, so that channels keep their proportions, as those of `train.init_from`. Where r, a residual stream, has that
     deviation already, b keeps a share `BRANCH` of it.
 
-    Neurons without a BatchNorm of their own read what another neuron reads. Running statistics stay as they are.
+    Neurons without a BatchNorm of their own read what another neuron reads. Running statistics stay as they are, and so
+    do frozen BatchNorms (`requires_grad` false).
     """
     with mode(model, norms_training=True), kept_running_statistics(model):
         steps = [model.encode(x) for x in batches]
@@ -180,7 +181,7 @@ def observe(model: Detector, found: Sequence[NeuronInput], steps: Sequence[Tenso
 def _text(found: list[NeuronInput], before: dict[str, Observed], after: dict[str, Observed]) -> list[str]:
     ranged = [one.name for one in found if one.neuron.input_range() is not None]
     fitted = sum(bool(one.norms) for one in found)
-    line = f"fit_neurons: the inputs of {fitted} of {len(found)} neurons fitted; the others share theirs"
+    line = f"fit_neurons: the inputs of {fitted} of {len(found)} neurons fitted; the others share theirs or are frozen"
     if not ranged:
         return [line]
     shares = []

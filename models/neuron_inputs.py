@@ -15,6 +15,7 @@ from neurons import MultiStepNeuron
 
 from .detector import Detector
 from .layers.ffc import ReflectPad
+from .layers.running_statistics import frozen_norms
 from .layers.step_weights import StepWeights
 
 # Layers that hand on a constant added to their input, and a positive factor of it.
@@ -79,7 +80,7 @@ def _parts(model: Detector) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _fittable(layer: nn.Module) -> bool:
-    return isinstance(layer, _BatchNorm) and layer.affine
+    return isinstance(layer, _BatchNorm) and layer.affine and layer.weight.requires_grad and layer.bias.requires_grad
 
 
 def _walk(node: Any, sources: dict[Any, nn.Module | None]) -> tuple[list[nn.Module], bool]:
@@ -104,12 +105,12 @@ def _walk(node: Any, sources: dict[Any, nn.Module | None]) -> tuple[list[nn.Modu
 
 @contextmanager
 def mode(model: nn.Module, norms_training: bool) -> Iterator[None]:
-    """Within: evaluation mode, but for BatchNorms, which are in training mode where `norms_training`."""
-    before = {m: m.training for m in model.modules()}
+    """Within: evaluation mode, but for BatchNorms that are not frozen, in training mode where `norms_training`."""
+    before, frozen = {m: m.training for m in model.modules()}, set(frozen_norms(model))
     try:
         model.eval()
         for m in before:
-            m.training = norms_training and isinstance(m, _BatchNorm)
+            m.training = norms_training and isinstance(m, _BatchNorm) and m not in frozen
         yield
     finally:
         for m, training in before.items():

@@ -86,7 +86,7 @@ class RunLog:
 
     def step(self, step: Step) -> None:
         if self.bar is not None:
-            self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr:.1e}"})
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr['']:.1e}"})
         if line := self.expected.step(step.step, step.step_time):
             self.say(line)
         if step.step % self.log_every and step.step >= self.log_every:
@@ -94,7 +94,8 @@ class RunLog:
         for key, value in step.losses.items():
             self._write("add_scalar", f"loss/{key}", value, step.step)
         self._write("add_scalar", "loss/total", sum(step.losses.values()), step.step)
-        self._write("add_scalar", "optim/lr", step.lr, step.step)
+        for pattern, lr in step.lr.items():
+            self._write("add_scalar", f"optim/lr_of_{pattern}" if pattern else "optim/lr", lr, step.step)
         self._write("add_scalar", "optim/grad_norm", step.grad_norm, step.step)
         self._write("add_scalar", "time/step", step.step_time, step.step)
         self._write("add_scalar", "time/data", step.data_time, step.step)

@@ -182,6 +182,7 @@ class EMSNetwork(nn.Module):
     """
 
     strides = (16, 32)
+    neck = ("bridge", "p5", "lateral", "p4")
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class SpikingYOLOv3Network(nn.Module):
     """
 
     strides = (16, 32)
+    neck = ("conv14", "conv16", "up", "conv17")
     published_head = {"m.0": "module_list.21.Conv2d", "m.1": "module_list.14.Conv2d"}
 
     def __init__(self, neuron: NeuronSpec, in_channels: int, width: float):

@@ -1,4 +1,4 @@
-"""BatchNorm with the statistics of the batch, without an effect on its running statistics."""
+"""BatchNorms whose running statistics stay as they are: for a while, or because their parameters are frozen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """The BatchNorms of `model` all of whose parameters are frozen (`requires_grad` false). In evaluation mode their
+    outputs are those that the other layers were trained with, and their running statistics stay."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.affine]
+    return [norm for norm in norms if not any(p.requires_grad for p in norm.parameters())]
 
 
 @contextmanager

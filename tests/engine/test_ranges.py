@@ -54,6 +54,8 @@ def test_every_number_has_a_range():
         ("device=cuda:-1", "auto, cpu, cuda or cuda:N"),
         ("device='cpu '", "auto, cpu, cuda or cuda:N"),
         ("train.precision=fp16", "fp32, bf16"),
+        ("optim.groups={backbone: 0}", "a factor of the learning rate, more than 0"),
+        ("optim.groups={backbone: x}", "a factor of the learning rate, more than 0"),
         ("model.args={width: .nan}", "a finite number"),
         ("data.augment={scale: [0.5, .inf]}", "a finite number"),
     ],

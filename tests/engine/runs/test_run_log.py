@@ -16,7 +16,9 @@ from engine.runs.log import RunLog
 def test_the_first_steps_are_all_points_and_then_every_so_many(tmp_path):
     log = RunLog(tmp_path, log_every=5)
     for step in range(13):
-        log.step(Step(step=step, losses={"box": 1.0}, lr=0.1, grad_norm=1.0, step_time=0.1, data_time=0.1))
+        log.step(
+            Step(step=step, losses={"box": 1.0}, lr={"": 0.1, "head": 0.2}, grad_norm=1.0, step_time=0.1, data_time=0.1)
+        )
     log.firing_rates({f"layer{i}": 0.1 for i in range(16)}, {"layer3": {"+1": 0.07, "0": 0.9, "-1": 0.03}}, 12)
     log.saturation({"layer3": {"dead": 0.25, "inside": 0.7, "saturated": 0.05}}, 12)
     log.images([torch.zeros(3, 8, 8, dtype=torch.uint8)], 12)
