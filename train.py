@@ -103,6 +103,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.backends.cudnn.benchmark = not cfg.eval.rectangular  # tries algorithms for each shape of input, on GPUs alone
     seed_everything(cfg.seed)
 
     train_set = _dataset(cfg, cfg.data.train_split, say, augment=True)

@@ -25,6 +25,7 @@ from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
 
 Losses = Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]]
+Phase = Callable[[str], None]
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -92,6 +93,7 @@ def train_epoch(
     stream: Stream | None = None,
     more_losses: Losses | None = None,
     keep: Keep | None = None,
+    phase: Phase = lambda name: None,
 ) -> dict[str, float]:
     """Train `model` on all `batches`; returns the mean of each loss per image of all ranks, with what is in `running`.
 
@@ -102,6 +104,7 @@ def train_epoch(
         stop where a row starts and before the first of these batches. `stream_of(model, loader, update.bptt)` makes it.
     more_losses: a function of (x, batch), called after the model: losses to be added to its own (`distill`).
     keep: writes what `nonfinite.explain` gives it of a step that is not finite.
+    phase: called with "data", "forward" (with the losses), "backward" or "optimizer" when it begins.
 
     Losses are sums over images, so the gradients of accumulated batches and of several processes are added (DDP
     averages them; the factor `world_size()` undoes that), and equal those of one large batch. Heads that normalise by
@@ -122,13 +125,21 @@ def train_epoch(
     started = time.perf_counter()
     assert update.bptt == 1 or stream is not None
     backward = partial(
-        _backward, bptt=update.bptt, device=device, precision=precision, stream=stream, more_losses=more_losses
+        _backward,
+        bptt=update.bptt,
+        device=device,
+        precision=precision,
+        stream=stream,
+        more_losses=more_losses,
+        phase=phase,
     )
+    phase("data")
     for group, data_time in _groups(batches, update.batches):
         lr = update.schedule.apply(update.optimizer, step)
         update.optimizer.zero_grad(set_to_none=True)
         start = StepStart(device, stream, buffers, before)
         summed, labelled = backward(model, group)
+        phase("optimizer")
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         peak = nn.utils.get_total_norm(buffers, math.inf)
         losses, count, grad_norm, finite = _over_ranks(summed, labelled, norm, peak)
@@ -146,6 +157,7 @@ def train_epoch(
         on_step(Step(step, {k: v / count for k, v in losses.items()}, lr, grad_norm, now - started, data_time))
         started = now
         step += 1
+        phase("data")
     return {key: value / running.images for key, value in running.losses.items()}
 
 
@@ -157,6 +169,7 @@ def _backward(
     precision: str,
     stream: Stream | None,
     more_losses: Losses | None,
+    phase: Phase,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """Add the gradients of the batches of one step. Returns the sum of each loss, on the device, and the number of
     labelled images."""
@@ -168,17 +181,20 @@ def _backward(
         sums_later = isinstance(model, DistributedDataParallel) and not last
         # Gradients are exchanged once, in the backward pass of the last batch.
         with model.no_sync() if sums_later else nullcontext():  # type: ignore[operator]
+            phase("data")
             _require_finite_boxes(batch)
             x, targets = batch.to(device)
             # Skip the reset, a copy of every membrane, where no row starts.
             if stream is not None and batch.starts.any():
                 stream.reset(batch.starts)
+            phase("forward")
             with autocast(device, precision):
                 parts = model(x, targets)
                 if more_losses is not None:
                     parts = parts | more_losses(x, batch)
             unrolled = unrolled + torch.stack(list(parts.values())).sum()
             if last or (i + 1) % bptt == 0:
+                phase("backward")
                 (unrolled * world_size()).backward()
                 unrolled = 0.0
                 if stream is not None and bptt > 1:

@@ -1,1 +1,1 @@
-"""Benchmarks of neurons, detectors and event loading: `python -m tools.benchmark neurons`."""
+"""Benchmarks: `python -m tools.benchmark train ems_resnet18_ee`, `infer`, `neurons`, `events`, `simulation`."""
