@@ -60,7 +60,6 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-@functools.cache
 def numbers(d: Dynamics) -> tuple[np.float32, ...]:
     """NUMBERS of step.cu: computed in float64 and rounded once, as PyTorch does with Python numbers."""
     th, n = d.v_threshold, d.slopes
@@ -72,8 +71,8 @@ def numbers(d: Dynamics) -> tuple[np.float32, ...]:
 
 
 def options(
-    d: Dynamics, name: str, dtype: torch.dtype, T: int, vector: int, bits: int, v: Tensor | None, decay: Tensor | None,
-    threshold: Tensor | None, return_v: bool, has_grad_v: bool = False,
+    d: Dynamics, name: str, dtype: torch.dtype, T: int, vector: int, bits: int, has_v: bool, learned_decay: bool,
+    learned_threshold: bool, return_v: bool, has_grad_v: bool = False,
 ) -> tuple[str, ...]:  # fmt: skip
     """The macros of the source. Options without effect on a kernel keep one value, so that they share a compilation."""
     spiking, backward = d.emit in ("binary", "ternary"), name == "backward"
@@ -92,15 +91,21 @@ def options(
         "HAS_REST": int(bool(d.v_reset)),
         "CARRIES_OUTPUT": int(d.carries_output),
         # th is a power of two, so h / th equals h * (1 / th) bit for bit
-        "EXACT_INVERSE": int(d.emit == "integer" and threshold is None and np.frexp(d.v_threshold)[0] == 0.5),
-        "LEARNED_DECAY": int(decay is not None),
-        "LEARNED_THRESHOLD": int(threshold is not None),
-        "DECAY_INPUT": int(decay is not None and d.decay_input),
-        "START": "GIVEN" if v is not None else "NUMBER" if d.v_init else "ZERO",
+        "EXACT_INVERSE": int(d.emit == "integer" and not learned_threshold and np.frexp(d.v_threshold)[0] == 0.5),
+        "LEARNED_DECAY": int(learned_decay),
+        "LEARNED_THRESHOLD": int(learned_threshold),
+        "DECAY_INPUT": int(learned_decay and d.decay_input),
+        "START": "GIVEN" if has_v else "NUMBER" if d.v_init else "ZERO",
         "RETURN_V": int(return_v),
         "HAS_GRAD_V": int(has_grad_v),
     }
     return ("-std=c++17", "--fmad=false", *(f"-D{key}={value}" for key, value in macros.items()))
+
+
+@functools.cache
+def prepared(name: str, d: Dynamics, *chosen: Any) -> tuple[Callable[..., None], tuple[np.float32, ...]]:
+    """(kernel, numbers) of a call with these `options`. Kept, since making the options takes as long as a launch."""
+    return kernel(name, options(d, name, *chosen)), numbers(d)
 
 
 def stride(x: Tensor) -> int:
@@ -124,17 +129,20 @@ def blocks_for(M: int, vector: int, learned: bool, device: torch.device) -> int:
     return min(blocks, BLOCKS_PER_MULTIPROCESSOR * multiprocessors(device) if learned else MAX_BLOCKS)
 
 
-def launch(name: str, built_for: tuple[str, ...], blocks: int, device: torch.device, *arguments: Any) -> None:
-    """Tensors become pointers (None: a null pointer), ints int64."""
+def launch(
+    name: str, d: Dynamics, chosen: tuple, blocks: int, device: torch.device, *arguments: Tensor | int | None
+) -> None:
+    """The kernel of these `options`. Tensors become pointers (None: a null pointer), ints int64; the numbers follow."""
 
-    def raw(a):
-        if a is None or isinstance(a, Tensor):
-            return np.uint64(0 if a is None else a.data_ptr())
-        return np.int64(a) if isinstance(a, int) else a
+    def raw(a: Tensor | int | None) -> np.generic:
+        if isinstance(a, Tensor):
+            return np.uint64(a.data_ptr())
+        return np.uint64(0) if a is None else np.int64(a)
 
     if blocks:
+        run, constants = prepared(name, d, *chosen)
         with current(device):
-            kernel(name, built_for)((blocks,), (THREADS,), tuple(map(raw, arguments)))
+            run((blocks,), (THREADS,), (*map(raw, arguments), *constants))
 
 
 def rows(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -169,10 +177,10 @@ def forward(
     packed = x_seq.new_empty((bytes_for(T, bits), M), dtype=torch.uint8)
     v_last = x_seq.new_empty(M if return_v else 0, dtype=torch.float32)
     n = vector(M, LOAD // dtype.itemsize, x_seq, v)
+    chosen = (dtype, T, n, bits, v is not None, decay is not None, threshold is not None, return_v)
     launch(
-        "forward", options(d, "forward", dtype, T, n, bits, v, decay, threshold, return_v),
-        blocks_for(M, n, False, device), device,
-        x_seq, stride(x_seq) // n, v, decay, threshold, y_seq, packed, v_last, M // n, *numbers(d),
+        "forward", d, chosen, blocks_for(M, n, False, device), device,
+        x_seq, stride(x_seq) // n, v, decay, threshold, y_seq, packed, v_last, M // n,
     )  # fmt: skip
     return y_seq, packed, v_last
 
@@ -201,11 +209,11 @@ def backward(
     grad_x = grad_y_seq.new_empty((T, M))
     grad_v_first = grad_y_seq.new_empty(M if return_v else 0, dtype=torch.float32)
     sums = grad_y_seq.new_empty((2, blocks if learned else 0), dtype=torch.float64)
+    given = (v is not None, decay is not None, threshold is not None, return_v, grad_v is not None)
     launch(
-        "backward", options(d, "backward", dtype, T, n, bits, v, decay, threshold, return_v, grad_v is not None),
-        blocks, device,
+        "backward", d, (dtype, T, n, bits, *given), blocks, device,
         grad_y_seq, stride(grad_y_seq) // n, grad_v, saved, stride(saved) // n, v, decay, threshold,
-        grad_x, grad_v_first, sums, M // n, *numbers(d),
+        grad_x, grad_v_first, sums, M // n,
     )  # fmt: skip
     none = grad_x.new_empty(0, dtype=torch.float32)
     return (

@@ -86,7 +86,7 @@ class Dynamics:
         """Of the surrogate, and of the window of integer."""
         return slopes(self.surrogate, self.alpha, self.outside, self.levels, self.margin)
 
-    @property
+    @functools.cached_property
     def form(self) -> Dynamics:
         """What code is compiled for: the same for all widths of the surrogate, which are its operands."""
         return dataclasses.replace(self, alpha=1.0, outside=float(self.outside != 0), margin=0.0)

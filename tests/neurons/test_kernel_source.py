@@ -90,6 +90,7 @@ def patched():
         patch.setattr(cupy_kernels, "multiprocessors", lambda device: 2)
         patch.setattr(cupy_kernels, "BLOCKS_PER_MULTIPROCESSOR", 1)
         yield patch
+    cupy_kernels.prepared.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,7 @@ def on_host(patched, specialisations, tmp_path_factory):
             for i, key in enumerate(part)
         }
     patched.setattr(cupy_kernels, "kernel", lambda *key: kernels[key])
+    cupy_kernels.prepared.cache_clear()
 
 
 def test_every_possible_pair_of_choices_occurs():
@@ -166,7 +168,7 @@ def test_a_thread_handles_as_many_neighbours_as_are_aligned(dtype, M, stride, of
 
 def test_thresholds_share_a_kernel():
     keys = {
-        cupy_kernels.options(d, "forward", torch.float32, 4, 4, 2, None, None, None, False)
+        cupy_kernels.options(d, "forward", torch.float32, 4, 4, 2, False, False, False, False)
         for d in (LIF, Dynamics("binary", tau=1.5, v_threshold=0.3, v_reset=0.0, surrogate="rectangle", alpha=2.0))
     }
     assert len(keys) == 1

@@ -3,9 +3,9 @@
     python -m tools.benchmark neurons                                   CPU seconds on one thread
     python -m tools.benchmark neurons --device cuda --shape 4,32,64,160,160 --dtype bfloat16
 
-On a CPU the figures are CPU time of the process, on CUDA device time, the least of `--repeats`. All backends of a
-neuron take turns, so that the machine's load is the same for all. For a GPU the tensor should be several times the size
-of the last cache.
+On a CPU the figures are CPU time of the process, on CUDA device time and, beside it, the time of the host; the least of
+`--repeats`. All backends of a neuron take turns, so that the machine's load is the same for all. For a GPU the tensor
+should be several times the size of the last cache.
 """
 
 from __future__ import annotations
@@ -51,10 +51,17 @@ NEURONS: dict[str, tuple[dict, Callable[[], nn.Module] | None]] = {
 
 
 class Clock:
-    """Milliseconds of one call: CPU seconds of the process, or device time between two events."""
+    """Milliseconds of one call: CPU seconds of the process, or device time between two events.
+
+    The device is kept busy while the call is made, so that its time does not include the wait for the host; `host_ms`
+    is the time that the host took.
+    """
+
+    BUSY = 10_000_000  # cycles, about 5 ms
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
+        self.host_ms = 0.0
 
     def __call__(self, call: Callable[[], object]) -> float:
         if not self.cuda:
@@ -62,8 +69,11 @@ class Clock:
             call()
             return 1e3 * (time.process_time() - start)
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(self.BUSY)
         begin.record()
+        start = time.perf_counter()
         call()
+        self.host_ms = 1e3 * (time.perf_counter() - start)
         end.record()
         torch.cuda.synchronize()
         return begin.elapsed_time(end)
@@ -79,6 +89,7 @@ class Contestant:
     grad: Tensor
     forward_ms: float = float("inf")
     backward_ms: float = float("inf")
+    host_ms: float = float("inf")
     y: Tensor | None = None
     kept: int = 0  # bytes saved for backward besides the input
     keeps_input: bool = False
@@ -87,7 +98,9 @@ class Contestant:
         functional.reset_net(self.module)
         self.x.grad = self.y = None
         self.forward_ms = min(self.forward_ms, clock(self._forward))
+        host_ms = clock.host_ms
         self.backward_ms = min(self.backward_ms, clock(self._backward))
+        self.host_ms = min(self.host_ms, host_ms + clock.host_ms)
         self.y = None
 
     def _forward(self) -> None:
@@ -141,7 +154,7 @@ def measure(found: list[Contestant], clock: Clock, repeats: int) -> None:
         contestant.weigh()
         for _ in range(2):  # compilation, allocations
             contestant.turn(Clock(contestant.x.device))
-        contestant.forward_ms = contestant.backward_ms = float("inf")
+        contestant.forward_ms = contestant.backward_ms = contestant.host_ms = float("inf")
     for _ in range(repeats):
         for contestant in found:
             contestant.turn(clock)
@@ -149,11 +162,12 @@ def measure(found: list[Contestant], clock: Clock, repeats: int) -> None:
 
 HEADER = (
     f"{'neuron':<24}{'backend':<14}{'forward':>9}{'backward':>9}{'both':>9}{'faster':>9}{'of a copy':>14}"
-    f"{'kept MiB':>11}"
+    f"{'host':>8}{'kept MiB':>11}"
 )
 LEGEND = """
 {unit} of one call, the least of {repeats}. faster: than SpikingJelly's node, both passes. of a copy: share of the speed
-of a copy that moves the same bytes, forward and backward. kept: saved for backward, by the neuron and + its input."""
+of a copy that moves the same bytes, forward and backward. host: ms until the host has started both passes (CUDA). kept:
+saved for backward, by the neuron and + its input."""
 
 
 def row(label: str, c: Contestant, rival: Contestant | None, clock: Clock, repeats: int) -> str:
@@ -167,6 +181,7 @@ def row(label: str, c: Contestant, rival: Contestant | None, clock: Clock, repea
         f"{label:<24}{c.label:<14}{c.forward_ms:>9.3f}{c.backward_ms:>9.3f}{c.ms:>9.3f}",
         f"{rival.ms / c.ms:>8.1f}x" if rival is not None and c is not rival else f"{'':>9}",
         f"{speed[0]:>8.0%}{speed[1]:>6.0%}" if isinstance(c.module, DynamicNeuron) else f"{'':>14}",
+        f"{c.host_ms:>8.3f}" if clock.cuda else f"{'':>8}",
         f"{c.kept / 2**20:>11.2f}{f' + {kept_input / 2**20:.2f}' if c.keeps_input else ''}",
     ]
     return "".join(cells)
