@@ -21,6 +21,7 @@ from neurons import Stream
 from registry import UserError
 
 from .distributed import add_up, world_size
+from .ema import SharedWeights
 from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
 
@@ -60,7 +61,7 @@ class Update:
 
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    ema: AveragedModel
+    ema: AveragedModel | SharedWeights
     accumulate: int = 1
     clip_norm: float | None = None
     bptt: int = 1

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from engine.ema import build_ema
 from engine.optim import Schedule, build_optimizer, groups_text
 
 
@@ -41,23 +40,6 @@ def test_a_linear_decay():
     assert s.rate(9) == pytest.approx(0.1 * (0.01 + 0.99 * 0.91))
     with pytest.raises(ValueError, match="cosine or linear, got 'lienar'"):
         Schedule(0.1, 0.01, 0.9, 100, 10, 1.0, 0.5, decay="lienar")
-
-
-def test_average_follows_its_formula_and_copies_counters():
-    model = net()
-    ema = build_ema(model, decay=0.9, ramp=2.0)
-    expected = next(model.parameters()).detach().clone()
-    for n in range(1, 5):
-        with torch.no_grad():
-            for p in model.parameters():
-                p.fill_(float(n))
-        model(torch.randn(2, 1, 5, 5))
-        ema.update_parameters(model)
-        d = 0.9 * (1 - math.exp(-n / 2.0))
-        expected = d * expected + (1 - d) * n
-        torch.testing.assert_close(next(ema.module.parameters()), expected)
-    assert ema.module[1].num_batches_tracked == 4
-    assert not torch.equal(ema.module[1].running_mean, model[1].running_mean)
 
 
 def test_sgd_without_momentum():
