@@ -42,6 +42,7 @@ from engine.first_batches import fit_target, fit_to_first_batches
 from engine.freeze import freeze
 from engine.generators import seed_everything
 from engine.loop import Update
+from engine.multi_scale import MultiScale
 from engine.optim import Schedule, build_optimizer, groups_text
 from engine.runs.checkpoint import init_from
 from engine.runs.console_text import model_text, steps_text
@@ -139,7 +140,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say(freeze(model, cfg.train.freeze))
         if cfg.train.init_from is None:
             say("warning: train.init_from is not set, so the frozen weights are random ones")
-    trains_head = any(p.requires_grad for p in model.head.parameters())
+    trains_head = any(p.requires_grad for name, p in model.named_parameters() if name.startswith("head."))
     if cfg.train.fit_anchors and not resume and isinstance(model.head, FitsAnchors) and trains_head:
         say(model.head.fit_anchors(train_set.box_sizes()))
     anneal = None
@@ -173,6 +174,14 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         teacher = {"teacher": teacher_text(run)}
         say(f"distils from {run.checkpoint}: {teacher['teacher']}")
 
+    sizes = None
+    if cfg.train.multi_scale is not None:
+        if train_set.num_steps is not None:
+            raise UserError("train.multi_scale: only images are resized, events keep the size of their input: set null")
+        if cfg.train.compile:
+            raise UserError("train.multi_scale: with train.compile=true every size would be compiled: set one of both")
+        sizes = MultiScale(cfg.train.multi_scale, train_set.input.size, max(model.network.strides), cfg.seed)
+        say(f"train.multi_scale: {sizes}")
     batches = cfg.train.accumulate * cfg.train.bptt  # of one optimizer step
     steps = -(-len(loader) // batches)
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
@@ -222,6 +231,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         keep_every=cfg.train.keep_every,
         distillation=distillation,
         anneal=anneal,
+        sizes=sizes,
     )
     if resume:
         for line in trainer.resume(resume):

@@ -89,6 +89,7 @@ class TrainConfig:
     fit_neurons: int
     fit_target: Any
     freeze: list[str]
+    multi_scale: Any
     sync_batchnorm: bool
     checkpoint: bool
     compile: bool

@@ -22,6 +22,7 @@ from registry import UserError
 
 from .distributed import add_up, world_size
 from .ema import SharedWeights
+from .multi_scale import resized
 from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
 
@@ -93,6 +94,7 @@ def train_epoch(
     on_step: Callable[[Step], None] = lambda step: None,
     stream: Stream | None = None,
     more_losses: Losses | None = None,
+    sizes: Callable[[int], tuple[int, int]] | None = None,
     keep: Keep | None = None,
     phase: Phase = lambda name: None,
 ) -> dict[str, float]:
@@ -104,6 +106,7 @@ def train_epoch(
         `update.bptt` batches are added and sent backward together, through the states carried between them; gradients
         stop where a row starts and before the first of these batches. `stream_of(model, loader, update.bptt)` makes it.
     more_losses: a function of (x, batch), called after the model: losses to be added to its own (`distill`).
+    sizes: a function of the step: the (height, width) that its images are resized to (`MultiScale`).
     keep: writes what `nonfinite.explain` gives it of a step that is not finite.
     phase: called with "data", "forward" (with the losses), "backward" or "optimizer" when it begins.
 
@@ -116,8 +119,8 @@ def train_epoch(
     that is not finite.
     """
     model.train()
-    for norm in frozen_norms(model):
-        norm.eval()
+    for frozen in frozen_norms(model):
+        frozen.eval()
     net = getattr(model, "module", model)  # without DDP
     buffers = [b for b in net.buffers() if b.is_floating_point()]
     before = [torch.empty_like(b) for b in buffers]
@@ -139,13 +142,14 @@ def train_epoch(
         lr = update.schedule.apply(update.optimizer, step)
         update.optimizer.zero_grad(set_to_none=True)
         start = StepStart(device, stream, buffers, before)
-        summed, labelled = backward(model, group)
+        taken = backward if sizes is None else partial(backward, size=sizes(step))
+        summed, labelled = taken(model, group)
         phase("optimizer")
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         peak = nn.utils.get_total_norm(buffers, math.inf)
         losses, count, grad_norm, finite = _over_ranks(summed, labelled, norm, peak)
         if not finite:
-            explain(f"step {step}: losses {losses}, gradient norm {grad_norm}", net, group, backward, start, keep)
+            explain(f"step {step}: losses {losses}, gradient norm {grad_norm}", net, group, taken, start, keep)
         if update.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
         update.optimizer.step()
@@ -171,6 +175,7 @@ def _backward(
     stream: Stream | None,
     more_losses: Losses | None,
     phase: Phase,
+    size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """Add the gradients of the batches of one step. Returns the sum of each loss, on the device, and the number of
     labelled images."""
@@ -185,6 +190,8 @@ def _backward(
             phase("data")
             _require_finite_boxes(batch)
             x, targets = batch.to(device)
+            if size is not None:
+                x, targets = resized(x, targets, size)
             # Skip the reset, a copy of every membrane, where no row starts.
             if stream is not None and batch.starts.any():
                 stream.reset(batch.starts)

@@ -110,6 +110,13 @@ def check_values(plain: Mapping[str, Any]) -> None:
                 f"optim.groups.{pattern} = {factor!r}: give a factor of the learning rate, more than 0; train.freeze "
                 "keeps weights as they are"
             )
+    if (factors := plain["train"]["multi_scale"]) is not None:
+        pair = isinstance(factors, list) and len(factors) == 2 and all(f in Range(0, open_low=True) for f in factors)
+        if not pair or factors[0] > factors[1]:
+            raise UserError(
+                f"train.multi_scale = {factors!r}: give the smallest and the largest factor of data.size, as in "
+                "[0.5, 1.5], or null"
+            )
     warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
     if warmup >= epochs:
         raise UserError(

@@ -20,6 +20,7 @@ from . import distributed
 from .anneal import Anneal, set_values
 from .distill import Distillation
 from .loop import Update, stream_of, train_epoch
+from .multi_scale import MultiScale
 from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
 from .runs.console_text import ExpectedTime
 from .runs.identity import COMPARED, compare, refuse, same_judge
@@ -61,6 +62,7 @@ class Trainer:
     keep_every: int | None = None  # epochs between checkpoints that later ones do not replace, from the start on
     distillation: Distillation | None = None
     anneal: Anneal | None = None
+    sizes: MultiScale | None = None
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
     best: float = field(default=-1.0, init=False)
@@ -116,6 +118,7 @@ class Trainer:
                         on_step=log.step,
                         stream=stream,
                         more_losses=more_losses,
+                        sizes=self.sizes,
                     )
                 self.epoch = epoch + 1
                 # The last step's number: the next one's would be purged from TensorBoard on a resume.

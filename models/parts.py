@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -37,6 +38,6 @@ def _paths(model: nn.Module, name: str) -> Iterator[str]:
             yield ".".join([start, *rest[:n]])
 
 
-def _part(network: nn.Module, child: str) -> str:
+def _part(network: Any, child: str) -> str:
     in_neck = child.startswith("neck_") or child in getattr(network, "neck", ())
     return "neck" if in_neck else "backbone"
