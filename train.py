@@ -44,6 +44,7 @@ from engine.generators import seed_everything
 from engine.loop import Update
 from engine.multi_scale import MultiScale
 from engine.optim import Schedule, build_optimizer, groups_text
+from engine.precision import loss_scaler
 from engine.runs.checkpoint import init_from
 from engine.runs.console_text import model_text, steps_text
 from engine.runs.folder import discarded_without_checkpoint, new_run_folder
@@ -203,7 +204,13 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     trainer = Trainer(
         model=model,
         update=Update(
-            optimizer, schedule(cfg.train.epochs), ema, cfg.train.accumulate, cfg.train.clip_norm, cfg.train.bptt
+            optimizer,
+            schedule(cfg.train.epochs),
+            ema,
+            cfg.train.accumulate,
+            cfg.train.clip_norm,
+            cfg.train.bptt,
+            loss_scaler(device, cfg.train.precision),
         ),
         train_loader=loader,
         validation=Validation(

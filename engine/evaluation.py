@@ -18,7 +18,8 @@ from registry import UserError
 from scoring.evaluator import Evaluator
 
 from . import distributed
-from .loop import autocast, stream_of
+from .loop import stream_of
+from .precision import autocast
 
 # Of each image: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N].
 Detections = list[dict[str, Tensor]]

@@ -25,17 +25,10 @@ from .ema import SharedWeights
 from .multi_scale import resized
 from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
+from .precision import LossScaler, autocast
 
 Losses = Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]]
 Phase = Callable[[str], None]
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision not in PRECISIONS:
-        raise UserError(f"train.precision must be one of {list(PRECISIONS)}, got {precision!r}")
-    dtype = PRECISIONS[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @dataclass
@@ -58,6 +51,7 @@ class Update:
     bptt: batches in sequence whose losses are added for one backward pass; above 1 in a `Stream` only.
     clip_norm: largest norm of all gradients together; None: no clipping.
     ema: the averaged weights, updated at each step.
+    scaler: of losses in float16, which skips steps whose gradients overflow; None: losses are not scaled.
     """
 
     optimizer: torch.optim.Optimizer
@@ -66,6 +60,7 @@ class Update:
     accumulate: int = 1
     clip_norm: float | None = None
     bptt: int = 1
+    scaler: LossScaler | None = None
 
     @property
     def batches(self) -> int:
@@ -127,12 +122,14 @@ def train_epoch(
     running = Running() if running is None else running
     step = first_step
     started = time.perf_counter()
+    scaler = update.scaler
     assert update.bptt == 1 or stream is not None
     backward = partial(
         _backward,
         bptt=update.bptt,
         device=device,
         precision=precision,
+        scaler=scaler,
         stream=stream,
         more_losses=more_losses,
         phase=phase,
@@ -145,15 +142,19 @@ def train_epoch(
         taken = backward if sizes is None else partial(backward, size=sizes(step))
         summed, labelled = taken(model, group)
         phase("optimizer")
+        if scaler is not None:
+            scaler.unscale(update.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         peak = nn.utils.get_total_norm(buffers, math.inf)
         losses, count, grad_norm, finite = _over_ranks(summed, labelled, norm, peak)
-        if not finite:
+        overflow = scaler is not None and scaler.skips(grad_norm)
+        if not finite or not (overflow or math.isfinite(grad_norm)):
             explain(f"step {step}: losses {losses}, gradient norm {grad_norm}", net, group, taken, start, keep)
-        if update.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
-        update.optimizer.step()
-        update.ema.update_parameters(net)
+        if not overflow:
+            if update.clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
+            update.optimizer.step()
+            update.ema.update_parameters(net)
         for key, value in losses.items():
             running.losses[key] = running.losses.get(key, 0.0) + value
         running.images += count
@@ -172,6 +173,7 @@ def _backward(
     bptt: int,
     device: torch.device,
     precision: str,
+    scaler: LossScaler | None,
     stream: Stream | None,
     more_losses: Losses | None,
     phase: Phase,
@@ -203,7 +205,8 @@ def _backward(
             unrolled = unrolled + torch.stack(list(parts.values())).sum()
             if last or (i + 1) % bptt == 0:
                 phase("backward")
-                (unrolled * world_size()).backward()
+                total = unrolled * world_size()
+                (total if scaler is None else scaler.scaled(total)).backward()
                 unrolled = 0.0
                 if stream is not None and bptt > 1:
                     stream.detach()
@@ -216,13 +219,13 @@ def _backward(
 def _over_ranks(
     summed: dict[str, torch.Tensor], labelled: int, norm: torch.Tensor, peak: torch.Tensor
 ) -> tuple[dict[str, float], int, float, bool]:
-    """(losses and labelled images of all ranks, gradient norm, whether these and the buffers of all ranks are finite):
+    """(losses and labelled images of all ranks, gradient norm, whether losses and buffers of all ranks are finite):
     the one host synchronisation of a step. norm: the same on all ranks; peak: largest buffer of this one."""
     device = next(iter(summed.values())).device
     images = torch.full((), labelled, dtype=torch.float64, device=device)
     numbers = add_up(torch.stack([*(value.double() for value in summed.values()), images, peak.to(device).double()]))
     *losses, count, largest, grad_norm = torch.cat([numbers, norm.to(device).float().double()[None]]).tolist()
-    finite = all(map(math.isfinite, (*losses, largest, grad_norm)))
+    finite = all(map(math.isfinite, (*losses, largest)))
     # A step may have no label at all.
     return dict(zip(summed, losses, strict=True)), max(round(count), 1), grad_norm, finite
 

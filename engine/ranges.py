@@ -75,7 +75,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.batch_size": COUNT,
     "train.accumulate": COUNT,
     "train.bptt": COUNT,
-    "train.precision": Choice(("fp32", "bf16")),
+    "train.precision": Choice(("fp32", "bf16", "fp16")),
     "train.clip_norm": Range(0, open_low=True, null="no clipping"),
     "train.ema_decay": SHARE,
     "train.ema_ramp": Range(0, open_low=True),

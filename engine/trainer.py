@@ -20,6 +20,7 @@ from . import distributed
 from .anneal import Anneal, set_values
 from .distill import Distillation
 from .loop import Update, stream_of, train_epoch
+from .memory import peak_gib
 from .multi_scale import MultiScale
 from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
 from .runs.console_text import ExpectedTime
@@ -34,7 +35,7 @@ LAST, BEST, KEPT = "checkpoint_last.pt", "checkpoint_best.pt", "checkpoint_epoch
 
 @dataclass
 class Execution:
-    """How the model runs in training. precision: see `loop.autocast`. checkpoint, compile: see `wrap`."""
+    """How the model runs in training. precision: see `precision.autocast`. checkpoint, compile: see `wrap`."""
 
     device: torch.device
     precision: str = "fp32"
@@ -125,11 +126,14 @@ class Trainer:
                 record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
                 record |= {f"loss/{k}": v for k, v in losses.items()}
                 record |= annealed
+                record |= {} if self.update.scaler is None else self.update.scaler.record()
+                record["peak_gib"] = max(distributed.gather(peak_gib(run.device)))
                 record["seconds"] = round(time.perf_counter() - started, 2)
                 validate = self.epoch % self.validation.every == 0 or self.epoch == self.epochs
                 record = self._finish_epoch(log, record, validate)
                 took.append(time.perf_counter() - started)
-                log.say(_line(record, self.epochs) + ExpectedTime.left(took, self.epochs - self.epoch))
+                line = _line(record, self.epochs, with_memory=len(took) == 1)
+                log.say(line + ExpectedTime.left(took, self.epochs - self.epoch))
         finally:
             log.close()
         return self.history
@@ -225,10 +229,13 @@ class Trainer:
         return said + other_machine(content, self.execution.device)
 
 
-def _line(record: dict[str, Any], epochs: int) -> str:
+def _line(record: dict[str, Any], epochs: int, with_memory: bool = False) -> str:
     losses = "  ".join(f"{k.removeprefix('loss/')} {v:.4f}" for k, v in record.items() if k.startswith("loss/"))
     scores = "  ".join(
         f"{k.removeprefix('val/')} {record[k]:.3f}" for k in ("val/AP", "val/AP50") if record.get(k) is not None
     )
     protocol = f"  ({record['val/protocol']})" if "val/protocol" in record else ""
-    return f"epoch {record['epoch'] + 1}/{epochs}  {record['seconds']:.0f} s  {losses}  {scores}{protocol}"
+    more = f"  peak memory {record['peak_gib']:.2f} GiB" if with_memory else ""
+    if record.get("skipped_steps"):
+        more += f"  {record['skipped_steps']} steps skipped so far (float16 overflow)"
+    return f"epoch {record['epoch'] + 1}/{epochs}  {record['seconds']:.0f} s  {losses}  {scores}{protocol}{more}"

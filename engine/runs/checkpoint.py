@@ -21,6 +21,7 @@ ENTRIES: dict[str, type] = {
     "ema": dict,
     "ema_updates": int,
     "optimizer": dict,
+    "scaler": dict,
     "epoch": int,
     "scored": bool,
     "best": float,

@@ -19,6 +19,8 @@ from ..loop import Step
 from .board import Board
 from .console_text import ExpectedTime
 
+TAGS = {"peak_gib": "peak/memory_gib", "loss_scale": "optim/loss_scale", "skipped_steps": "optim/skipped_steps"}
+
 
 class RunLog:
     """Logs into the run folder `folder`; on a terminal epochs show a tqdm bar, elsewhere one plain line each.
@@ -101,11 +103,12 @@ class RunLog:
         self._write("add_scalar", "time/data", step.data_time, step.step)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """One line of metrics.jsonl; its scalars named val/... and anneal/... go to TensorBoard at `record["step"]`."""
+        """One line of metrics.jsonl; its scalars named val/..., anneal/... and those of `TAGS` go to TensorBoard at
+        `record["step"]`."""
         self.attempt("metrics.jsonl", lambda: append_line(self.metrics, json.dumps(record)))
         for key, value in record.items():
-            if key.startswith(("val/", "anneal/")) and isinstance(value, (int, float)):
-                self._write("add_scalar", key, value, record["step"])
+            if (key in TAGS or key.startswith(("val/", "anneal/"))) and isinstance(value, (int, float)):
+                self._write("add_scalar", TAGS.get(key, key), value, record["step"])
         self._on_board(Board.flush)
 
     def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:

@@ -23,6 +23,7 @@ def training_state(model: nn.Module, update: Update, device: torch.device) -> di
         "ema": update.ema.module.state_dict(),
         "ema_updates": int(update.ema.n_averaged),
         "optimizer": update.optimizer.state_dict(),
+        **({} if update.scaler is None else {"scaler": update.scaler.state_dict()}),
         "generators": distributed.gather(generator_states(device)),
         "machine": _machine(device),
     }
@@ -36,6 +37,8 @@ def restore_training(content: Content, path: Path, model: nn.Module, update: Upd
     states = content.get("generators") or [None]  # None: an earlier version kept torch's alone
     try:
         update.optimizer.load_state_dict(content["optimizer"])
+        if update.scaler is not None:
+            update.scaler.load_state_dict(content["scaler"])
         if (state := states[distributed.rank() % len(states)]) is not None:
             restore_generators(state, device)
     except ValueError as error:

@@ -11,7 +11,7 @@ from data.sample import Batch, Placement
 from engine import distributed
 from engine.ema import build_ema
 from engine.evaluation import evaluate
-from engine.loop import Update, autocast, train_epoch
+from engine.loop import Update, train_epoch
 from engine.optim import Schedule, build_optimizer
 from models.detector import NonFiniteLogitsError
 
@@ -135,11 +135,6 @@ def test_a_step_on_a_bad_input_leaves_the_statistics_of_the_step_before(value, w
         )  # fmt: skip
     for m, state in zip((model, ema), before, strict=True):
         assert all(torch.equal(v, state[k]) for k, v in m.state_dict().items() if "num_batches" not in k)
-
-
-def test_unknown_precision():
-    with pytest.raises(ValueError, match="fp32.*bf16.*got 'fp8'"):
-        autocast(torch.device("cpu"), "fp8")
 
 
 def test_logits_that_are_not_finite_name_the_image():

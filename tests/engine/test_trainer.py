@@ -15,7 +15,7 @@ from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 def records(folder):
     path = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "peak_gib")} for line in lines]
 
 
 def same_run(a, b):
