@@ -53,7 +53,7 @@ def test_every_number_has_a_range():
         ("device=mps", "auto, cpu, cuda or cuda:N, as in cuda:1"),
         ("device=cuda:-1", "auto, cpu, cuda or cuda:N"),
         ("device='cpu '", "auto, cpu, cuda or cuda:N"),
-        ("train.precision=fp16", "fp32, bf16"),
+        ("train.precision=fp8", "fp32, bf16, fp16"),
         ("optim.groups={backbone: 0}", "a factor of the learning rate, more than 0"),
         ("optim.groups={backbone: x}", "a factor of the learning rate, more than 0"),
         ("model.args={width: .nan}", "a finite number"),
