@@ -23,7 +23,6 @@ from typing import cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from analysis.draw import overlay
 from data import DetectionDataset, Problems, eval_loader, overview, train_loader
@@ -52,6 +51,7 @@ from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, plan_start
+from engine.sync_batchnorm import sync_batchnorm
 from engine.trainer import Execution, Trainer
 from engine.validation import Validation
 from models import Detector
@@ -155,12 +155,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         for line in fit_to_first_batches(cfg, model, train_set, device):
             say(line)
     if cfg.train.sync_batchnorm:
-        if device.type == "cpu" and distributed.world_size() > 1:
-            raise UserError(
-                "train.sync_batchnorm = true: torch exchanges BatchNorm statistics between GPUs only; "
-                "on CPUs set it to false"
-            )
-        model = cast(Detector, nn.SyncBatchNorm.convert_sync_batchnorm(model))
+        sync_batchnorm(model)
     if cfg.train.channels_last:
         model.to(memory_format=torch.channels_last)
     distillation, teacher = None, {}

@@ -21,6 +21,7 @@ from ..layers.time import readout
 from .anchor_coding import CODINGS
 from .anchor_fit import best_possible_recall, kmeans_anchors
 from .boxes import cells, complete_iou, select_detections
+from .over_processes import over_processes
 from .precision import at_least_float32
 from .registry import register_head
 from .soft_targets import sigmoid_kl
@@ -141,54 +142,67 @@ class AnchorHead(nn.Module):
 
         Gains are rescaled as published: box by 3 / L, class by 3 / L * K / 80, objectness by 3 / L * pixels / 640^2,
         where pixels are those of the input, filled up to whole cells of the finest level.
+
+        `box` and `class` are means over the matches of a level, times the number of images. With several processes
+        both are taken over all of them, so that the gradients add up to those of one process with all images
+        (published: over each process alone). All processes must then call this equally often.
         """
         logits = [at_least_float32(level) for level in logits]
         image = torch.cat([torch.full_like(t["labels"], i) for i, t in enumerate(targets)])
         labels = torch.cat([t["labels"] for t in targets])
         boxes = box_convert(torch.cat([t["boxes"] for t in targets]), "xyxy", "cxcywh")
 
-        box_loss = class_loss = objectness_loss = logits[0].new_zeros(())
+        box_means, class_means, entries, matches = [], [], [], []  # of each level: means over the entries of `_match`
+        objectness_loss = logits[0].new_zeros(())
         for level, predicted in enumerate(logits):
-            b, cls, anchor, column, row, box_cells = self._match(level, predicted, image, labels, boxes)
+            matched, b, cls, anchor, column, row, box_cells = self._match(level, predicted, image, labels, boxes)
             objectness = predicted.new_zeros(predicted.shape[:4])  # contiguous whatever the layout of the logits
-            if len(b):
-                p = predicted[b, anchor, row, column]  # [M, 5 + K]
-                xy, wh = self.coding.box(p[:, :4], (self.anchors[level] / self.strides[level])[anchor])
-                distance = complete_box_iou_loss(  # 1 - CIoU
-                    box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
-                )
-                box_loss = box_loss + distance.mean()
-                # Objectness target: the largest CIoU of the boxes that share a cell (published: of the last one).
-                flat = torch.arange(objectness.numel(), device=predicted.device).view_as(objectness)[
-                    b, anchor, row, column
-                ]
-                quality = (1 - distance.detach()).clamp(min=0)
-                objectness.view(-1).scatter_reduce_(0, flat, quality, "amax")
-                if self.num_classes > 1:
-                    one_hot = F.one_hot(cls, self.num_classes).to(p.dtype)
-                    class_loss = class_loss + F.binary_cross_entropy_with_logits(p[:, 5:], one_hot)
+            p = predicted[b, anchor, row, column]  # [M, 5 + K]
+            xy, wh = self.coding.box(p[:, :4], (self.anchors[level] / self.strides[level])[anchor])
+            distance = complete_box_iou_loss(  # 1 - CIoU
+                box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
+            )
+            entries.append(len(b))
+            box_means.append((distance * matched).sum() / max(len(b), 1))
+            # Objectness target: the largest CIoU of the boxes that share a cell (published: of the last one).
+            flat = torch.arange(objectness.numel(), device=predicted.device).view_as(objectness)[b, anchor, row, column]
+            quality = (1 - distance.detach()).clamp(min=0) * matched
+            objectness.view(-1).scatter_reduce_(0, flat, quality, "amax")
+            if self.num_classes > 1 and len(b):
+                one_hot = F.one_hot(cls, self.num_classes).to(p.dtype)
+                class_means.append(F.binary_cross_entropy_with_logits(p[:, 5:], one_hot, weight=matched[:, None]))
+            else:
+                class_means.append(p.new_zeros(()))
+            matches.append(matched.sum())
             level_loss = F.binary_cross_entropy_with_logits(predicted[..., 4], objectness)
             objectness_loss = objectness_loss + level_loss * self.balance[level]
 
         pixels = math.prod(math.ceil(side / self.strides[0]) for side in size) * self.strides[0] ** 2
         box_gain, objectness_gain, class_gain = self._gains(pixels)
-        batch = logits[0].shape[0]
+        images, number = over_processes(sum("unlabelled" not in t for t in targets), torch.stack(matches))
+        number = number.clamp(min=1)
+        # Means over the matches of all processes; 0 where there is none.
+        box_loss, class_loss = (
+            sum((m * (n / count) for m, n, count in zip(means, entries, number, strict=True)), number.new_zeros(()))
+            for means in (box_means, class_means)
+        )
         return {
-            "box": box_loss * (box_gain * batch),
-            "objectness": objectness_loss * (objectness_gain * batch),
-            "class": class_loss * (class_gain * batch),
+            "box": box_loss * (box_gain * images),
+            "objectness": objectness_loss * (objectness_gain * logits[0].shape[0]),
+            "class": class_loss * (class_gain * images),
         }
 
     def distill(self, logits: list[Tensor], wanted: list[Tensor]) -> Tensor:
         """The losses towards a teacher's predictions at all anchors, in the place of boxes: `objectness`, its KL; `box`
         (1 - CIoU) and `class`, the KL of each class probability, both as means weighted by the teacher's objectness
         (the sum of weights at least 1). Means over the batch, times its images, with gains as in `loss`."""
+        weights = [at_least_float32(level)[..., 4].sigmoid() for level in wanted]
+        images, sums = over_processes(len(logits[0]), torch.stack([weight.sum() for weight in weights]))
         box_loss = class_loss = objectness_loss = logits[0].new_zeros((), dtype=torch.float32)
         for level, (ours, theirs) in enumerate(zip(logits, wanted, strict=True)):
             ours, theirs = at_least_float32(ours), at_least_float32(theirs)
             boxes, wanted_boxes = (self._boxes(level, p) for p in (ours, theirs))
-            weight = theirs[..., 4].sigmoid()
-            weight = weight / weight.sum().clamp(min=1)
+            weight = weights[level] / sums[level].clamp(min=1)
             box_loss = box_loss + ((1 - complete_iou(boxes, wanted_boxes)) * weight).sum()
             if self.num_classes > 1:
                 class_loss = class_loss + (sigmoid_kl(ours[..., 5:], theirs[..., 5:]).mean(-1) * weight).sum()
@@ -196,7 +210,8 @@ class AnchorHead(nn.Module):
             objectness_loss = objectness_loss + distance.sum() / max(distance.numel(), 1) * self.balance[level]
         batch, _, height, width = logits[0].shape[:4]
         box_gain, objectness_gain, class_gain = self._gains(height * width * self.strides[0] ** 2)
-        return (box_loss * box_gain + objectness_loss * objectness_gain + class_loss * class_gain) * batch
+        objectness_gain = objectness_gain * (batch / images) if batch else 0.0
+        return (box_loss * box_gain + objectness_loss * objectness_gain + class_loss * class_gain) * images
 
     def logit_code(self) -> dict[str, Any]:
         return {"coding": self.coding_name, "anchors": self.anchors.tolist()}
@@ -218,27 +233,34 @@ class AnchorHead(nn.Module):
     def _match(self, level: int, logits: Tensor, image: Tensor, labels: Tensor, boxes: Tensor):
         """Match the cells of a level to boxes [N, 4] cxcywh in pixels.
 
-        Returns, one entry per match: image, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
-        its centre relative to that cell.
+        Returns, one entry per match: 1.0, image, label, anchor, column, row [M], and the box [M, 4] as cxcywh in cells,
+        its centre relative to that cell. On a GPU, where their number would have to be waited for, entries that could
+        have been matches are among them, with 0.0.
         """
         height, width = logits.shape[2:4]
         cells = boxes / self.strides[level]
         ratio = cells[None, :, 2:] / (self.anchors[level] / self.strides[level])[:, None]
-        anchor, n = (torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio).nonzero(as_tuple=True)
-        xy, wh = cells[n, :2], cells[n, 2:]
+        fits = torch.maximum(ratio, 1 / ratio).amax(-1) < self.anchor_ratio  # [A, N]
         # A centre in the left half of its cell is also given to the cell on the left, and so on: up to 3 cells in all,
         # but never beyond the map. Where the coding keeps centres within their cell it is given to that cell alone.
-        size = xy.new_tensor([width, height])
-        near_low = (xy % 1 < 0.5) & (xy > 1)
-        near_high = ((size - xy) % 1 < 0.5) & (size - xy > 1)
-        chosen = torch.stack([torch.ones_like(near_low[:, 0]), *near_low.unbind(1), *near_high.unbind(1)])  # [5, M]
-        offset = xy.new_tensor([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
-        which, match = (chosen if self.coding.neighbours else chosen[:1]).nonzero(as_tuple=True)
-        cell = (xy[match] - offset[which]).long()
-        column, row = cell[:, 0].clamp(0, width - 1), cell[:, 1].clamp(0, height - 1)
-        relative = torch.cat([xy[match] - torch.stack([column, row], 1), wh[match]], 1)
-        n = n[match]
-        return image[n], labels[n], anchor[match], column, row, relative
+        x, y = cells[:, 0], cells[:, 1]
+        near_low = [(place % 1 < 0.5) & (place > 1) for place in (x, y)]
+        near_high = [((size - place) % 1 < 0.5) & (size - place > 1) for place, size in ((x, width), (y, height))]
+        chosen = torch.stack([torch.ones_like(near_low[0]), *near_low, *near_high])  # [5, N]
+        matched = (chosen if self.coding.neighbours else chosen[:1])[:, None] & fits  # [5, A, N]
+        if matched.is_cpu:
+            which, anchor, n = matched.nonzero(as_tuple=True)
+        else:
+            places = (torch.arange(length, device=matched.device) for length in matched.shape)
+            which, anchor, n = (grid.flatten() for grid in torch.meshgrid(*places, indexing="ij"))
+        matched = matched[which, anchor, n]
+        x, y = x[n], y[n]
+        column = (x - 0.5 * (which == 1) + 0.5 * (which == 3)).long().clamp(0, width - 1)
+        row = (y - 0.5 * (which == 2) + 0.5 * (which == 4)).long().clamp(0, height - 1)
+        # The size 1 keeps the gradient of what is no match finite.
+        sides = cells[n, 2:].where(matched[:, None], 1)
+        relative = torch.cat([torch.stack([x - column, y - row], 1), sides], 1)
+        return matched.to(logits.dtype), image[n], labels[n], anchor, column, row, relative
 
     def fit_anchors(self, sizes: np.ndarray) -> str:
         """Keep the anchors if they match more than 98 % of the boxes (sizes [N, 2] in input pixels), else replace them

@@ -1,6 +1,7 @@
 """Training with two processes: equal to one process, resumable bit for bit, output of rank 0 only."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 import torch
 from ranks import interrupted, on_two_ranks
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 import train
 from data.sample import Batch, Placement
@@ -17,89 +17,80 @@ from engine.ema import build_ema
 from engine.loop import Update, train_epoch
 from engine.optim import Schedule, build_optimizer
 from engine.runs.checkpoint import load_checkpoint
+from engine.sync_batchnorm import SyncBatchNorm, sync_batchnorm
+from engine.wrap import wrap
 from models import create_model
 
 
 class InFloat64(nn.Module):
-    """A detector in which no potential is within rounding of a threshold, its BatchNorms in evaluation."""
+    """A detector with BatchNorm over all ranks, in which no potential is within rounding of a threshold."""
 
     def __init__(self, name: str, **kwargs):
         super().__init__()
         torch.manual_seed(0)
         self.detector = create_model(name, num_classes=3, T=2, width=0.125, **kwargs).double()
-        for m in self.detector.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                nn.init.uniform_(m.weight, 0.6, 1.6)
-                nn.init.uniform_(m.bias, -0.2, 0.5)
+        sync_batchnorm(self.detector)
 
     def forward(self, x, targets):
-        for m in self.detector.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.eval()
         return self.detector(x.double(), targets)
 
 
 def images(chosen: slice) -> list[Batch]:
-    """Two steps over four images, all with the same boxes, so that every half of them matches as many anchors."""
+    """Five steps over four images, each with boxes of its own, one of them with none."""
     rng = np.random.default_rng(0)
-    target = {"boxes": torch.tensor([[4.0, 6.0, 40.0, 50.0], [30.0, 10.0, 60.0, 30.0]]), "labels": torch.tensor([0, 2])}
     batches = []
-    for _ in range(2):
-        x = torch.from_numpy(rng.random((4, 3, 64, 64), np.float32))[chosen]
+    for _ in range(5):
+        x, targets = rng.random((4, 3, 64, 64), np.float32), []
+        for count in rng.permutation(4):
+            corners = rng.uniform(0, 40, (count, 2))
+            boxes = np.concatenate([corners, corners + rng.uniform(8, 24, (count, 2))], 1).astype(np.float32)
+            targets.append({"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(rng.integers(0, 3, count))})
+        x, targets = torch.from_numpy(x)[chosen], targets[chosen]
         n = len(x)
-        batches.append(
-            Batch(x, [target] * n, list(range(n)), [(64, 64)] * n, [Placement()] * n, 1.0, torch.ones(n) > 0)
-        )
+        batches.append(Batch(x, targets, list(range(n)), [(64, 64)] * n, [Placement()] * n, 1.0, torch.ones(n) > 0))
     return batches
 
 
-def two_steps(name: str, head: str) -> tuple[dict, dict]:
-    """(mean losses per image, weights after two steps) on this process's share of the images."""
+def five_steps(name: str, head: str, options: dict) -> tuple[dict, list, dict]:
+    """(mean losses per image, losses of each step, weights after five steps) on this process's share of the images."""
     device = distributed.start("cpu")
     model = InFloat64(name, head=head)
     optimizer = build_optimizer(model, "sgd", 0.01, 0.9, 0.0)
     schedule, ema = Schedule(0.01, 1.0, 0.9, 10, 0, 0.0, 0.9), build_ema(model, 0.9, 1.0)
-    ranks = distributed.world_size()
-    trained = DistributedDataParallel(model) if ranks > 1 else model
-    batches = images(slice(distributed.rank(), None, ranks))
-    losses = train_epoch(trained, batches, Update(optimizer, schedule, ema), device)
+    trained, steps = wrap(model, device=device, **{"checkpoint": False, "compile": False} | options), []
+    batches = images(slice(distributed.rank(), None, distributed.world_size()))
+    losses = train_epoch(trained, batches, Update(optimizer, schedule, ema), device, on_step=steps.append)
     distributed.stop()
-    return losses, model.detector.state_dict()
+    return losses, [(step.losses, step.grad_norm) for step in steps], model.detector.state_dict()
 
 
 @pytest.mark.parametrize(
-    "name, head", [("ems_resnet10_ee", "anchor"), ("spikeyolo_n", "dfl"), ("spikeyolo_n", "yolox")]
+    "name, head, options",
+    [
+        ("ems_resnet10_ee", "anchor", {}),
+        ("spikeyolo_n", "dfl", {}),
+        ("spikeyolo_n", "yolox", {}),
+        ("ems_resnet10_ee", "anchor", {"checkpoint": True}),
+    ],
 )
-def test_two_ranks_take_the_steps_of_one(name, head, tmp_path):
-    losses, weights = two_steps(name, head)
-    (first, _), (second, _) = on_two_ranks(tmp_path, two_steps, name, head)
-    for key, loss in losses.items():
-        assert (first[0][key] + second[0][key]) / 2 == pytest.approx(loss, rel=1e-9)
+def test_two_ranks_take_the_steps_of_one(name, head, options, tmp_path):
+    """Losses, gradients, weights and BatchNorm statistics, with half of the batch on each rank."""
+    losses, steps, weights = five_steps(name, head, options)
+    (first, _), (second, _) = on_two_ranks(tmp_path, five_steps, name, head, options)
+    close = partial(torch.testing.assert_close, rtol=1e-7, atol=1e-9)
+    for of_rank in (first, second):
+        close(of_rank[0], losses)
+        close(of_rank[1], steps)
+        close(of_rank[2], weights)
     before = InFloat64(name, head=head).detector.state_dict()
     assert sum(not torch.equal(before[key], weights[key]) for key in weights) > 50
-    for key, weight in weights.items():
-        assert torch.equal(first[1][key], second[1][key]), key
-        torch.testing.assert_close(first[1][key], weight, rtol=1e-9, atol=1e-11, msg=lambda m, key=key: f"{key}: {m}")
-
-
-def refusal(config: str) -> str:
-    with pytest.raises(ValueError) as caught:
-        train.main([config, "train.sync_batchnorm=true"])
-    return str(caught.value)
-
-
-def test_statistics_over_all_ranks_need_gpus(tiny, tmp_path):
-    for said, _ in on_two_ranks(tmp_path, refusal, tiny):
-        assert said.startswith("train.sync_batchnorm = true: torch exchanges BatchNorm statistics between GPUs only")
-    assert not (tmp_path / "runs").exists()
 
 
 def test_one_process_trains_the_same_with_statistics_over_all_ranks(tiny, monkeypatch):
     """Every BatchNorm is converted, keeps its names in the checkpoint, and computes the same alone."""
     plain = train.main([tiny, "train.epochs=1", "name=plain"])
-    norms, forward = set(), nn.SyncBatchNorm.forward
-    monkeypatch.setattr(nn.SyncBatchNorm, "forward", lambda self, x: norms.add(self) or forward(self, x))
-    monkeypatch.setattr(nn.BatchNorm2d, "forward", None)
+    norms, forward = set(), SyncBatchNorm.forward
+    monkeypatch.setattr(SyncBatchNorm, "forward", lambda self, x: norms.add(self) or forward(self, x))
     run = train.main([tiny, "train.epochs=1", "train.sync_batchnorm=true"])
     ours, theirs = (load_checkpoint(folder / "checkpoint_last.pt")["model"] for folder in (run, plain))
     assert list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in ours)

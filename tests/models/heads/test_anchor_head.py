@@ -32,7 +32,10 @@ def cells_of(h, level, box):
     t = target([box], [0])
     x0, y0, x1, y1 = box
     cxcywh = torch.tensor([[(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0]], dtype=torch.float32)
-    _, _, anchor, column, row, _ = h._match(level, raw(h)[level], torch.zeros(1, dtype=int), t["labels"], cxcywh)
+    matched, _, _, anchor, column, row, _ = h._match(
+        level, raw(h)[level], torch.zeros(1, dtype=int), t["labels"], cxcywh
+    )
+    assert matched.all()
     return {(a, c, r) for a, c, r in zip(anchor.tolist(), column.tolist(), row.tolist(), strict=True)}
 
 
@@ -49,6 +52,24 @@ def test_a_neighbour_beyond_the_map_is_left_out():
 
 def test_a_box_beyond_every_anchor_matches_nothing():
     assert cells_of(head(), 0, (0, 0, 2, 100)) == set()
+
+
+@pytest.mark.parametrize("boxes", [[], [[10, 12, 30, 40], [0, 0, 60, 64], [5, 5, 5.5, 60], [20, 20, 20, 20]]])
+def test_the_form_for_gpus_which_waits_for_no_number_of_matches_is_the_same_loss(boxes, monkeypatch):
+    results = []
+    for of_gpu in (False, True):
+        h = head()
+        torch.manual_seed(0)
+        logits = raw(h)
+        with monkeypatch.context() as patched:
+            if of_gpu:
+                patched.setattr(torch.Tensor, "is_cpu", False)
+                patched.setattr(torch.Tensor, "nonzero", None)
+                patched.setattr(torch.Tensor, "item", None)
+            losses = h.loss(logits, [target(boxes, [0] * len(boxes))], (64, 64))
+            sum(losses.values()).backward()
+        results.append((losses, [level.grad for level in logits]))
+    torch.testing.assert_close(*results)
 
 
 def test_decoding_a_perfect_prediction_gives_the_box_back_with_no_box_loss():
