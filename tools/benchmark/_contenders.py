@@ -16,6 +16,7 @@ from engine.loop import Update, autocast, train_epoch
 from engine.optim import Schedule, build_optimizer
 from engine.wrap import wrap
 from models import Detector
+from models.deploy.cuda_graph import GraphedLogits
 from models.layers.watch import watch
 
 Mark = Callable[[str], None]
@@ -78,16 +79,17 @@ class Training:
 
 
 class Inference:
-    """Logits and their decoding, under autocast, as in an evaluation."""
+    """Logits and their decoding, under autocast, as in an evaluation. graph: the logits by CUDA graphs."""
 
     phases = ("data", "forward", "decode")
 
-    def __init__(self, model: Detector, batches: Iterator[Batch], cfg: DictConfig, device: torch.device):
+    def __init__(self, model: Detector, batches: Iterator[Batch], cfg: DictConfig, device: torch.device, graph: bool):
         self.batches, self.precision, self.device = batches, cfg.train.precision, device
         self.detector = model.eval().to(device)
         if cfg.train.channels_last:
             self.detector.to(memory_format=torch.channels_last)
         wrap(self.detector, False, cfg.train.compile, device)
+        self.logits = GraphedLogits(self.detector) if graph else self.detector.raw
 
     @torch.inference_mode()
     def turn(self, steps: int, mark: Mark) -> None:
@@ -96,7 +98,7 @@ class Inference:
             x, _ = next(self.batches).to(self.device)
             with autocast(self.device, self.precision):
                 mark("forward")
-                logits = self.detector.raw(x)
+                logits = self.logits(x)
                 mark("decode")
                 self.detector.decode(logits, (x.shape[-2], x.shape[-1]))
 

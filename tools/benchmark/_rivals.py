@@ -20,7 +20,7 @@ from ._source import Source
 PARTS = ("published", "convolutions", "sampler")
 HELP = (
     "what takes turns with it: published (the published code's form of an EMS-YOLO model), a neuron's name, as silu "
-    "(the ANN twin), convolutions or sampler (those alone), in infer a form of fused weights ("
+    "(the ANN twin), convolutions or sampler (those alone), in infer graph (a CUDA graph) or a form of fused weights ("
     f"{', '.join(FORMS)}), or key=value; several words in one text count together. May be given several times"
 )
 
@@ -29,7 +29,7 @@ def contender(
     source: Source, text: str, batches: Iterator[Batch] | None, device: torch.device, training: bool
 ) -> tuple[Contender, int]:
     """(what `text` names, samples of its batches). "": the detector itself. batches: None for random ones."""
-    forms = (*PARTS, *(() if training else FORMS))
+    forms = (*PARTS, *(() if training else ("graph", *FORMS)))
     form, overrides = "", []
     for word in shlex.split(text):
         if "=" in word:
@@ -54,4 +54,6 @@ def contender(
         model = published_form(model)
     elif form in FORMS:
         model = fuse(model.to(device), form, given.to(device)[0] if form == "fastest" else None)
-    return (Training if training else Inference)(model, batches, cfg, device), samples
+    if training:
+        return Training(model, batches, cfg, device), samples
+    return Inference(model, batches, cfg, device, graph=form == "graph"), samples
