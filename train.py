@@ -176,7 +176,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             raise UserError("train.multi_scale: only images are resized, events keep the size of their input: set null")
         if cfg.train.compile:
             raise UserError("train.multi_scale: with train.compile=true every size would be compiled: set one of both")
-        sizes = MultiScale(cfg.train.multi_scale, train_set.input.size, max(model.network.strides), cfg.seed)
+        height, width = train_set[0].x.shape[-2:]
+        sizes = MultiScale(cfg.train.multi_scale, (height, width), max(model.network.strides), cfg.seed)
         say(f"train.multi_scale: {sizes}")
     batches = cfg.train.accumulate * cfg.train.bptt  # of one optimizer step
     steps = -(-len(loader) // batches)

@@ -12,7 +12,9 @@ from torch import nn
 from models.parts import matching_parameters
 from registry import UserError
 
-ROLES = ("weight", "other", "bias")
+from .muon import Muon, hidden_weights
+
+ROLES = ("hidden", "weight", "other", "bias")
 
 
 def build_optimizer(
@@ -23,22 +25,24 @@ def build_optimizer(
     weight_decay: float,
     factors: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW with `momentum` as beta1. Weight decay applies to weights of two or more
-    axes (not to biases, BatchNorm gains or parameters of neurons).
+    """SGD with Nesterov momentum, AdamW with `momentum` as beta1, or `Muon` with AdamW. Weight decay applies to weights
+    of two or more axes (not to biases, BatchNorm gains or parameters of neurons).
 
     factors: {pattern of names (`models.parts`): factor of the learning rate}; of several that match a name the last one
         counts.
     """
     pattern_of = {n: pattern for pattern in factors or {} for n in matching_parameters(model, pattern, "optim.groups")}
+    hidden = {id(p) for p in hidden_weights(model)} if name == "muon" else set()
     members: dict[tuple[str, str], list[nn.Parameter]] = {}
     for key, p in model.named_parameters():
         if p.requires_grad:
             role = "bias" if key.endswith("bias") else "weight" if p.dim() > 1 else "other"
+            role = "hidden" if id(p) in hidden else role
             members.setdefault((role, pattern_of.get(key, "")), []).append(p)
     groups: list[dict[str, Any]] = [
         {
             "params": members[role, pattern],
-            "weight_decay": weight_decay if role == "weight" else 0.0,
+            "weight_decay": weight_decay if role in ("hidden", "weight") else 0.0,
             "role": role,
             "pattern": pattern,
             "factor": (factors or {}).get(pattern, 1.0),
@@ -51,7 +55,9 @@ def build_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
-    raise UserError(f"optim.name must be sgd or adamw, got {name!r}")
+    if name == "muon":
+        return Muon(groups, lr, momentum)
+    raise UserError(f"optim.name must be sgd, adamw or muon, got {name!r}")
 
 
 def groups_text(optimizer: torch.optim.Optimizer) -> list[str]:

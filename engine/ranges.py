@@ -62,7 +62,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "model.T": COUNT,
     "data.workers": Range(0, 1024),
     "data.cache": Choice(("none", "ram", "disk")),
-    "optim.name": Choice(("sgd", "adamw")),
+    "optim.name": Choice(("sgd", "adamw", "muon")),
     "optim.lr": Range(0),
     "optim.final_lr_factor": Range(0),
     "optim.decay": Choice(("cosine", "linear")),

@@ -19,7 +19,7 @@ def test_only_weights_decay(name):
     assert {g["role"]: (len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups} == {
         "weight": (1, 0.01), "other": (1, 0.0), "bias": (2, 0.0),
     }  # fmt: skip
-    with pytest.raises(ValueError, match="sgd or adamw"):
+    with pytest.raises(ValueError, match="sgd, adamw or muon"):
         build_optimizer(net(), "adam", 0.1, 0.9, 0.01)
 
 
