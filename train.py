@@ -3,7 +3,7 @@
     python train.py configs/demo.yaml                                   one process, CUDA if there is one
     python train.py configs/demo.yaml train.epochs=3 model.neuron=relu  any key of configs/base.yaml
     python train.py configs/demo.yaml --resume                          continue the last run of this name
-    python train.py configs/demo.yaml --resume runs/demo-2              continue that run
+    python train.py --resume runs/demo-2                                continue that run
     python train.py configs/demo.yaml --resume auto                     continue if there is a run, else start one
     torchrun --nproc-per-node=8 train.py configs/coco/ems_resnet34.yaml eight GPUs
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train.py CONFIG
@@ -34,6 +34,7 @@ from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
 from engine.distill import Distillation, open_teacher, teacher_text
 from engine.drawn_samples import draw_closing, draw_samples
+from engine.due import Clock
 from engine.ema import build_ema
 from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
@@ -50,7 +51,7 @@ from engine.runs.folder import discarded_without_checkpoint, new_run_folder
 from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
-from engine.runs.resume import Start, plan_start
+from engine.runs.resume import Start, own_config, plan_start
 from engine.sync_batchnorm import sync_batchnorm
 from engine.trainer import Execution, Trainer
 from engine.validation import Validation
@@ -65,7 +66,7 @@ from scoring.truth_check import check_truth
 
 def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="a YAML file under configs/")
+    parser.add_argument("config", nargs="?", help="a YAML file under configs/; not needed with --resume RUN")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--resume", nargs="?", const="", metavar="RUN", help="continue RUN, the last run, or auto")
     args = parser.parse_intermixed_args(argv)
@@ -74,13 +75,17 @@ def main(argv: list[str] | None = None) -> Path:
     if args.resume and "=" in args.resume and not Path(args.resume).exists():
         args.overrides.append(args.resume)
         args.resume = ""
+    if args.config and args.resume and "=" in args.config:  # `train.epochs=9 --resume RUN`
+        args.overrides.insert(0, args.config)
+        args.config = None
+    args.config = args.config or own_config(args.resume)
     cfg = load_config(args.config, args.overrides)
     get_protocol(cfg.eval.protocol)  # an unknown name fails before any work
     fit_target(cfg)
     start = plan_start(cfg, args.overrides, args.resume, args.config)
     device = distributed.start(start.cfg.device, start.cfg.timeout_minutes)
     try:
-        distributed.require_same("run folder to continue", str(start.folder))
+        distributed.require_same("checkpoint to continue", str(start.checkpoint or start.folder))
         if distributed.is_main():
             print("".join(f"{line}\n" for line in start.say), end="", flush=True)
         if start.finished and start.folder is not None:
@@ -97,6 +102,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
     command: script and arguments, for the run's provenance. held: closes locks and contexts at the end.
     """
     cfg, resume = start.cfg, start.checkpoint
+    clock = Clock(cfg.train.save_minutes, cfg.train.max_hours)
     main_rank = distributed.is_main()
     say = partial(print, flush=True) if main_rank else (lambda *_: None)
     if resume and main_rank:
@@ -235,15 +241,16 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         distillation=distillation,
         anneal=anneal,
         sizes=sizes,
+        clock=clock,
     )
     if resume:
         for line in trainer.resume(resume):
             say(line)
         if start.epochs != cfg.train.epochs:
-            step = trainer.epoch * steps
-            rates = schedule(start.epochs).rate(step), schedule(cfg.train.epochs).rate(step)
+            rates = schedule(start.epochs).rate(trainer.step), schedule(cfg.train.epochs).rate(trainer.step)
             say(extension(start.epochs, cfg.train.epochs, trainer.epoch, *rates))
-        say(f"resuming {folder} with its own config, after epoch {trainer.epoch}")
+        within = f" and batch {batch} of {len(loader)} of the next" if (batch := trainer.running.batches) else ""
+        say(f"resuming {folder} with its own config, after epoch {trainer.epoch}{within}")
     if main_rank:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         append_provenance(folder, provenance(command, device) | teacher)
@@ -259,7 +266,8 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
     with remedies():
         trainer.fit()
-    say(f"done: {folder}")
+    if trainer.epoch == cfg.train.epochs:
+        say(f"done: {folder}")
     return folder
 
 

@@ -11,15 +11,18 @@ from pathlib import Path
 SUFFIX = ".partial"
 
 
-def write_atomically(path: str | Path, content: str | Callable[[Path], object]) -> None:
+def write_atomically(
+    path: str | Path, content: str | Callable[[Path], object], previous: str | Path | None = None
+) -> None:
     """Replace the file `path` by `content`: text, or a function (path) that writes the file at the path.
 
     The content is written to a temporary file beside `path`, synced and renamed. Its name is unique, so several
-    processes may write at once. On failure the temporary file is removed, and an OSError names path, reason and free
+    processes may write at once. previous: a name beside `path` under which the file before is kept, once the new one
+    is complete. On failure the temporary file is removed, and an OSError names path, reason and free
     bytes.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    partial = _partial(path)
     try:
         if callable(content):
             content(partial)
@@ -27,12 +30,30 @@ def write_atomically(path: str | Path, content: str | Callable[[Path], object]) 
             partial.write_text(content)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, Path(previous))
         os.replace(partial, path)
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, (OSError, RuntimeError)):  # torch.save turns a full disk into a RuntimeError
             raise _not_written(path, error) from error
         raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give the file `path` the second name `previous`, in the place of what had it."""
+    link = _partial(previous)
+    try:
+        os.link(path, link)
+        os.replace(link, previous)
+    except OSError:  # a file system without links: for a moment there is no `path`
+        os.replace(path, previous)
+    finally:
+        link.unlink(missing_ok=True)  # rename keeps it where both are the same file
 
 
 def append_line(path: Path, line: str) -> None:

@@ -21,25 +21,27 @@ class EpochSampler(Sampler[tuple[int, int, int, int | None]]):
     """Shuffled keys (index, epoch, seed, epochs left) for one rank of `world_size`.
 
     The key seeds all randomness of a sample. Generators inside workers would repeat across workers and epochs. Call
-    `set_epoch` before each epoch. Every rank gets the same number of samples: the last ones are padded from the front
-    of the shuffled order. `epochs`: length of the training; None where nothing depends on it.
+    `set_epoch` before each epoch, with `start` to leave out the first samples of this rank. Every rank gets the same
+    number of samples: the last ones are padded from the front of the shuffled order. `epochs`: length of the training;
+    None where nothing depends on it.
     """
 
     def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1, epochs: int | None = None):
         self.length, self.seed, self.rank, self.world_size, self.epochs = length, seed, rank, world_size, epochs
-        self.epoch = 0
+        self.epoch = self.start = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
+        """Of a whole epoch, wherever it starts."""
         return -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int | None]]:
         shuffled = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         order = np.resize(shuffled, len(self) * self.world_size).tolist()  # repeats from the front
         epochs_left = None if self.epochs is None else self.epochs - self.epoch
-        for index in order[self.rank :: self.world_size]:
+        for index in order[self.rank :: self.world_size][self.start :]:
             yield index, self.epoch, self.seed, epochs_left
 
 
@@ -52,7 +54,7 @@ def train_loader(
     world_size: int = 1,
     epochs: int | None = None,
 ) -> DataLoader:
-    """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch)`).
+    """Batches of `batch_size` samples per rank, reshuffled each epoch (`loader.sampler.set_epoch(epoch, start)`).
 
     The last batch may be smaller (drop_last=False). In sequential sampling each batch row plays recordings: see
     `StreamSampler`. `epochs`: length of the training, for augmentation that is off in its last epochs.

@@ -18,7 +18,8 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
 
     The recordings are shuffled each epoch, concatenated and split into equal parts, one per batch row of all ranks.
     Every sample comes once; the last part is padded from the front. A part may begin within a recording; the state is
-    then reset there. Call `set_epoch` before each epoch.
+    then reset there. Call `set_epoch` before each epoch, with `start`, a multiple of `batch_size`, to leave out the
+    first samples of this rank.
     """
 
     def __init__(
@@ -31,13 +32,14 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
         epochs: int | None = None,
     ):
         self.sequences, self.batch_size, self.seed = sequences, batch_size, seed
-        self.rank, self.world_size, self.epochs, self.epoch = rank, world_size, epochs, 0
+        self.rank, self.world_size, self.epochs, self.epoch, self.start = rank, world_size, epochs, 0, 0
         self._steps = -(-sum(map(len, sequences)) // (batch_size * world_size))
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
+        """Of a whole epoch, wherever it starts."""
         return self._steps * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int | None]]:
@@ -45,7 +47,7 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
         line = np.concatenate([np.asarray(self.sequences[k]) for k in shuffled])
         rows = np.resize(line, (self.world_size, self.batch_size, self._steps))  # repeats from the front
         epochs_left = None if self.epochs is None else self.epochs - self.epoch
-        for index in rows[self.rank].T.reshape(-1).tolist():
+        for index in rows[self.rank].T.reshape(-1)[self.start :].tolist():
             yield index, self.epoch, self.seed, epochs_left
 
 

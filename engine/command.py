@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Callable
 
@@ -11,22 +10,23 @@ from registry import UserError
 
 from . import distributed
 from .errors import reason
+from .interrupts import REQUEUE, Preempted, handle_interrupts
 
 
 def run_command(main: Callable[[], object], interrupted: str = "") -> None:
     """Call `main`. UserError, OSError (full disk, lost process) and FloatingPointError (divergence) print as one line.
 
-    SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that files are closed and locks released.
-    interrupted: what to print then, unless the interrupt has a message.
+    SIGTERM, SIGUSR1 and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that files are closed and locks released.
+    interrupted: what to print then, unless the interrupt has a message. After SIGTERM and SIGUSR1 the exit code is
+    `REQUEUE`: the same command can be started again.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(stop) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(stop, signal.default_int_handler)
+    handle_interrupts()
     try:
         main()
     except (UserError, FloatingPointError, OSError) as error:
         distributed.end(f"error: {reason(error)}")
     except KeyboardInterrupt as interrupt:
         what = str(interrupt) or interrupted
-        sys.exit(f"interrupted: {what}" if what else "interrupted")
+        print(f"interrupted: {what}" if what else "interrupted", file=sys.stderr, flush=True)
+        sys.exit(REQUEUE if isinstance(interrupt, Preempted) else 1)

@@ -95,6 +95,8 @@ class TrainConfig:
     compile: bool
     eval_every: int
     keep_every: int | None
+    save_minutes: float | None
+    max_hours: float | None
     log_every: int
     init_from: str | None
     anneal: dict[str, Any]

@@ -20,7 +20,7 @@ from models import Detector
 from models.contracts import Distills
 from models.heads.precision import at_least_float32
 from models.layers.time import is_repeated
-from neurons import MultiStepNeuron
+from neurons import MultiStepNeuron, Stream
 from registry import UserError
 
 from .loop import stream_of
@@ -81,6 +81,7 @@ class Distillation:
     def __init__(self, teacher: Detector, student: Detector, weight: float = 1.0):
         _check_fits(teacher, student)
         self.teacher, self.student, self.weight = teacher.eval().requires_grad_(False), student, weight
+        self.stream: Stream | None = None  # of the teacher, within `epoch`
         self.memoryless = all(m.memoryless for m in teacher.modules() if isinstance(m, MultiStepNeuron))
 
     @contextmanager
@@ -91,6 +92,7 @@ class Distillation:
         hooks = [getattr(self.student, part).register_forward_hook(_Keeps(seen, part)) for part in ("network", "head")]
         try:
             with stream_of(self.teacher, batches) as stream:
+                self.stream = stream
 
                 def losses(x: Tensor, batch: Batch) -> dict[str, Tensor]:
                     if stream is not None and batch.starts.any():
@@ -99,6 +101,7 @@ class Distillation:
 
                 yield losses
         finally:
+            self.stream = None
             for hook in hooks:
                 hook.remove()
 

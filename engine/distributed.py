@@ -142,6 +142,24 @@ def add_up(numbers: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
+def gather_to_main(value: Any) -> list[Any]:
+    """The plain values and CPU tensors of all ranks on rank 0, [] on the others; for values that are large."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] | None = [None] * world_size() if is_main() else None
+    dist.gather_object(value, values, group=_preparing)
+    return values or []
+
+
+def largest(values: list[int]) -> list[int]:
+    """The largest of each of these numbers over all ranks, on every rank, without a device."""
+    if not dist.is_initialized():
+        return values
+    numbers = torch.tensor(values)
+    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_preparing)
+    return numbers.tolist()
+
+
 def require_same(what: str, value: Any) -> None:
     """UserError on every rank if the ranks have different plain values."""
     values = gather(value)

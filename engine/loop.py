@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,6 +75,16 @@ class Running:
     batches: int = 0
     images: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, images: int, losses: Mapping[str, float]) -> None:
+        self.images += images
+        for key, value in losses.items():
+            self.losses[key] = self.losses.get(key, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Of each loss per image."""
+        return {key: value / self.images for key, value in self.losses.items()}
 
 
 def train_epoch(
@@ -155,16 +165,15 @@ def train_epoch(
                 nn.utils.clip_grads_with_norm_(model.parameters(), update.clip_norm, norm)
             update.optimizer.step()
             update.ema.update_parameters(net)
-        for key, value in losses.items():
-            running.losses[key] = running.losses.get(key, 0.0) + value
-        running.images += count
-        running.batches += len(group)
         now = time.perf_counter()
+        running.add(count, losses)
+        running.batches += len(group)
+        running.seconds += now - started
         on_step(Step(step, {k: v / count for k, v in losses.items()}, lr, grad_norm, now - started, data_time))
         started = now
         step += 1
         phase("data")
-    return {key: value / running.images for key, value in running.losses.items()}
+    return running.means()
 
 
 def _backward(

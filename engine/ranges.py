@@ -84,6 +84,8 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.fit_neurons": Range(0, 2**31 - 1),
     "train.eval_every": COUNT,
     "train.keep_every": Range(1, 2**31 - 1, null="best and last alone"),
+    "train.save_minutes": Range(0, open_low=True, null="after each epoch alone"),
+    "train.max_hours": Range(0, open_low=True, null="no limit"),
     "train.log_every": COUNT,
     "eval.batch_size": COUNT,
     "eval.T": Range(1, 2**31 - 1, null="the detector's own"),

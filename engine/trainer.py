@@ -9,28 +9,40 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from data.atomic_file import remove_partial_files
 from models import Detector
 from models.contracts import FollowsEpochs
+from neurons import Stream
 from registry import UserError
 
 from . import distributed
 from .anneal import Anneal, set_values
 from .distill import Distillation
-from .loop import Update, stream_of, train_epoch
+from .due import Clock, Due
+from .interrupts import Interrupts, interrupt
+from .loop import Running, Step, Update, stream_of, train_epoch
 from .memory import peak_gib
 from .multi_scale import MultiScale
 from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
 from .runs.console_text import ExpectedTime
+from .runs.files import BEST, KEPT, LAST
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
+from .runs.newest import save_newest, set_damaged_aside
 from .runs.training_state import other_machine, restore_training, training_state
+from .runs.within_epoch import Carried, epoch_state, restored_running
 from .validation import Validation
 from .wrap import wrap
 
-LAST, BEST, KEPT = "checkpoint_last.pt", "checkpoint_best.pt", "checkpoint_epoch{}.pt"
+
+class _OutOfTime(Exception):
+    """`train.max_hours` have passed within an epoch."""
+
+    def __init__(self, record: dict[str, Any], content: dict[str, Any] | None):
+        self.record, self.content = record, content
 
 
 @dataclass
@@ -64,79 +76,132 @@ class Trainer:
     distillation: Distillation | None = None
     anneal: Anneal | None = None
     sizes: MultiScale | None = None
+    clock: Clock = field(default_factory=Clock)
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
+    running: Running = field(default_factory=Running, init=False)  # of the next epoch
     best: float = field(default=-1.0, init=False)
     unscored: dict[str, Any] | None = field(default=None, init=False)  # record of a trained epoch without its score
     history: list[dict[str, Any]] = field(default_factory=list, init=False)  # records of the epochs of this process
+    interrupts: Interrupts = field(default_factory=Interrupts, init=False)
+    _carried: Carried | None = field(default=None, init=False)  # for the streams of an epoch that is continued
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.train_loader) // self.update.batches)
 
+    @property
+    def step(self) -> int:
+        """Steps of the optimizer so far."""
+        return self.epoch * self.steps_per_epoch + -(-self.running.batches // self.update.batches)
+
     def fit(self) -> list[dict[str, Any]]:
-        """Train to the last epoch; returns one record per epoch run here, as written to metrics.jsonl."""
-        main = distributed.is_main()
+        """Train to the last epoch, or until `clock.max_hours` have passed; returns one record per epoch run here, as
+        written to metrics.jsonl.
+
+        KeyboardInterrupt after a signal, once the training is saved: `Preempted` if a queue sent it.
+        """
         first_epoch = self.epoch - (self.unscored is not None)
-        log = (
-            RunLog(
-                self.folder,
-                self.log_every,
-                first_epoch,
-                self.epoch * self.steps_per_epoch,
-                self.epochs * self.steps_per_epoch,
-            )
-            if main
-            else SilentLog()
-        )
+        steps = self.epochs * self.steps_per_epoch
+        main = distributed.is_main()
+        log = RunLog(self.folder, self.log_every, first_epoch, self.step, steps) if main else SilentLog()
         run = self.execution
         model = wrap(self.model, run.checkpoint, run.compile, run.device)
         took: list[float] = []
         try:
-            if self.keep_every is not None and self.epoch == 0:
-                self._save([KEPT.format(0)], {}, scored=True)
-            if self.unscored is not None:
-                self._anneal(self.epoch - 1)
-                log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
-            for epoch in range(self.epoch, self.epochs):
-                started = time.perf_counter()
-                self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined, union-attr]
-                for module in self.model.modules():
-                    if isinstance(module, FollowsEpochs):
-                        module.epochs_left = self.epochs - epoch
-                annealed = self._anneal(epoch)
-                first_step = epoch * self.steps_per_epoch
-                teacher = self.distillation
-                distilling = nullcontext() if teacher is None else teacher.epoch(self.train_loader)
-                with stream_of(model, self.train_loader, self.update.bptt) as stream, distilling as more_losses:
-                    losses = train_epoch(
-                        model,
-                        log.progress(self.train_loader, epoch, self.epochs),
-                        self.update,
-                        run.device,
-                        precision=run.precision,
-                        first_step=first_step,
-                        on_step=log.step,
-                        stream=stream,
-                        more_losses=more_losses,
-                        sizes=self.sizes,
-                    )
-                self.epoch = epoch + 1
-                # The last step's number: the next one's would be purged from TensorBoard on a resume.
-                record: dict[str, Any] = {"epoch": epoch, "step": first_step + self.steps_per_epoch - 1}
-                record |= {f"loss/{k}": v for k, v in losses.items()}
-                record |= annealed
-                record |= {} if self.update.scaler is None else self.update.scaler.record()
-                record["peak_gib"] = max(distributed.gather(peak_gib(run.device)))
-                record["seconds"] = round(time.perf_counter() - started, 2)
-                validate = self.epoch % self.validation.every == 0 or self.epoch == self.epochs
-                record = self._finish_epoch(log, record, validate)
-                took.append(time.perf_counter() - started)
-                line = _line(record, self.epochs, with_memory=len(took) == 1)
-                log.say(line + ExpectedTime.left(took, self.epochs - self.epoch))
+            with self.interrupts.noted():
+                if self.keep_every is not None and self.step == 0:
+                    self._save([KEPT.format(0)], self._content({}, scored=True))
+                if self.unscored is not None:
+                    self._anneal(self.epoch - 1)
+                    log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
+                while self.epoch < self.epochs:
+                    started = time.perf_counter()
+                    try:
+                        record, over = self._train_epoch(model, log)
+                    except _OutOfTime as end:
+                        log.say(_line(self._end_within_epoch(log, end), self.epochs) + self._left_for_later())
+                        break
+                    validate = over or self.epoch % self.validation.every == 0 or self.epoch == self.epochs
+                    record = self._finish_epoch(log, record, validate)
+                    took.append(time.perf_counter() - started)
+                    if self.epoch < self.epochs and (over or validate and self._due().over):
+                        log.say(_line(record, self.epochs) + self._left_for_later())
+                        break
+                    line = _line(record, self.epochs, with_memory=len(took) == 1)
+                    log.say(line + ExpectedTime.left(took, self.epochs - self.epoch))
         finally:
             log.close()
         return self.history
+
+    def _train_epoch(self, model: nn.Module, log: RunLog | SilentLog) -> tuple[dict[str, Any], bool]:
+        """(record of an epoch, or of its rest, trained; whether the time is over). `_OutOfTime` where it is before."""
+        epoch, run, teacher, loader = self.epoch, self.execution, self.distillation, self.train_loader
+        loader.sampler.set_epoch(epoch, self.running.batches * (loader.batch_size or 1))  # type: ignore[attr-defined, union-attr]
+        for module in self.model.modules():
+            if isinstance(module, FollowsEpochs):
+                module.epochs_left = self.epochs - epoch
+        annealed = self._anneal(epoch)
+        over = False
+        distilling = nullcontext() if teacher is None else teacher.epoch(loader)
+        with stream_of(model, loader, self.update.bptt) as stream, distilling as more_losses:
+            found = {"model": stream, "teacher": None if teacher is None else teacher.stream}
+            streams = {name: open_stream for name, open_stream in found.items() if open_stream is not None}
+            if self._carried is not None:
+                self._carried.restore(streams, loader.batch_size or 1, run.device)
+                self._carried = None
+
+            def after_step(step: Step) -> None:
+                nonlocal over
+                log.step(step)
+                over = self._between_steps(streams, annealed)
+
+            losses = train_epoch(
+                model,
+                log.progress(loader, epoch, self.epochs, self.running.batches),
+                self.update,
+                run.device,
+                precision=run.precision,
+                first_step=self.step,
+                running=self.running,
+                on_step=after_step,
+                stream=stream,
+                more_losses=more_losses,
+            )
+        record = self._record(losses, annealed)
+        record["peak_gib"] = max(distributed.gather(peak_gib(run.device)))
+        self.epoch, self.running = epoch + 1, Running()
+        return record, over
+
+    def _record(self, losses: dict[str, float], annealed: dict[str, int | float]) -> dict[str, Any]:
+        # The last step's number: the next one's would be purged from TensorBoard on a resume.
+        record: dict[str, Any] = {"epoch": self.epoch, "step": self.step - 1}
+        record |= {f"loss/{k}": v for k, v in losses.items()} | annealed
+        record |= {} if self.update.scaler is None else self.update.scaler.record()
+        return record | {"seconds": round(self.running.seconds, 2)}
+
+    def _between_steps(self, streams: dict[str, Stream], annealed: dict[str, int | float]) -> bool:
+        """Save and end where that is due; returns whether the time is over after the last step of an epoch."""
+        whole = self.running.batches == len(self.train_loader)
+        due = self._due()
+        if due.save and (due.signal or not whole):
+            record = self._record(self.running.means(), annealed) | {"batch": self.running.batches}
+            content = self._content(record, scored=True, streams=streams)
+            self._save([LAST], content)
+            self.clock.saved()
+            if due.over and not due.signal:
+                raise _OutOfTime(record, content)
+        if due.signal:
+            where = f"epoch {self.epoch + 1}, batch {self.running.batches} of {len(self.train_loader)}"
+            saved = f"{where} is saved: continue there with --resume {self.folder}" if due.save else ""
+            raise interrupt(due.signal, saved)
+        return due.over
+
+    def _due(self) -> Due:
+        return self.clock.due(self.interrupts, discardable=not (self.folder / LAST).exists())
+
+    def _left_for_later(self) -> str:
+        return f"  train.max_hours = {self.clock.max_hours:g} are over: --resume {self.folder} continues"
 
     def _anneal(self, epoch: int) -> dict[str, int | float]:
         """Set the values of `anneal` for an epoch, also in the average; returns them for the record.
@@ -158,32 +223,57 @@ class Trainer:
         them first.
         """
         if validate:
-            self._save([LAST], record, scored=False)
+            self._save([LAST], self._content(record, scored=False))
             try:
-                run = self.execution
-                evaluated = self.update.ema.module
-                record = record | self.validation.score(evaluated, run.device, run.precision, log, record["step"])
+                record = record | self._score(log, record["step"])
             except Exception:
                 log.say(f"{self.folder / LAST} holds epoch {self.epoch}, whose validation failed: --resume scores it")
                 raise
         log.epoch(record)  # before the checkpoint: after a crash between both the epoch is scored and logged again
-        score = record.get("val/AP", record.get("val/AP50"))  # AP50 where a protocol has no AP
-        improved = score is not None and score > self.best
-        if improved:
-            self.best = float(score or 0.0)
         # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
         kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.epoch == self.epochs)
-        names = [*([KEPT.format(self.epoch)] if kept else []), *([BEST] if improved else []), LAST]
-        self._save(names, record, scored=True)
+        best = [BEST] if self._improved(record) else []
+        names = [*([KEPT.format(self.epoch)] if kept else []), *best, LAST]
+        self._save(names, self._content(record, scored=True))
+        self.clock.saved()
         self.history.append(record)
         return record
 
-    def _save(self, names: list[str], record: dict[str, Any], scored: bool) -> None:
-        """Write checkpoints of these names after an epoch; FloatingPointError where a tensor is not finite."""
+    def _end_within_epoch(self, log: RunLog | SilentLog, end: _OutOfTime) -> dict[str, Any]:
+        """Score and log what `train.max_hours` left of an epoch, which is saved; returns its record, complete."""
+        record = end.record | self._score(log, end.record["step"])
+        log.epoch(record)
+        names = [*([BEST] if self._improved(record) else []), LAST]
+        self._save(names, end.content and {**end.content, "best": self.best, "metrics": record})
+        self.history.append(record)
+        return record
+
+    def _score(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
+        run = self.execution
+        with self.interrupts.at_once():
+            return self.validation.score(self.update.ema.module, run.device, run.precision, log, step)
+
+    def _improved(self, record: dict[str, Any]) -> bool:
+        """Whether the score of a record is the best so far, which it then becomes."""
+        score = record.get("val/AP", record.get("val/AP50"))  # AP50 where a protocol has no AP
+        if score is None or score <= self.best:
+            return False
+        self.best = float(score)
+        return True
+
+    def _content(
+        self, record: dict[str, Any], scored: bool, streams: dict[str, Stream] | None = None
+    ) -> dict[str, Any] | None:
+        """The content of a checkpoint, on rank 0, after an epoch or, with its open `streams`, within one."""
         state = training_state(self.model, self.update, self.execution.device)
+        if streams is not None:
+            state |= epoch_state(self.running, self.update.batches, streams)
+        if self.anneal is not None:
+            epoch = self.epoch if streams is not None else self.epoch - 1
+            state |= {"annealed": values} if (values := self.anneal.unfinished(epoch)) else {}
         if not distributed.is_main():
-            return
-        content = {
+            return None
+        return {
             **self.identity,
             **state,
             "epoch": self.epoch,
@@ -192,13 +282,17 @@ class Trainer:
             "steps_per_epoch": self.steps_per_epoch,
             "scored": scored,
         }
-        if self.anneal is not None and (annealed := self.anneal.unfinished(self.epoch - 1)):
-            content["annealed"] = annealed
-        for name in names:
-            save_checkpoint(self.folder / name, content)
+
+    def _save(self, names: list[str], content: dict[str, Any] | None) -> None:
+        """Write checkpoints of these names, on rank 0; FloatingPointError where a tensor is not finite."""
+        for name in names if content is not None else []:
+            if name == LAST:
+                save_newest(self.folder, content)
+            else:
+                save_checkpoint(self.folder / name, content)
 
     def resume(self, path: Path) -> list[str]:
-        """Continue exactly where `path` was written: weights, averages, optimizer, epoch, best score, generators.
+        """Continue exactly where `path` was written: weights, averages, optimizer, position, best score, generators.
 
         Returns lines for the user. UserError if classes, data, model or steps per epoch differ.
         """
@@ -209,6 +303,7 @@ class Trainer:
             raise UserError(f"{path}: holds no training that can be continued: {error!r}") from error
         if distributed.is_main():
             remove_partial_files(self.folder)
+            set_damaged_aside(self.folder, path)
         return said
 
     def _restore(self, content: Content, path: Path) -> list[str]:
@@ -220,6 +315,9 @@ class Trainer:
         refuse(changes)
         restore_training(content, path, self.model, self.update, self.execution.device)
         self.epoch = content["epoch"]
+        if "batch" in content:
+            self.running = restored_running(content, self.update.batches, len(self.train_loader))
+            self._carried = Carried(content["streams"], path)
         if not content.get("scored", True):
             self.unscored = content["metrics"]
             _line(self.unscored, self.epochs)  # fails here if the record is damaged

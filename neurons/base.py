@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -110,6 +111,22 @@ class StatefulNeuron(MultiStepNeuron):
             return torch.where(rows.to(state.device).view(-1, *[1] * (state.ndim - 1)), initial, state)
 
         self.carried = map_state(chosen, self.carried, self.initial_state(self._like))
+
+    def carried_state(self) -> dict[str, Any] | None:
+        """A copy of what is carried, on the CPU, to be saved: `state`, and `shape` and `dtype` (an empty tensor) of a
+        step of the input."""
+        if self.carried is None:
+            return None
+        assert self._like is not None
+        state = map_state(lambda t: t.detach().clone().cpu(), self.carried)
+        return {"state": state, "shape": list(self._like.shape), "dtype": self._like.new_empty(0, device="cpu")}
+
+    def restore_carried(self, parts: Sequence[dict[str, Any]], rows: slice, device: torch.device) -> None:
+        """Carry, on `device`, `rows` of what `carried_state` gave in one or several processes."""
+        states = [part["state"] for part in parts]
+        self.carried = map_state(lambda *tensors: torch.cat(tensors)[rows].to(device), *states)
+        batch = len(tensors_of(self.carried)[0])
+        self._like = parts[0]["dtype"].new_empty((), device=device).expand(batch, *parts[0]["shape"][1:])
 
     def detach_state(self) -> None:
         """Stop the gradient at the carried state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -117,6 +118,21 @@ class Stream:
                 neuron.carried = None
             else:
                 neuron.reset_rows(rows)
+
+    def state(self) -> list[dict[str, Any] | None]:
+        """What each neuron carries, in the order of the model's modules, to be saved: copies on the CPU in plain
+        dicts; None before its first call."""
+        return [neuron.carried_state() for neuron in self.neurons]
+
+    def restore(self, parts: Sequence[list[dict[str, Any] | None]], rows: slice, device: torch.device) -> None:
+        """Continue on `device` from `rows` of what `state` gave in one or several processes, whose batches follow each
+        other. UserError where that is of another model."""
+        if any(len(part) != len(self.neurons) for part in parts):
+            raise UserError(f"states of {[len(part) for part in parts]} neurons, but the model has {len(self.neurons)}")
+        self.reset()
+        for neuron, *saved in zip(self.neurons, *parts, strict=True):
+            if all(saved):
+                neuron.restore_carried(saved, rows, device)
 
 
 class _Hook:

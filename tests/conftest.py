@@ -119,7 +119,7 @@ def command(capsys, monkeypatch):
     def run(*words: str) -> subprocess.CompletedProcess:
         name, *arguments = words[1:] if words[0] == "-m" else words
         monkeypatch.setattr(sys, "argv", [name, *arguments])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)}
         capsys.readouterr()
         code = 0
         try:

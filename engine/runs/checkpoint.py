@@ -23,6 +23,10 @@ ENTRIES: dict[str, type] = {
     "optimizer": dict,
     "scaler": dict,
     "epoch": int,
+    "batch": int,
+    "batches_per_step": int,
+    "running": dict,
+    "streams": dict,
     "scored": bool,
     "best": float,
     "metrics": dict,
@@ -54,8 +58,8 @@ class Content(dict):
         )
 
 
-def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint atomically.
+def save_checkpoint(path: str | Path, content: dict[str, Any], previous: Path | None = None) -> None:
+    """Write a checkpoint atomically; the file before is kept as `previous`, if that is given.
 
     FloatingPointError naming the first tensor that is not finite: such a checkpoint is never written. UserError for a
     value that could not be loaded again, OSError where the disk is full.
@@ -65,7 +69,7 @@ def save_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
             f"{path}: not written, {bad}. The checkpoint before is as it was; continue from it with a lower optim.lr "
             "or train.clip_norm, and check the data with python -m data.check"
         )
-    write_atomically(path, lambda partial: write_checked({"format": FORMAT, **content}, partial))
+    write_atomically(path, lambda partial: write_checked({"format": FORMAT, **content}, partial), previous)
 
 
 def checkpoint_in(path: str | Path) -> Path:

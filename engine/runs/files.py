@@ -10,15 +10,21 @@ import yaml
 from .lock import LOCK
 
 MARKER = ".spikesight_run"
+# Checkpoints: the newest and the one before it, that of the best score, those of `train.keep_every`; and the name that
+# a damaged one is given.
+LAST, PREVIOUS, BEST = "checkpoint_last.pt", "checkpoint_previous.pt", "checkpoint_best.pt"
+KEPT, DAMAGED = "checkpoint_epoch{}.pt", ".damaged.pt"
 # What a training and convert.py write. Overwriting a run removes these and `EVALUATED`, and nothing else.
 WRITTEN = (
     MARKER,
     "config.yaml",
     "provenance.jsonl",
     "metrics.jsonl",
-    "checkpoint_last.pt",
-    "checkpoint_best.pt",
-    "checkpoint_epoch[0-9]*.pt",
+    LAST,
+    PREVIOUS,
+    BEST,
+    KEPT.format("[0-9]*"),
+    f"checkpoint_*{DAMAGED}",
     "converted*.pt",
     "events.out.tfevents.*",
     ".*.partial",
@@ -67,7 +73,7 @@ def _is_evaluation(folder: Path) -> bool:
 def discard(folder: Path) -> bool | None:
     """Remove a run that has no checkpoint, so that nothing can be resumed from it. True: its folder is gone too; False:
     it holds other files; None: there is a checkpoint, and nothing was removed."""
-    if any((folder / f"checkpoint_{which}.pt").exists() for which in ("last", "best")):
+    if any((folder / name).exists() for name in (LAST, PREVIOUS, BEST)):
         return None
     remove_written(folder)
     left = [path for path in folder.iterdir() if path.name != LOCK]

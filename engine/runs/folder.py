@@ -13,9 +13,10 @@ from typing import NamedTuple
 from data.atomic_file import write_atomically
 from registry import UserError, did_you_mean
 
-from .checkpoint import load_checkpoint
-from .files import MARKER, discard, remove_written, run_name
+from ..interrupts import Preempted
+from .files import LAST, MARKER, discard, remove_written, run_name
 from .lock import RunLock, owner
+from .newest import open_newest, resumable
 
 
 def check_name(name: str) -> None:
@@ -78,17 +79,22 @@ def new_run_folder(out: str, name: str, overwrite: bool = False, again: Path | N
 @contextmanager
 def discarded_without_checkpoint(folder: Path) -> Iterator[None]:
     """Context around training: remove the files of a run that is interrupted, or fails with a ValueError, before its
-    first checkpoint. KeyboardInterrupt is raised again with how to continue."""
+    first checkpoint. KeyboardInterrupt is raised again, of its type, with how to continue. A run that a queue has
+    interrupted keeps its folder, where it starts over."""
     try:
         yield
+    except Preempted as error:
+        raise Preempted(str(error) or f"{folder} continues, or starts over, with --resume {folder}") from None
     except (KeyboardInterrupt, ValueError) as error:
         gone = discard(folder)
         if not isinstance(error, KeyboardInterrupt):
             raise
         if gone is None:
-            raise KeyboardInterrupt(f"continue after the last whole epoch with --resume {folder}") from None
-        what = f"{folder} was removed" if gone else f"{folder} holds nothing to resume"
-        raise KeyboardInterrupt(f"no epoch had ended, {what}; start again without --resume") from None
+            said = str(error) or f"continue after the last checkpoint with --resume {folder}"
+        else:
+            what = f"{folder} was removed" if gone else f"{folder} holds nothing to resume"
+            said = f"nothing was saved, {what}; start again without --resume"
+        raise type(error)(said) from None
 
 
 class Found(NamedTuple):
@@ -107,12 +113,6 @@ class Found(NamedTuple):
         if self.why_not:
             return f"{self.folder} ({self.why_not})"
         return f"{self.folder} ({self.trained} of {self.epochs} epochs trained)"
-
-
-def checkpoint_to_resume(folder: Path) -> Path:
-    """The last checkpoint; the best one, which is as complete, where a crash left no last one."""
-    last, best = folder / "checkpoint_last.pt", folder / "checkpoint_best.pt"
-    return best if best.is_file() and not last.is_file() else last
 
 
 def run_to_resume(out: str, name: str, given: str) -> Path:
@@ -149,7 +149,7 @@ def run_to_continue(out: str, name: str) -> tuple[Path | None, bool]:
     chosen = next((run for run in runs if run.unfinished), runs[0] if runs else None)
     if chosen is None:
         return None, False
-    if chosen.why_not and checkpoint_to_resume(chosen.folder).is_file():
+    if chosen.why_not and resumable(chosen.folder):
         raise UserError(f"{chosen.folder}: {chosen.why_not}")
     return chosen.folder, not chosen.why_not
 
@@ -159,19 +159,18 @@ def runs_named(out: str, name: str) -> list[Found]:
     found = []
     for folder in _folders(out):
         if run_name(folder) == name:
-            checkpoint = checkpoint_to_resume(folder)
-            newest = max((p.stat().st_mtime for p in (checkpoint, folder / MARKER) if p.exists()), default=0.0)
-            found.append((newest, folder, checkpoint))
-    return [_look_at(folder, checkpoint) for _, folder, checkpoint in sorted(found, reverse=True)]
+            written = (*resumable(folder)[:1], folder / MARKER)
+            found.append((max((p.stat().st_mtime for p in written if p.exists()), default=0.0), folder))
+    return [_look_at(folder) for _, folder in sorted(found, reverse=True)]
 
 
-def _look_at(folder: Path, checkpoint: Path) -> Found:
+def _look_at(folder: Path) -> Found:
     if owner(folder) is not None:
         return Found(folder, 0, 0, "it is being trained")
-    if not checkpoint.is_file():
+    if not resumable(folder):
         return Found(folder, 0, 0, "it was interrupted before its first checkpoint, so there is nothing to continue")
     try:
-        content = load_checkpoint(checkpoint)
+        _, content, _ = open_newest(folder)
         done = content["epoch"] - (not content.get("scored", True))  # an epoch without its score is not finished
         return Found(folder, done, int(content["config"]["train"]["epochs"]), "")
     except (ValueError, KeyError, TypeError) as error:
@@ -180,16 +179,12 @@ def _look_at(folder: Path, checkpoint: Path) -> Found:
 
 def _given(path: Path) -> Path:
     folder = path.parent if path.is_file() else path
-    if path.is_file() and path != checkpoint_to_resume(folder):
-        raise UserError(
-            f"{path}: a run resumes from its checkpoint_last.pt; to start from other weights: train.init_from"
-        )
+    if path.is_file() and path not in resumable(folder)[:1]:
+        raise UserError(f"{path}: a run resumes from its {LAST}; to start from other weights: train.init_from")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run folder")
-    if not checkpoint_to_resume(folder).is_file():
-        raise UserError(
-            f"{folder}: no checkpoint_last.pt to resume from: its first epoch did not end. Start without --resume"
-        )
+    if not resumable(folder) and run_name(folder) is None:
+        raise UserError(f"{folder}: not a run's folder, there is no {LAST} in it to resume from")
     if (busy := owner(folder)) is not None:
         raise UserError(busy)
     return folder

@@ -82,8 +82,10 @@ class RunLog:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
-    def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
-        self.bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", leave=False, disable=not sys.stderr.isatty())
+    def progress(self, batches: Iterable, epoch: int, epochs: int, trained: int = 0) -> Iterable:
+        """trained: batches of the epoch before these."""
+        hidden = not sys.stderr.isatty()
+        self.bar = tqdm(batches, desc=f"epoch {epoch + 1}/{epochs}", initial=trained, leave=False, disable=hidden)
         return self.bar
 
     def step(self, step: Step) -> None:
@@ -150,7 +152,7 @@ class SilentLog:
     def say(self, text: str) -> None:
         pass
 
-    def progress(self, batches: Iterable, epoch: int, epochs: int) -> Iterable:
+    def progress(self, batches: Iterable, epoch: int, epochs: int, trained: int = 0) -> Iterable:
         return batches
 
     def step(self, step: Step) -> None:

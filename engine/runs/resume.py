@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 from registry import UserError
 
-from ..config import config_from_plain, config_to_plain
-from .checkpoint import load_checkpoint
+from ..config import config_from_plain, config_to_plain, load_config
 from .files import run_name
-from .folder import check_new_run, checkpoint_to_resume, run_to_continue, run_to_resume
+from .folder import check_new_run, run_to_continue, run_to_resume
 from .identity import changed_config, differing_keys
+from .newest import open_newest, resumable
 
 
 @dataclass
@@ -28,6 +28,17 @@ class Start:
     epochs: int = 0
     finished: bool = False
     say: list[str] = field(default_factory=list)
+
+
+def own_config(resume: str | None) -> str:
+    """The config of a command without one: that of the run to resume. UserError where no run is named."""
+    if resume in (None, "", "auto"):
+        raise UserError("train.py needs a config, as configs/demo.yaml, or a run to continue: --resume runs/demo")
+    path = Path(str(resume)).expanduser()
+    config = (path.parent if path.is_file() else path) / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"{config}: no such file, so {resume} is not a run to continue without a config")
+    return str(config)
 
 
 def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source: str) -> Start:
@@ -48,32 +59,40 @@ def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source
     if resume == "auto":
         if writes:
             check_new_run(cfg.out, cfg.name)
-        folder, resumable = run_to_continue(cfg.out, cfg.name)
-        if folder is None or not resumable:
-            return Start(cfg, folder, say=[] if folder is None else [f"{folder}: no epoch had ended, starts over"])
+        folder, found = run_to_continue(cfg.out, cfg.name)
+        if folder is None or not found:
+            return Start(cfg, folder, say=[] if folder is None else [_starts_over(folder)])
     else:
         folder = run_to_resume(cfg.out, cfg.name, resume)
     if "name" in given and run_name(folder) not in (cfg.name, None):
         raise UserError(
             f"name={cfg.name}: {folder} is named {run_name(folder)}, and a run keeps its name; leave that out"
         )
+    if not resumable(folder):
+        own = folder / "config.yaml"
+        return Start(load_config(own, overrides) if own.is_file() else cfg, folder, say=[_starts_over(folder)])
     return _continue(folder, cfg, overrides, source)
 
 
+def _starts_over(folder: Path) -> str:
+    return f"{folder}: ended before its first checkpoint, starts over"
+
+
 def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str) -> Start:
-    checkpoint = checkpoint_to_resume(folder)
-    content = load_checkpoint(checkpoint)
+    checkpoint, content, damaged = open_newest(folder)
     saved = config_to_plain(config_from_plain(content["config"]))
     cfg = config_from_plain(content["config"], overrides)
     own, trained, epochs = config_to_plain(cfg), content["epoch"], saved["train"]["epochs"]
+    within = content.get("batch", 0)
     try:
-        say = changed_config(saved, own)
+        say = damaged + changed_config(saved, own)
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
-    if cfg.train.epochs < trained:
-        raise UserError(f"train.epochs = {cfg.train.epochs}: {folder} has trained {trained} epochs already; give more")
-    if checkpoint.name != "checkpoint_last.pt":
-        say.append(f"{folder} has no checkpoint_last.pt: continues from {checkpoint.name}")
+    if cfg.train.epochs < trained + (within > 0):
+        part = f" and {within} batches of the next" if within else ""
+        raise UserError(
+            f"train.epochs = {cfg.train.epochs}: {folder} has trained {trained} epochs{part} already; give more"
+        )
     if others := differing_keys(config_to_plain(asked), own):
         say.append(
             f"a resumed run keeps its own config, from which {source} differs in {', '.join(others)}. What may change "

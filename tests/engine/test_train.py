@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import evaluate
 import train
 from data import create_dataset, input_from_plain
 from data.recordings import open_events
-from engine import trainer
 from engine.config import dataset_kwargs, load_config
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -318,19 +318,31 @@ def test_images_without_boxes_train(tiny, scenes, tmp_path, capsys):
     assert "val/AP" not in losses(folder)[0] and losses(folder)[0]["loss/box"] > 0
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(command, tiny, stop, tmp_path, monkeypatch):
-    """In the second epoch."""
-    train_epoch = trainer.train_epoch
-    monkeypatch.setattr(
-        trainer, "train_epoch", lambda *a, **k: os.kill(os.getpid(), stop) if k["first_step"] else train_epoch(*a, **k)
-    )  # a[5]: the first step
+@pytest.mark.parametrize("stop, code", [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGHUP, 1)])
+def test_a_signal_ends_a_training_in_one_line_that_says_how_to_continue(
+    command, trained, tiny, stop, code, tmp_path, monkeypatch
+):
+    """In the second step of the second epoch, which is saved; also by the run alone, without a config."""
+    steps = load_checkpoint(trained / "checkpoint_last.pt")["steps_per_epoch"]
+    taken = []
+
+    def kill(*_):
+        taken.append(1)
+        if len(taken) == steps + 2:
+            os.kill(os.getpid(), stop)
+
+    hook = register_optimizer_step_post_hook(kill)
     before = signal.signal(stop, signal.SIG_DFL)  # nohup has SIGHUP ignored
     try:
         done = command("train.py", tiny)
     finally:
         signal.signal(stop, before)
-    assert done.returncode == 1 and "epoch 1/3" in done.stdout
+        hook.remove()
+    assert done.returncode == code and "epoch 1/3" in done.stdout
     said = done.stderr.strip().splitlines()
-    assert said[-1] == f"interrupted: continue after the last whole epoch with --resume {tmp_path / 'runs' / 'tiny'}"
+    folder = tmp_path / "runs" / "tiny"
+    assert said[-1] == f"interrupted: epoch 2, batch 2 of {steps} is saved: continue there with --resume {folder}"
     assert not any("Traceback" in line for line in said)
+    done = command("train.py", "--resume", str(folder))
+    assert done.returncode == 0 and f"after epoch 1 and batch 2 of {steps} of the next" in done.stdout
+    assert same_weights(trained, folder) and losses(folder) == losses(trained)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_trainer import Images, MeanScore, Net, tiny_trainer
 
+import engine.runs.newest
 import engine.trainer
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -74,15 +75,16 @@ def test_killed_at_any_write_of_a_checkpoint(whole, tmp_path, write, monkeypatch
     """4 epochs write checkpoints 8 times or more: unscored, best where it rose, scored."""
     left = write
 
-    def dies(path, content):
+    def dies(path, content, previous=None):
         nonlocal left
         left -= 1
         if not left:
             raise Killed
-        save_checkpoint(path, content)
+        save_checkpoint(path, content, previous)
 
     killed = tmp_path / "killed"
     monkeypatch.setattr(engine.trainer, "save_checkpoint", dies)
+    monkeypatch.setattr(engine.runs.newest, "save_checkpoint", dies)
     trainer = tiny_trainer(killed)
     try:
         trainer.fit()
@@ -240,7 +242,7 @@ def test_checkpoints_that_are_kept(tmp_path):
     trainer = tiny_trainer(tmp_path / "kept", epochs=4, keep_every=3)
     trainer.fit()
     kept = {path.name for path in trainer.folder.glob("checkpoint_*.pt")}
-    assert kept == {f"checkpoint_{name}.pt" for name in ("best", "last", "epoch0", "epoch3", "epoch4")}
+    assert kept == {f"checkpoint_{name}.pt" for name in ("best", "last", "previous", "epoch0", "epoch3", "epoch4")}
     third, last = (load_checkpoint(trainer.folder / f"checkpoint_epoch{n}.pt") for n in (3, 4))
     assert third["epoch"] == 3 and third["metrics"]["epoch"] == 2 and third["scored"]
     assert last["model"]["conv.weight"].equal(

@@ -69,8 +69,8 @@ def tiny_trainer(folder: Path, epochs: int = 4, workers: int = 0, data: Images |
     folder.mkdir(exist_ok=True)
     data = data or Images()
     model = Net()
-    loader = train_loader(data, 4, 0, workers)
-    schedule = kwargs.pop("schedule", Schedule(0.01, 1.0, 0.9, epochs * 2, 0, 0.0, 0.9))
+    loader = train_loader(data, kwargs.pop("batch_size", 4), 0, workers)
+    schedule = kwargs.pop("schedule", Schedule(0.01, 1.0, 0.9, epochs * len(loader), 0, 0.0, 0.9))
 
     def draw(model):
         return [torch.zeros(3, 8, 8, dtype=torch.uint8)]

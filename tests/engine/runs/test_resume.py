@@ -57,8 +57,11 @@ def test_a_run_without_checkpoint_is_not_passed_over(world):
     world.run("dd", None)
     with pytest.raises(ValueError, match="dd-2, the newest run named dd: .*before its first checkpoint.*dd .3 of 3"):
         world.start()
-    with pytest.raises(ValueError, match="dd-2: no checkpoint_last.pt to resume from: its first epoch did not end"):
-        world.start(resume=str(world.out / "dd-2"))
+    start = world.start(resume=str(world.out / "dd-2"))  # named, it starts over
+    assert start.folder.name == "dd-2" and start.checkpoint is None
+    assert start.say == [f"{start.folder}: ended before its first checkpoint, starts over"]
+    with pytest.raises(ValueError, match="runs: not a run's folder, there is no checkpoint_last.pt"):
+        world.start(resume=str(world.out))
 
 
 def test_only_runs_of_exactly_this_name(world):

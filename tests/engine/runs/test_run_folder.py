@@ -192,7 +192,7 @@ def test_a_training_without_checkpoint_leaves_no_folder(tmp_path, error):
         raise error("why")
     assert not folder.exists() and tmp_path.exists()
     if error is KeyboardInterrupt:
-        assert "no epoch had ended" in str(caught.value) and "start again without --resume" in str(caught.value)
+        assert "nothing was saved" in str(caught.value) and "start again without --resume" in str(caught.value)
     else:
         assert str(caught.value) == "why"
 
@@ -222,4 +222,4 @@ def test_ctrl_c_in_the_first_epoch(command, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "train_epoch", interrupted)
     done = command("train.py", tiny)
     assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert "interrupted: no epoch had ended" in done.stderr and not list((tmp_path / "runs").iterdir())
+    assert "interrupted: nothing was saved" in done.stderr and not list((tmp_path / "runs").iterdir())
