@@ -51,7 +51,7 @@ def test_recipes_of_one_dataset_differ_in_the_model_and_its_start():
     )
     assert {key for key in one if one[key] != other[key]} == {"name", "model", "train"}
     train = one["train"], other["train"]
-    assert {key for key in train[0] if train[0][key] != train[1][key]} == {"epochs", "fit_neurons"}
+    assert {key for key in train[0] if train[0][key] != train[1][key]} == {"epochs"}
 
 
 def test_overrides_win_and_are_typed():
