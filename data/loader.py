@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -114,5 +115,13 @@ def _loader(dataset: DetectionDataset, workers: int, seed: int = 0, **kwargs) ->
         collate_fn=partial(collate, scale=dataset.scale),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_ignore_signals if workers else None,
         **kwargs,
     )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Signals to all processes of a job (Ctrl-C, queues, torchrun) are for the training, which ends its workers once it
+    has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

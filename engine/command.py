@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -28,5 +29,6 @@ def run_command(main: Callable[[], object], interrupted: str = "") -> None:
         distributed.end(f"error: {reason(error)}")
     except KeyboardInterrupt as interrupt:
         what = str(interrupt) or interrupted
-        print(f"interrupted: {what}" if what else "interrupted", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes, one says it
+            print(f"interrupted: {what}" if what else "interrupted", file=sys.stderr, flush=True)
         sys.exit(REQUEUE if isinstance(interrupt, Preempted) else 1)

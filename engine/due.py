@@ -30,16 +30,17 @@ class Clock:
     def __init__(self, save_minutes: float | None = None, max_hours: float | None = None):
         self.save_minutes, self.max_hours = save_minutes, max_hours
         self.started = self.last_save = time.monotonic()
+        self.discardable = True  # no checkpoint yet: Ctrl-C saves none before `WORTH_SAVING`
 
     def saved(self) -> None:
-        self.last_save = time.monotonic()
+        """There is a checkpoint of now."""
+        self.last_save, self.discardable = time.monotonic(), False
 
-    def due(self, interrupts: Interrupts, discardable: bool) -> Due:
-        """discardable: Ctrl-C need not save if the run is less than `WORTH_SAVING` old."""
+    def due(self, interrupts: Interrupts) -> Due:
         now, main = time.monotonic(), distributed.is_main()
         on_time = self.save_minutes is not None and now - self.last_save >= 60 * self.save_minutes
         over = self.max_hours is not None and now - self.started >= 3600 * self.max_hours
-        worth = not discardable or now - self.started >= WORTH_SAVING
+        worth = not self.discardable or now - self.started >= WORTH_SAVING
         mine = [interrupts.number, *(int(main and said) for said in (on_time, over, worth))]
         number, on_time, over, worth = distributed.largest(mine)
         save = bool(on_time or over or (number and (worth or number != signal.SIGINT)))

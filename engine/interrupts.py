@@ -17,22 +17,30 @@ STOPPING = (signal.SIGINT, signal.SIGHUP)  # Ctrl-C, and the end of the terminal
 AGAIN = 2.0  # seconds after which a second Ctrl-C stops at once: torchrun repeats the first one
 
 
+_ending = False  # this process has been interrupted: what torchrun and queues send again changes nothing
+
+
 class Preempted(KeyboardInterrupt):
     """A queue has asked this process to end; the same command continues it."""
 
 
 def raise_interrupt(number: int, frame: FrameType | None = None) -> None:
     """The handler of a process that has nothing to save."""
-    raise interrupt(number)
+    if not (_ending and number in PREEMPTING):
+        raise interrupt(number)
 
 
 def interrupt(number: int, message: str = "") -> KeyboardInterrupt:
     """The exception that ends a process after signal `number`."""
+    global _ending
+    _ending = True
     return (Preempted if number in PREEMPTING else KeyboardInterrupt)(*([message] if message else []))
 
 
 def handle_interrupts() -> None:
     """Turn the signals into exceptions, so that files are closed and locks released."""
+    global _ending
+    _ending = False
     for number in (*PREEMPTING, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, raise_interrupt)
@@ -78,10 +86,12 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again = number == signal.SIGINT == self.number and time.monotonic() - self._came > AGAIN
-        if self._at_once or again:
-            raise interrupt(number)
-        if not self.number:
+        first = not self.number
+        if first:
             self.number, self._came = number, time.monotonic()
+        if again or (first and self._at_once):
+            raise interrupt(number)
+        if first:
             # os.write: print is not safe in a handler
             os.write(
                 2, f"{signal.Signals(number).name}: this step is finished and saved, then the training ends\n".encode()

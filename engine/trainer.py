@@ -21,13 +21,13 @@ from registry import UserError
 from . import distributed
 from .anneal import Anneal, set_values
 from .distill import Distillation
-from .due import Clock, Due
+from .due import Clock
 from .interrupts import Interrupts, interrupt
 from .loop import Running, Step, Update, stream_of, train_epoch
 from .memory import peak_gib
 from .multi_scale import MultiScale
 from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
-from .runs.console_text import ExpectedTime
+from .runs.console_text import ExpectedTime, epoch_text
 from .runs.files import BEST, KEPT, LAST
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
@@ -114,21 +114,21 @@ class Trainer:
                     self._save([KEPT.format(0)], self._content({}, scored=True))
                 if self.unscored is not None:
                     self._anneal(self.epoch - 1)
-                    log.say(_line(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
+                    log.say(epoch_text(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
                 while self.epoch < self.epochs:
                     started = time.perf_counter()
                     try:
                         record, over = self._train_epoch(model, log)
                     except _OutOfTime as end:
-                        log.say(_line(self._end_within_epoch(log, end), self.epochs) + self._left_for_later())
+                        log.say(epoch_text(self._end_within_epoch(log, end), self.epochs) + self._left_for_later())
                         break
                     validate = over or self.epoch % self.validation.every == 0 or self.epoch == self.epochs
                     record = self._finish_epoch(log, record, validate)
                     took.append(time.perf_counter() - started)
-                    if self.epoch < self.epochs and (over or validate and self._due().over):
-                        log.say(_line(record, self.epochs) + self._left_for_later())
+                    if self.epoch < self.epochs and (over or validate and self.clock.due(self.interrupts).over):
+                        log.say(epoch_text(record, self.epochs) + self._left_for_later())
                         break
-                    line = _line(record, self.epochs, with_memory=len(took) == 1)
+                    line = epoch_text(record, self.epochs, with_memory=len(took) == 1)
                     log.say(line + ExpectedTime.left(took, self.epochs - self.epoch))
         finally:
             log.close()
@@ -167,6 +167,7 @@ class Trainer:
                 on_step=after_step,
                 stream=stream,
                 more_losses=more_losses,
+                sizes=self.sizes,
             )
         record = self._record(losses, annealed)
         record["peak_gib"] = max(distributed.gather(peak_gib(run.device)))
@@ -183,12 +184,11 @@ class Trainer:
     def _between_steps(self, streams: dict[str, Stream], annealed: dict[str, int | float]) -> bool:
         """Save and end where that is due; returns whether the time is over after the last step of an epoch."""
         whole = self.running.batches == len(self.train_loader)
-        due = self._due()
+        due = self.clock.due(self.interrupts)
         if due.save and (due.signal or not whole):
             record = self._record(self.running.means(), annealed) | {"batch": self.running.batches}
             content = self._content(record, scored=True, streams=streams)
             self._save([LAST], content)
-            self.clock.saved()
             if due.over and not due.signal:
                 raise _OutOfTime(record, content)
         if due.signal:
@@ -196,9 +196,6 @@ class Trainer:
             saved = f"{where} is saved: continue there with --resume {self.folder}" if due.save else ""
             raise interrupt(due.signal, saved)
         return due.over
-
-    def _due(self) -> Due:
-        return self.clock.due(self.interrupts, discardable=not (self.folder / LAST).exists())
 
     def _left_for_later(self) -> str:
         return f"  train.max_hours = {self.clock.max_hours:g} are over: --resume {self.folder} continues"
@@ -235,7 +232,6 @@ class Trainer:
         best = [BEST] if self._improved(record) else []
         names = [*([KEPT.format(self.epoch)] if kept else []), *best, LAST]
         self._save(names, self._content(record, scored=True))
-        self.clock.saved()
         self.history.append(record)
         return record
 
@@ -290,6 +286,7 @@ class Trainer:
                 save_newest(self.folder, content)
             else:
                 save_checkpoint(self.folder / name, content)
+        self.clock.saved()
 
     def resume(self, path: Path) -> list[str]:
         """Continue exactly where `path` was written: weights, averages, optimizer, position, best score, generators.
@@ -304,6 +301,7 @@ class Trainer:
         if distributed.is_main():
             remove_partial_files(self.folder)
             set_damaged_aside(self.folder, path)
+        self.clock.saved()
         return said
 
     def _restore(self, content: Content, path: Path) -> list[str]:
@@ -320,20 +318,8 @@ class Trainer:
             self._carried = Carried(content["streams"], path)
         if not content.get("scored", True):
             self.unscored = content["metrics"]
-            _line(self.unscored, self.epochs)  # fails here if the record is damaged
+            epoch_text(self.unscored, self.epochs)  # fails here if the record is damaged
         said = same_judge(content, self.identity["judged_by"])
         if not said:
             self.best = content["best"]
         return said + other_machine(content, self.execution.device)
-
-
-def _line(record: dict[str, Any], epochs: int, with_memory: bool = False) -> str:
-    losses = "  ".join(f"{k.removeprefix('loss/')} {v:.4f}" for k, v in record.items() if k.startswith("loss/"))
-    scores = "  ".join(
-        f"{k.removeprefix('val/')} {record[k]:.3f}" for k in ("val/AP", "val/AP50") if record.get(k) is not None
-    )
-    protocol = f"  ({record['val/protocol']})" if "val/protocol" in record else ""
-    more = f"  peak memory {record['peak_gib']:.2f} GiB" if with_memory else ""
-    if record.get("skipped_steps"):
-        more += f"  {record['skipped_steps']} steps skipped so far (float16 overflow)"
-    return f"epoch {record['epoch'] + 1}/{epochs}  {record['seconds']:.0f} s  {losses}  {scores}{protocol}{more}"

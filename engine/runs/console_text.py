@@ -50,6 +50,19 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
+def epoch_text(record: Mapping[str, Any], epochs: int, with_memory: bool = False) -> str:
+    """The line of an epoch of `epochs`, or of a part of one, by its record."""
+    losses = "  ".join(f"{k.removeprefix('loss/')} {v:.4f}" for k, v in record.items() if k.startswith("loss/"))
+    scores = "  ".join(
+        f"{k.removeprefix('val/')} {record[k]:.3f}" for k in ("val/AP", "val/AP50") if record.get(k) is not None
+    )
+    protocol = f"  ({record['val/protocol']})" if "val/protocol" in record else ""
+    more = f"  peak memory {record['peak_gib']:.2f} GiB" if with_memory else ""
+    if record.get("skipped_steps"):
+        more += f"  {record['skipped_steps']} steps skipped so far (float16 overflow)"
+    return f"epoch {record['epoch'] + 1}/{epochs}  {record['seconds']:.0f} s  {losses}  {scores}{protocol}{more}"
+
+
 class ExpectedTime:
     """Expected remaining time of a training, from the steps and epochs measured so far.
 

@@ -1,5 +1,8 @@
 """Batches depend on (seed, epoch) alone, not on workers or ranks."""
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -109,3 +112,23 @@ def test_a_batch_becomes_float(dataset):
     x, targets = batch.to("cpu")
     assert x.dtype == torch.float32 and x.max() <= 1 and torch.equal(x, batch.x.float() * (1 / 255))
     assert len(targets) == 4 and targets[0]["labels"].tolist() == [0]
+
+
+def test_workers_ignore_the_signals_of_a_job(dataset):
+    """torchrun and queues send them to every process; the training ends its workers itself."""
+    loader = train_loader(dataset, 2, seed=3, workers=2)
+    batches = iter(loader)
+    first = next(batches)
+    for worker in batches._workers:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(worker.pid, number)
+    assert len([first, *batches]) == len(loader) and all(worker.is_alive() for worker in batches._workers)
+
+
+def test_an_epoch_continues_within(dataset):
+    whole = epoch(train_loader(dataset, 2, seed=3), 1)
+    for workers in (0, 2):
+        rest = train_loader(dataset, 2, seed=3, workers=workers)
+        rest.sampler.set_epoch(1, 3 * 2)
+        assert same(whole[3:], [(b.x, b.image_ids, [t["boxes"] for t in b.targets]) for b in rest])
+        assert len(rest) == len(whole) and same(whole, epoch(rest, 1))
