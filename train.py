@@ -28,6 +28,7 @@ from analysis.draw import overlay
 from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
+from engine.algorithms import choose_algorithms
 from engine.anneal import Anneal, set_values
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
@@ -110,8 +111,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         held.enter_context(discarded_without_checkpoint(resume.parent))
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.backends.cudnn.benchmark = not cfg.eval.rectangular  # tries algorithms for each shape of input, on GPUs alone
+    choose_algorithms(device, one_size=not cfg.eval.rectangular)
     seed_everything(cfg.seed)
 
     train_set = _dataset(cfg, cfg.data.train_split, say, augment=True)
@@ -242,6 +242,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         anneal=anneal,
         sizes=sizes,
         clock=clock,
+        profile=cfg.train.profile,
     )
     if resume:
         for line in trainer.resume(resume):

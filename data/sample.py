@@ -82,6 +82,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         self.x = self.x.pin_memory()
+        self.targets = [t if t is None else {k: v.pin_memory() for k, v in t.items()} for t in self.targets]
         return self
 
 

@@ -98,6 +98,7 @@ class TrainConfig:
     save_minutes: float | None
     max_hours: float | None
     log_every: int
+    profile: int | None
     init_from: str | None
     anneal: dict[str, Any]
     anneal_until: float

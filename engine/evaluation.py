@@ -20,6 +20,7 @@ from scoring.evaluator import Evaluator
 from . import distributed
 from .loop import stream_of
 from .precision import autocast
+from .prefetch import prefetched
 
 # Of each image: boxes [N, 4] xyxy in pixels of x, scores [N], labels [N].
 Detections = list[dict[str, Tensor]]
@@ -42,7 +43,7 @@ def evaluate(
 
     UserError naming the image if its input or logits are not finite.
     """
-    for batch in batches:
+    for batch in prefetched(batches, device):
         x, _ = batch.to(device)
         _require_finite_input(x, batch)
         try:

@@ -26,6 +26,7 @@ from .multi_scale import resized
 from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
 from .precision import LossScaler, autocast
+from .prefetch import prefetched
 
 Losses = Callable[[torch.Tensor, Batch], dict[str, torch.Tensor]]
 Phase = Callable[[str], None]
@@ -145,7 +146,7 @@ def train_epoch(
         phase=phase,
     )
     phase("data")
-    for group, data_time in _groups(batches, update.batches):
+    for group, data_time in _groups(prefetched(batches, device), update.batches):
         lr = update.schedule.apply(update.optimizer, step)
         update.optimizer.zero_grad(set_to_none=True)
         start = StepStart(device, stream, buffers, before)

@@ -51,13 +51,24 @@ def build_optimizer(
         for pattern in ["", *(factors or {})]
         if (role, pattern) in members
     ]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    if name == "adamw":
-        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
     if name == "muon":
         return Muon(groups, lr, momentum)
-    raise UserError(f"optim.name must be sgd, adamw or muon, got {name!r}")
+    fused = all(p.is_cuda for p in model.parameters()) or None  # one kernel for all parameters of a group
+    optimizer: torch.optim.Optimizer
+    if name == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    elif name == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
+    else:
+        raise UserError(f"optim.name must be sgd, adamw or muon, got {name!r}")
+    optimizer.register_load_state_dict_pre_hook(_fused_as_built)
+    return optimizer
+
+
+def _fused_as_built(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of a GPU can be resumed on a CPU, and the other way round."""
+    fused = optimizer.defaults["fused"]
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
 
 
 def groups_text(optimizer: torch.optim.Optimizer) -> list[str]:

@@ -76,6 +76,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.accumulate": COUNT,
     "train.bptt": COUNT,
     "train.precision": Choice(("fp32", "bf16", "fp16")),
+    "train.profile": Range(1, 1000, null="no trace"),
     "train.clip_norm": Range(0, open_low=True, null="no clipping"),
     "train.ema_decay": SHARE,
     "train.ema_ramp": Range(0, open_low=True),

@@ -34,6 +34,7 @@ from .runs.log import RunLog, SilentLog
 from .runs.newest import save_newest, set_damaged_aside
 from .runs.training_state import other_machine, restore_training, training_state
 from .runs.within_epoch import Carried, epoch_state, restored_running
+from .step_trace import WARM_UP, StepTrace
 from .validation import Validation
 from .wrap import wrap
 
@@ -76,6 +77,7 @@ class Trainer:
     distillation: Distillation | None = None
     anneal: Anneal | None = None
     sizes: MultiScale | None = None
+    profile: int | None = None  # steps to record: see `StepTrace`
     clock: Clock = field(default_factory=Clock)
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
@@ -144,7 +146,9 @@ class Trainer:
         annealed = self._anneal(epoch)
         over = False
         distilling = nullcontext() if teacher is None else teacher.epoch(loader)
-        with stream_of(model, loader, self.update.bptt) as stream, distilling as more_losses:
+        warm_up = min(WARM_UP, self.steps_per_epoch - 1)
+        trace = StepTrace(self.folder / "profile", self.profile, run.device, warm_up, distributed.rank(), log.say)
+        with stream_of(model, loader, self.update.bptt) as stream, distilling as more_losses, trace:
             found = {"model": stream, "teacher": None if teacher is None else teacher.stream}
             streams = {name: open_stream for name, open_stream in found.items() if open_stream is not None}
             if self._carried is not None:
@@ -154,6 +158,7 @@ class Trainer:
             def after_step(step: Step) -> None:
                 nonlocal over
                 log.step(step)
+                trace.step()
                 over = self._between_steps(streams, annealed)
 
             losses = train_epoch(
@@ -165,6 +170,7 @@ class Trainer:
                 first_step=self.step,
                 running=self.running,
                 on_step=after_step,
+                phase=trace.phase,
                 stream=stream,
                 more_losses=more_losses,
                 sizes=self.sizes,

@@ -89,3 +89,14 @@ def test_a_factor_of_the_rate_is_the_step_of_a_smaller_rate():
     whole, part, small = stepped(0.5, {}), stepped(0.5, {"0": 0.25}), stepped(0.125, {})
     assert torch.equal(part[0].weight, small[0].weight) and not torch.equal(part[0].weight, whole[0].weight)
     assert torch.equal(part[1].bias, whole[1].bias)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_state_of_another_device_keeps_the_optimizer_as_it_was_built(name):
+    model = nn.Linear(2, 2)
+    optimizer = build_optimizer(model, name, 0.1, 0.9, 0.0)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        group["fused"] = True  # as of a GPU
+    optimizer.load_state_dict(state)
+    assert all(group["fused"] is None for group in optimizer.param_groups)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from data.sample import Batch
 from engine.ema import build_ema
-from engine.loop import Update, autocast, train_epoch
+from engine.loop import Update, train_epoch
 from engine.optim import Schedule, build_optimizer
+from engine.precision import autocast, loss_scaler
 from engine.wrap import wrap
 from models import Detector
 from models.deploy.cuda_graph import GraphedLogits
@@ -47,11 +48,12 @@ class Training:
             self.detector.to(memory_format=torch.channels_last)
         optim = cfg.optim
         ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
-        optimizer = build_optimizer(model, optim.name, optim.lr, optim.momentum, optim.weight_decay)
+        optimizer = build_optimizer(model, optim.name, optim.lr, optim.momentum, optim.weight_decay, optim.groups)
         schedule = Schedule(
             optim.lr, optim.final_lr_factor, optim.momentum, 10**6, 10**5, optim.warmup_bias_lr, optim.warmup_momentum
         )  # within warm-up: the weights hardly change
-        self.update = Update(optimizer, schedule, ema, cfg.train.accumulate, cfg.train.clip_norm)
+        scaler = loss_scaler(device, cfg.train.precision)
+        self.update = Update(optimizer, schedule, ema, cfg.train.accumulate, cfg.train.clip_norm, scaler=scaler)
         self.model = wrap(self.detector, cfg.train.checkpoint, cfg.train.compile, device)
         self.losses: dict[str, float] = {}  # of the last turn, per image
 

@@ -15,7 +15,8 @@ import torch
 from omegaconf import DictConfig
 
 from engine import distributed
-from engine.loop import PRECISIONS
+from engine.algorithms import choose_algorithms
+from engine.precision import PRECISIONS
 from engine.runs.provenance import provenance
 from registry import UserError
 
@@ -154,8 +155,7 @@ def _prepare(cfg: DictConfig) -> torch.device:
     device = distributed.start(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.backends.cudnn.benchmark = True
+    choose_algorithms(device, one_size=True)
     return device
 
 
