@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import signal
 import socket
 from pathlib import Path
 
@@ -39,15 +40,20 @@ def _rank(rank: int, folder: Path, port: int, function, arguments) -> None:
         (folder / f"rank{rank}").write_bytes(pickle.dumps((result, printed.read())))
 
 
+def _raise_interrupt():
+    raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def interrupted(step: int):
-    """What is trained within is interrupted, as by Ctrl-C, once it has taken that many optimizer steps."""
+def interrupted(step: int, how=_raise_interrupt):
+    """What is trained within is interrupted once it has taken that many optimizer steps, as by a Ctrl-C that nothing
+    catches."""
     taken = []
 
     def interrupt(*_):
         taken.append(1)
         if len(taken) == step:
-            raise KeyboardInterrupt
+            how()
 
     hook = register_optimizer_step_post_hook(interrupt)
     try:
@@ -55,3 +61,9 @@ def interrupted(step: int):
             yield
     finally:
         hook.remove()
+
+
+def preempted(step: int, rank: int = 0):
+    """What is trained within gets a SIGTERM on `rank` in that optimizer step, and saves."""
+    here = int(os.environ.get("RANK", 0)) == rank
+    return interrupted(step, lambda: os.kill(os.getpid(), signal.SIGTERM) if here else None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranks import interrupted, on_two_ranks
+from ranks import interrupted, on_two_ranks, preempted
 from torch import nn
 
 import train
@@ -98,29 +98,38 @@ def test_one_process_trains_the_same_with_statistics_over_all_ranks(tiny, monkey
 
 
 def whole_and_interrupted(config: str) -> list[str]:
-    """Trains one run of two epochs at a stretch, and one that is interrupted within the second and resumed."""
+    """Trains one run of two epochs at a stretch, one that is interrupted within the second and resumed after the first,
+    and one that a SIGTERM to the second rank ends within the second, where it is resumed."""
     options = [config, "train.batch_size=2", "train.epochs=2", "--resume", "auto"]
     folders = [train.main([*options, "name=whole"])]
     steps = load_checkpoint(folders[0] / "checkpoint_last.pt")["steps_per_epoch"]
     with interrupted(steps + 1):
         train.main([*options, "name=parts"])
     print("resumed:")
-    return [str(folder) for folder in [*folders, train.main([*options, "name=parts"])]]
+    folders.append(train.main([*options, "name=parts"]))
+    print("saved:")
+    with preempted(steps + 1, rank=1):
+        train.main([*options, "name=saved"])
+    print("resumed:")
+    return [str(folder) for folder in [*folders, train.main([*options, "name=saved"])]]
 
 
 def test_a_run_resumed_under_two_ranks_equals_the_uninterrupted_one(tiny, tmp_path):
     (folders, said), (_, other) = on_two_ranks(tmp_path, whole_and_interrupted, tiny)
-    whole, parts = map(Path, folders)
-    assert sorted((tmp_path / "runs").iterdir()) == [parts, whole]
+    whole, parts, saved = map(Path, folders)
+    assert sorted((tmp_path / "runs").iterdir()) == [parts, saved, whole]
     records = [
         [json.loads(line) | {"seconds": 0, "peak_gib": 0} for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (whole, parts)
+        for run in (whole, parts, saved)
     ]
-    assert records[0] == records[1] and len(records[0]) == 2 and records[0][0]["val/AP50"] >= 0
-    a, b = (load_checkpoint(run / "checkpoint_last.pt") for run in (whole, parts))
+    assert records[0] == records[1] == records[2] and len(records[0]) == 2 and records[0][0]["val/AP50"] >= 0
+    a, b, c = (load_checkpoint(run / "checkpoint_last.pt") for run in (whole, parts, saved))
     for part in ("model", "ema"):
         assert all(torch.equal(a[part][key], b[part][key]) for key in a[part])
+        assert all(torch.equal(a[part][key], c[part][key]) for key in a[part])
 
-    before, after = said.split("resumed:")
+    before, after, within = said.split("resumed:")
+    after = after.split("saved:")[0]
+    assert "after epoch 1 and batch 1 of" in within
     assert "epoch 2/2" in before and "after epoch 1" in after and "epoch 1/2" not in after and "done" in after
     assert "epoch" not in other and "resuming" not in other

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from models import create_model
-from neurons import MultiStepNeuron, StatefulNeuron, Stream, build_neuron, list_neurons
+from neurons import MultiStepNeuron, StatefulNeuron, StepNeuron, Stream, build_neuron, list_neurons
 
 CARRYING = [n for n in list_neurons() if isinstance(build_neuron(n), StatefulNeuron) and not build_neuron(n).memoryless]
 
@@ -225,3 +225,47 @@ def test_a_stream_that_could_not_be_opened_leaves_nothing_open():
         pass
     with Stream(model):
         assert model[0].stream is model[2].stream
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stream_that_is_saved_continues(processes, tmp_path):
+    """In another process, of rows of a batch that were in one or two; states of all forms."""
+    torch.manual_seed(0)
+    model = nn.Sequential(build_neuron("lif", tau=2.0), TwoStates(), build_neuron("plif"))
+    x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)) * 2
+    parts, after = [], []
+    for rows in torch.arange(4).chunk(processes):
+        with Stream(model) as stream:
+            model(x[:, rows])
+            torch.save(stream.state(), tmp_path / "state.pt")
+            parts.append(torch.load(tmp_path / "state.pt", weights_only=True))
+            after.append(model(x[:, rows]))
+    whole = torch.cat(after, 1)
+    with Stream(model) as stream:
+        assert not torch.equal(model(x), whole)
+        for rows in (slice(0, 4), slice(1, 3)):
+            stream.restore(parts, rows, torch.device("cpu"))
+            assert torch.equal(model(x[:, rows]), whole[:, rows])
+        with pytest.raises(ValueError, match=r"states of \[2\] neurons, but the model has 3"):
+            stream.restore([parts[0][:2]], slice(0, 2), torch.device("cpu"))
+
+
+def test_the_state_of_a_stream_that_has_not_run_is_the_initial_one():
+    model = nn.Sequential(build_neuron("lif", tau=2.0))
+    x = torch.ones(2, 1, 3)
+    with Stream(model) as stream:
+        saved = stream.state()
+        fresh = model(x)
+        stream.restore([saved], slice(0, 1), torch.device("cpu"))
+        assert saved == [None] and torch.equal(model(x), fresh)
+
+
+class TwoStates(StepNeuron):
+    """Adds up its inputs and counts its steps."""
+
+    def initial_state(self, x):
+        return {"sum": torch.zeros_like(x), "steps": torch.zeros(len(x), dtype=torch.int64)}
+
+    def step(self, state, x):
+        total, steps = state["sum"] + x, state["steps"] + 1
+        return total / steps[:, None], {"sum": total, "steps": steps}

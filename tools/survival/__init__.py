@@ -1,0 +1,1 @@
+"""Whether a training survives: `python -m tools.survival`."""
