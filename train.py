@@ -30,6 +30,7 @@ from data.atomic_file import write_atomically
 from engine import distributed
 from engine.algorithms import choose_algorithms
 from engine.anneal import Anneal, set_values
+from engine.best_score import BestScore
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
 from engine.config import config_to_plain, evaluation_options, load_config, own_values
@@ -241,6 +242,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         distillation=distillation,
         anneal=anneal,
         sizes=sizes,
+        best=BestScore(cfg.train.patience),
         clock=clock,
         profile=cfg.train.profile,
     )
@@ -267,7 +269,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         say("the first step compiles the neurons, unless torch has them in its cache: up to half a minute")
     with remedies():
         trainer.fit()
-    if trainer.epoch == cfg.train.epochs:
+    if trainer.ended:
         say(f"done: {folder}")
     return folder
 

@@ -94,6 +94,7 @@ class TrainConfig:
     checkpoint: bool
     compile: bool
     eval_every: int
+    patience: int | None
     keep_every: int | None
     save_minutes: float | None
     max_hours: float | None

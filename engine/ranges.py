@@ -84,6 +84,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "train.distill_weight": Range(0, open_low=True),
     "train.fit_neurons": Range(0, 2**31 - 1),
     "train.eval_every": COUNT,
+    "train.patience": Range(1, 2**31 - 1, null="no early end"),
     "train.keep_every": Range(1, 2**31 - 1, null="best and last alone"),
     "train.save_minutes": Range(0, open_low=True, null="after each epoch alone"),
     "train.max_hours": Range(0, open_low=True, null="no limit"),

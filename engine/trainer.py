@@ -20,6 +20,7 @@ from registry import UserError
 
 from . import distributed
 from .anneal import Anneal, set_values
+from .best_score import BestScore
 from .distill import Distillation
 from .due import Clock
 from .interrupts import Interrupts, interrupt
@@ -78,11 +79,11 @@ class Trainer:
     anneal: Anneal | None = None
     sizes: MultiScale | None = None
     profile: int | None = None  # steps to record: see `StepTrace`
+    best: BestScore = field(default_factory=BestScore)  # also state, restored by `resume`
     clock: Clock = field(default_factory=Clock)
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
     running: Running = field(default_factory=Running, init=False)  # of the next epoch
-    best: float = field(default=-1.0, init=False)
     unscored: dict[str, Any] | None = field(default=None, init=False)  # record of a trained epoch without its score
     history: list[dict[str, Any]] = field(default_factory=list, init=False)  # records of the epochs of this process
     interrupts: Interrupts = field(default_factory=Interrupts, init=False)
@@ -97,9 +98,14 @@ class Trainer:
         """Steps of the optimizer so far."""
         return self.epoch * self.steps_per_epoch + -(-self.running.batches // self.update.batches)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.epoch == self.epochs or (self.best.exhausted and not self.running.batches)
+
     def fit(self) -> list[dict[str, Any]]:
-        """Train to the last epoch, or until `clock.max_hours` have passed; returns one record per epoch run here, as
-        written to metrics.jsonl.
+        """Train to the last epoch, or until patience is exhausted or `clock.max_hours` have passed; returns one record
+        per epoch run here, as written to metrics.jsonl.
 
         KeyboardInterrupt after a signal, once the training is saved: `Preempted` if a queue sent it.
         """
@@ -117,7 +123,7 @@ class Trainer:
                 if self.unscored is not None:
                     self._anneal(self.epoch - 1)
                     log.say(epoch_text(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
-                while self.epoch < self.epochs:
+                while not self.ended:
                     started = time.perf_counter()
                     try:
                         record, over = self._train_epoch(model, log)
@@ -127,11 +133,13 @@ class Trainer:
                     validate = over or self.epoch % self.validation.every == 0 or self.epoch == self.epochs
                     record = self._finish_epoch(log, record, validate)
                     took.append(time.perf_counter() - started)
-                    if self.epoch < self.epochs and (over or validate and self.clock.due(self.interrupts).over):
+                    if not self.ended and (over or validate and self.clock.due(self.interrupts).over):
                         log.say(epoch_text(record, self.epochs) + self._left_for_later())
                         break
                     line = epoch_text(record, self.epochs, with_memory=len(took) == 1)
-                    log.say(line + ExpectedTime.left(took, self.epochs - self.epoch))
+                    log.say(line + ("" if self.ended else ExpectedTime.left(took, self.epochs - self.epoch)))
+                if self.ended and self.epoch < self.epochs:
+                    log.say(self.best.text(self.epoch, self.epochs))
         finally:
             log.close()
         return self.history
@@ -216,7 +224,7 @@ class Trainer:
         set_values(self.model, values)
         set_values(cast(Detector, self.update.ema.module), values)
         if self.anneal.changes_scores(epoch):
-            self.best = -1.0
+            self.best.starts_anew()
         return {f"anneal/{name}": value for name, value in values.items()}
 
     def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:
@@ -234,8 +242,8 @@ class Trainer:
                 raise
         log.epoch(record)  # before the checkpoint: after a crash between both the epoch is scored and logged again
         # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
-        kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.epoch == self.epochs)
         best = [BEST] if self._improved(record) else []
+        kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.ended)
         names = [*([KEPT.format(self.epoch)] if kept else []), *best, LAST]
         self._save(names, self._content(record, scored=True))
         self.history.append(record)
@@ -246,7 +254,7 @@ class Trainer:
         record = end.record | self._score(log, end.record["step"])
         log.epoch(record)
         names = [*([BEST] if self._improved(record) else []), LAST]
-        self._save(names, end.content and {**end.content, "best": self.best, "metrics": record})
+        self._save(names, end.content and {**end.content, **self.best.state(), "metrics": record})
         self.history.append(record)
         return record
 
@@ -256,12 +264,10 @@ class Trainer:
             return self.validation.score(self.update.ema.module, run.device, run.precision, log, step)
 
     def _improved(self, record: dict[str, Any]) -> bool:
-        """Whether the score of a record is the best so far, which it then becomes."""
-        score = record.get("val/AP", record.get("val/AP50"))  # AP50 where a protocol has no AP
-        if score is None or score <= self.best:
-            return False
-        self.best = float(score)
-        return True
+        """Whether the score of a record is the best so far, which it then becomes. Patience counts whole epochs, once
+        `anneal` has reached the last values, those of any finished training."""
+        annealing = self.anneal is not None and bool(self.anneal.unfinished(self.epoch - 1))
+        return self.best.improved(record, counts=not (annealing or "batch" in record))
 
     def _content(
         self, record: dict[str, Any], scored: bool, streams: dict[str, Stream] | None = None
@@ -279,7 +285,7 @@ class Trainer:
             **self.identity,
             **state,
             "epoch": self.epoch,
-            "best": self.best,
+            **self.best.state(),
             "metrics": record,
             "steps_per_epoch": self.steps_per_epoch,
             "scored": scored,
@@ -327,5 +333,5 @@ class Trainer:
             epoch_text(self.unscored, self.epochs)  # fails here if the record is damaged
         said = same_judge(content, self.identity["judged_by"])
         if not said:
-            self.best = content["best"]
+            self.best.restore(content)
         return said + other_machine(content, self.execution.device)

@@ -29,6 +29,7 @@ ENTRIES: dict[str, type] = {
     "streams": dict,
     "scored": bool,
     "best": float,
+    "waited": int,
     "metrics": dict,
     "steps_per_epoch": int,
     "generators": list,

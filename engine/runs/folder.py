@@ -172,7 +172,9 @@ def _look_at(folder: Path) -> Found:
     try:
         _, content, _ = open_newest(folder)
         done = content["epoch"] - (not content.get("scored", True))  # an epoch without its score is not finished
-        return Found(folder, done, int(content["config"]["train"]["epochs"]), "")
+        settings, epochs = content["config"]["train"], int(content["config"]["train"]["epochs"])
+        gave_up = (patience := settings.get("patience")) is not None and content.get("waited", 0) >= int(patience)
+        return Found(folder, done, done if gave_up and "batch" not in content else epochs, "")
     except (ValueError, KeyError, TypeError) as error:
         return Found(folder, 0, 0, f"its checkpoint cannot be read: {error}")
 

@@ -43,6 +43,7 @@ MAY_CHANGE = {
     "train.distill": "",  # the place of the teacher, whose weights are compared: `teacher` in COMPARED
     "train.eval_every": "",
     "train.keep_every": "",
+    "train.patience": "",
     "train.save_minutes": "",
     "train.max_hours": "",
     "train.log_every": "",

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from registry import UserError
 
+from ..best_score import BestScore
 from ..config import config_from_plain, config_to_plain, load_config
 from .files import run_name
 from .folder import check_new_run, run_to_continue, run_to_resume
@@ -98,12 +99,19 @@ def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str
             f"a resumed run keeps its own config, from which {source} differs in {', '.join(others)}. What may change "
             "(docs/runs.md) is changed on the command line"
         )
-    finished = cfg.train.epochs == trained and content.get("scored", True)
-    if finished:
-        score = content.get("best", -1.0)
-        best = f", best score {score:.3f} ({cfg.eval.protocol}, {cfg.data.val_split})" if score >= 0 else ""
+    best = BestScore(cfg.train.patience)
+    best.restore({"best": -1.0, **content})
+    complete, gave_up = cfg.train.epochs == trained, best.exhausted and not within
+    finished = (complete or gave_up) and content.get("scored", True)
+    if finished and complete:
+        score = f", best score {best.value:.3f} ({cfg.eval.protocol}, {cfg.data.val_split})" if best.value >= 0 else ""
         say.append(
-            f"{folder} is finished: {trained} of {trained} epochs trained{best}. To train it longer: "
+            f"{folder} is finished: {trained} of {trained} epochs trained{score}. To train it longer: "
             f"train.epochs={2 * trained} --resume {folder}; the rate then follows the schedule of {2 * trained} epochs"
+        )
+    elif finished:
+        say.append(
+            f"{folder} is finished: {best.text(trained, cfg.train.epochs)}. To train it longer: train.patience=null "
+            f"--resume {folder}, or more than {best.waited}"
         )
     return Start(cfg, folder, checkpoint, epochs, finished, say)

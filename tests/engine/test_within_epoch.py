@@ -110,9 +110,9 @@ def test_the_time_ends_with_a_checkpoint_and_a_score(whole, tmp_path, step, monk
     trainer = tiny_trainer(tmp_path / "run", batch_size=2, clock=clock, every=9)
     history = trainer.fit()
     assert "train.max_hours = 7 are over: --resume" in capsys.readouterr().out and trainer.step == step
-    assert history[-1]["val/AP"] == trainer.best and history[-1].get("batch", 4) == (step - 1) % 4 + 1
+    assert history[-1]["val/AP"] == trainer.best.value and history[-1].get("batch", 4) == (step - 1) % 4 + 1
     content = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
-    assert content["metrics"] == history[-1] and content["best"] == trainer.best
+    assert content["metrics"] == history[-1] and content["best"] == trainer.best.value
     monkeypatch.undo()
     resumed(tmp_path / "run", batch_size=2)
     left, right = (load_checkpoint(folder / "checkpoint_last.pt") for folder in (whole, tmp_path / "run"))
