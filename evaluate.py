@@ -181,6 +181,7 @@ def _score_run(run: Run, cfg: DictConfig, device: torch.device, args: argparse.N
         **({"history": args.history} if history else {}),
     }
     earlier = check_free(out, request)
+    distributed.barrier()  # so that no process finds what process 0 writes
     truth = dataset.ground_truth()
     for line in annealed_text(content) + check_truth(protocol, truth, split):  # raises before any work
         say(line)

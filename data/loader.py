@@ -75,14 +75,15 @@ def train_loader(
 def eval_loader(
     dataset: DetectionDataset, batch_size: int, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Every sample once, in order, sharded over ranks.
+    """Every sample once, in order. Whole batches are dealt out to the ranks, so that each is the same for any number of
+    ranks: the size of a batch changes the last digits of its results. A rank may have none.
 
     Where samples differ in shape, each batch holds samples of one shape; shapes come in the order of their first
     sample. In sequential sampling each batch row plays whole recordings: see `stream_batches`.
     """
     if (sequences := dataset.sequences) is not None:
         return _loader(dataset, workers, batch_sampler=stream_batches(sequences, batch_size, rank, world_size))
-    return _in_order(dataset, range(rank, len(dataset), world_size), batch_size, workers)
+    return _in_order(dataset, range(len(dataset)), batch_size, workers, rank, world_size)
 
 
 def calibration_loader(
@@ -96,13 +97,16 @@ def calibration_loader(
     return _in_order(dataset, order[:samples], batch_size, workers)
 
 
-def _in_order(dataset: DetectionDataset, indices: Iterable[int], batch_size: int, workers: int) -> DataLoader:
-    """Samples in the order of `indices`, in batches of one shape, shapes in the order of their first sample."""
+def _in_order(
+    dataset: DetectionDataset, indices: Iterable[int], batch_size: int, workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Samples in the order of `indices`, in batches of one shape, shapes in the order of their first sample; of these
+    batches every `world_size`-th."""
     of_shape: dict[tuple[int, int] | None, list[int]] = defaultdict(list)
     for index in indices:
         of_shape[dataset.shape_of(index)].append(index)
     batches = [same[i : i + batch_size] for same in of_shape.values() for i in range(0, len(same), batch_size)]
-    return _loader(dataset, workers, batch_sampler=batches)
+    return _loader(dataset, workers, batch_sampler=batches[rank::world_size])
 
 
 def _loader(dataset: DetectionDataset, workers: int, seed: int = 0, **kwargs) -> DataLoader:

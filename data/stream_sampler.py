@@ -52,16 +52,16 @@ class StreamSampler(Sampler[tuple[int, int, int, int | None]]):
 
 
 def stream_batches(sequences: Sequence[range], batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
-    """Batches of indices for evaluation: every recording lies whole in one row of one rank, so that detections depend
-    neither on the batch size nor on the number of ranks.
+    """Batches of indices for evaluation: every recording lies whole in one row, and row b of a batch continues row b of
+    the batch before until all rows begin anew, the last time with fewer rows.
 
-    Recordings are assigned longest first, each to the shortest row. Shorter rows are padded with their last sample,
-    which an evaluator counts once.
+    Recordings are taken longest first, `batch_size` at a time, and these groups are dealt out to the ranks: each batch
+    is the same for any number of ranks, since its other rows change the last digits of results. Shorter rows are padded
+    with their last sample, which an evaluator counts once. A rank may have no batch.
     """
-    mine = sorted(sequences, key=len, reverse=True)[rank::world_size]
-    rows: list[list[int]] = [[] for _ in range(min(batch_size, len(mine)))]
-    for sequence in mine:
-        min(rows, key=len).extend(sequence)
-    longest = max(map(len, rows), default=0)
-    rows = [row + row[-1:] * (longest - len(row)) for row in rows]
-    return [list(batch) for batch in zip(*rows, strict=True)]
+    ordered = sorted(sequences, key=len, reverse=True)
+    batches: list[list[int]] = []
+    for first in range(rank * batch_size, len(ordered), world_size * batch_size):
+        rows = ordered[first : first + batch_size]
+        batches += ([row[min(i, len(row) - 1)] for row in rows] for i in range(len(rows[0])))
+    return batches

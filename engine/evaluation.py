@@ -74,7 +74,9 @@ def predictor(model: nn.Module, loader: DataLoader) -> Iterator[Predict]:
         def predict(x: Tensor, batch: Batch) -> list[Detections]:
             if stream is None:
                 return [model(x)]
-            if batch.starts.any():  # skip the reset, a copy of every membrane, where no row starts
+            if batch.starts.all():  # also where the number of rows changes
+                stream.reset()
+            elif batch.starts.any():  # skip the reset, a copy of every membrane, where no row starts
                 stream.reset(batch.starts)
             return [model(x, batch.targets)]
 

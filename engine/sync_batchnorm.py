@@ -31,11 +31,11 @@ class SyncBatchNorm(nn.BatchNorm2d):
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         if self.running_mean is not None and self.running_var is not None:
-            share = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
+            assert self.momentum is not None
             with torch.no_grad():
                 unbiased = var * (count / (count - 1)).to(var.dtype)
-                self.running_mean.copy_((1 - share) * self.running_mean + share * mean)
-                self.running_var.copy_((1 - share) * self.running_var + share * unbiased)
+                self.running_mean.copy_((1 - self.momentum) * self.running_mean + self.momentum * mean)
+                self.running_var.copy_((1 - self.momentum) * self.running_var + self.momentum * unbiased)
         weight = torch.ones_like(mean) if self.weight is None else self.weight
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
         return _Normalised.apply(x, weight, bias, mean, var, count, self.eps)
@@ -50,7 +50,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 def sync_batchnorm(model: nn.Module) -> None:
     """Turn every BatchNorm2d below `model` into a SyncBatchNorm, in place: parameters and names stay."""
     for name, module in model.named_modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is nn.BatchNorm2d and module.momentum is not None:
             module.__class__ = SyncBatchNorm
         elif isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, SyncBatchNorm):
             raise UserError(

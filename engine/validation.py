@@ -48,7 +48,8 @@ class Validation:
         with firing, closing, saturation, predictor(model, self.loader) as predict:
             evaluate(predict, self.loader, [evaluator], device, precision)
         for recorder in watching:
-            recorder.merge(distributed.gather(recorder.sums()))
+            sums = distributed.gather(recorder.sums())
+            recorder.merge(sums[:1] if recorder is saturation else sums)  # of the first batch, which rank 0 has
         scores = evaluator.score(self.protocol)
         log.firing_rates(firing.rates(), firing.shares(), step)
         log.closing_times(closing.shares(), step)

@@ -210,8 +210,8 @@ class AnchorHead(nn.Module):
             objectness_loss = objectness_loss + distance.sum() / max(distance.numel(), 1) * self.balance[level]
         batch, _, height, width = logits[0].shape[:4]
         box_gain, objectness_gain, class_gain = self._gains(height * width * self.strides[0] ** 2)
-        objectness_gain = objectness_gain * (batch / images) if batch else 0.0
-        return (box_loss * box_gain + objectness_loss * objectness_gain + class_loss * class_gain) * images
+        objectness_loss = objectness_loss * objectness_gain * (batch / images if batch else 0.0)
+        return (box_loss * box_gain + objectness_loss + class_loss * class_gain) * images
 
     def logit_code(self) -> dict[str, Any]:
         return {"coding": self.coding_name, "anchors": self.anchors.tolist()}

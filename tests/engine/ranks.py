@@ -1,4 +1,4 @@
-"""Two processes in one process group, as torchrun starts them; and trainings that are interrupted at a set step."""
+"""Processes in one process group, as torchrun starts them; and trainings that are interrupted at a set step."""
 
 import contextlib
 import os
@@ -19,19 +19,28 @@ torch.multiprocessing.set_forkserver_preload(["torch", "torchvision", "spikingje
 
 
 def on_two_ranks(folder: Path, function, *arguments) -> list:
+    return on_ranks(2, folder, function, *arguments)
+
+
+def on_ranks(number: int, folder: Path, function, *arguments) -> list:
     """[(what `function(*arguments)` returns, what it prints) of each rank]; raises what a rank raised."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    arguments = (folder, port, function, arguments)
-    torch.multiprocessing.start_processes(_rank, arguments, nprocs=2, start_method="forkserver")
-    return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in range(2)]
+    arguments = (number, folder, *free_ports(1), function, arguments)
+    torch.multiprocessing.start_processes(_rank, arguments, nprocs=number, start_method="forkserver")
+    return [pickle.loads((folder / f"rank{rank}").read_bytes()) for rank in range(number)]
 
 
-def _rank(rank: int, folder: Path, port: int, function, arguments) -> None:
+def free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(number)]
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+def _rank(rank: int, number: int, folder: Path, port: int, function, arguments) -> None:
     torch.set_num_threads(1)
     backends.SMALL = 1 << 40  # compiles no neuron, as in tests/conftest.py
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with open(folder / f"printed{rank}", "w+") as printed:
         with contextlib.redirect_stdout(printed):

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from ranks import on_two_ranks
 from untrained import EVENTS, IMAGES, parts, untrained_run
 
 import evaluate
@@ -188,20 +187,6 @@ def test_the_curve_is_written_during_the_run_and_before_an_error(images, monkeyp
     with pytest.raises(ZeroDivisionError):
         curve.run(loader, CPU, save=save, every=0)
     assert seen[0] == 2 and seen[-1] == 6
-
-
-def scored(run):
-    return score(run, "--steps", "1,2", "--out", str(run / "two"))
-
-
-def test_two_processes_give_the_curve_of_one(images):
-    (written, _), (other, _) = on_two_ranks(images, scored, images)
-    assert written and not other
-    score(images, "--steps", "1,2", "--out", str(images / "one"))
-    one, two = read(images / "one"), read(images / "two")
-    for a, b in zip(one["points"], two["points"], strict=True):
-        assert a.pop("spikes") == pytest.approx(b.pop("spikes"), rel=1e-3) and a == pytest.approx(b, rel=1e-3)
-    assert one["neurons"] == two["neurons"] and two["images"] == 10
 
 
 def image(*rows):

@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from PIL import Image
-from ranks import on_two_ranks
 from untrained import EVENTS, IMAGES, untrained_run
 
 import evaluate
@@ -61,31 +60,6 @@ def test_two_evaluations_keep_both_results(untrained):
         evaluate.main(["--detections", str(detections), "--truth", str(truth)])
     again = evaluate.main([str(run / "config.yaml"), "--split", "val", "--detections", str(detections)])
     assert again["boxes"] != val["boxes"] and again["data"]["fingerprint"] == val["data"]["fingerprint"]
-
-
-def scored_as_two(run):
-    return score(run, "--spikes", "--out", str(run / "two"), pictures=2)
-
-
-def test_two_processes_write_what_one_writes(untrained):
-    """Recordings in sequence: each process runs whole ones."""
-    run = untrained(EVENTS % ", sampling: sequential, window_ms: 100")
-    (written, _), (other, said) = on_two_ranks(run, scored_as_two, run)
-    assert written and not other and not said  # rank 0 writes and prints
-    score(run, "--spikes", "--out", str(run / "one"), pictures=2)
-    one, two = (json.loads((run / name / "metrics.json").read_text()) for name in ("one", "two"))
-    assert two["provenance"].pop("machine")["processes"] == 2 and one["images"] > 2
-    rates = one.pop("firing_rates"), two.pop("firing_rates")
-    assert rates[0] == pytest.approx(rates[1])
-    ours = {key: value for key, value in one.items() if key != "provenance"}
-    assert ours == {key: value for key, value in two.items() if key != "provenance"}
-    found = [json.loads((run / name / "detections.json").read_text()) for name in ("one", "two")]
-    assert len(found[0]) == len(found[1]) > 0
-    for a, b in zip(*found, strict=True):  # batches of other samples round otherwise
-        assert a["image_id"] == b["image_id"] and a["bbox"] == pytest.approx(b["bbox"], abs=1e-3)
-        assert a["score"] == pytest.approx(b["score"], abs=1e-5)
-    images = [{p.name for p in (run / name / "pictures").iterdir()} for name in ("one", "two")]
-    assert images[0] == images[1] and len(images[0]) == 2
 
 
 def test_what_differs_has_a_folder_of_its_own_and_the_same_replaces(untrained, capsys):
