@@ -225,7 +225,9 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             every=cfg.train.eval_every,
         ),
         folder=folder,
-        execution=Execution(device, cfg.train.precision, cfg.train.checkpoint, cfg.train.compile),
+        execution=Execution(
+            device, cfg.train.precision, cfg.train.checkpoint, cfg.train.compile, cfg.train.pack_spikes
+        ),
         epochs=cfg.train.epochs,
         identity={
             "config": config_to_plain(cfg),

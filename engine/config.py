@@ -91,7 +91,8 @@ class TrainConfig:
     freeze: list[str]
     multi_scale: Any
     sync_batchnorm: bool
-    checkpoint: bool
+    checkpoint: Any
+    pack_spikes: bool
     compile: bool
     eval_every: int
     patience: int | None

@@ -121,6 +121,15 @@ def check_values(plain: Mapping[str, Any]) -> None:
                 f"train.multi_scale = {factors!r}: give the smallest and the largest factor of data.size, as in "
                 "[0.5, 1.5], or null"
             )
+    blocks = plain["train"]["checkpoint"]
+    if not isinstance(blocks, bool) and not (isinstance(blocks, list) and all(isinstance(b, str) for b in blocks)):
+        raise UserError(
+            f"train.checkpoint = {blocks!r}: give true, false, or patterns of blocks, as in [backbone.stem]"
+        )
+    if plain["train"]["pack_spikes"] and plain["train"]["compile"]:
+        raise UserError(
+            "train.pack_spikes = true: compiled blocks choose themselves what they keep; set train.compile=false"
+        )
     warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
     if warmup >= epochs:
         raise UserError(

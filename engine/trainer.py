@@ -49,12 +49,13 @@ class _OutOfTime(Exception):
 
 @dataclass
 class Execution:
-    """How the model runs in training. precision: see `precision.autocast`. checkpoint, compile: see `wrap`."""
+    """How the model runs in training. precision: see `precision.autocast`. checkpoint, compile, pack: see `wrap`."""
 
     device: torch.device
     precision: str = "fp32"
-    checkpoint: bool = False
+    checkpoint: bool | list[str] = False
     compile: bool = False
+    pack: bool = False
 
 
 @dataclass
@@ -114,7 +115,7 @@ class Trainer:
         main = distributed.is_main()
         log = RunLog(self.folder, self.log_every, first_epoch, self.step, steps) if main else SilentLog()
         run = self.execution
-        model = wrap(self.model, run.checkpoint, run.compile, run.device)
+        model = wrap(self.model, run.checkpoint, run.compile, run.device, run.pack)
         took: list[float] = []
         try:
             with self.interrupts.noted():

@@ -1,11 +1,11 @@
-"""Wrap a model for training: activation checkpointing, torch.compile of each block, DistributedDataParallel.
+"""Wrap a model for training: packed spikes, activation checkpointing, torch.compile of each block, DDP.
 
 In this order, as in torchtitan. The model's code and parameter names do not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,26 +16,34 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from models.layers.running_statistics import kept_running_statistics
+from models.parts import matching
 from neurons import StatefulNeuron
 
 from .distributed import world_size
+from .packed_spikes import pack_spikes
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def wrap(model: nn.Module, checkpoint: bool, compile: bool, device: torch.device) -> nn.Module:
+def wrap(
+    model: nn.Module, checkpoint: bool | Sequence[str], compile: bool, device: torch.device, pack: bool = False
+) -> nn.Module:
     """The module to call in training: `model` itself, changed in place, or, with several processes, wrapped in DDP.
 
     checkpoint: keep only the input of each block of `model.network` for backward, which runs the block again (Chen et
         al., "Training Deep Nets with Sublinear Memory Cost", 2016). Losses, gradients and BatchNorm statistics are
-        the same; membranes that a `neurons.Stream` carries are those of the first run.
+        the same; membranes that a `neurons.Stream` carries are those of the first run. Patterns (`models.parts`)
+        select blocks; UserError for one that selects none.
     compile: `torch.compile` each block at its first call, one compilation for each shape of its input; results agree up
         to rounding. Call after weights are copied, for one: a copy of the model is not compiled.
     device: that the model is on.
+    pack: keep the spikes that convolutions read as bits (`packed_spikes`); not with `compile`, which does not see it.
     """
     found = list(blocks(getattr(model, "network", model)))
+    if pack:
+        pack_spikes(model)
     if checkpoint:
-        for block in found:
+        for block in found if checkpoint is True else _selected(model, found, checkpoint):
             block.forward = Checkpointed(block)
     if compile:
         # PyTorch counts the recompilations of all instances of a class together, here one for each block and mode.
@@ -56,6 +64,12 @@ def blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield from blocks(child)
         else:
             yield child
+
+
+def _selected(model: nn.Module, found: list[nn.Module], patterns: Sequence[str]) -> list[nn.Module]:
+    names = {name: module for name, module in model.named_modules() if module in found}
+    chosen = [matching(model, list(names), pattern, "train.checkpoint", "block") for pattern in patterns]
+    return [names[name] for name in dict.fromkeys(sum(chosen, []))]
 
 
 class Checkpointed:

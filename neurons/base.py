@@ -55,6 +55,11 @@ class MultiStepNeuron(base.MemoryModule):
         """The inputs to which it responds; None: not known, or without bounds, as of ReLU."""
         return None
 
+    @property
+    def emits(self) -> tuple[int, int] | None:
+        """(smallest, largest) output, where all are integers between them; None: not known, or no integers."""
+        return None
+
     def steps(self, x_seq: Tensor) -> Tensor:
         """All steps in float32 (float64 where the input is), [T, ...] -> [T, ...]. Must not write into `x_seq`."""
         raise NotImplementedError
@@ -218,6 +223,10 @@ class DynamicNeuron(StatefulNeuron):
         learned = self.learned_threshold()
         threshold = self.dynamics.v_threshold if learned is None else float(learned.detach().mean())
         return self.dynamics.input_range(threshold)
+
+    @property
+    def emits(self) -> tuple[int, int] | None:
+        return {"binary": (0, 1), "ternary": (-1, 1), "integer": (0, self.dynamics.levels)}.get(self.dynamics.emit)
 
     def decay(self) -> Tensor | None:
         """1/tau, 0-d, where it is learned."""

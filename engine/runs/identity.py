@@ -38,6 +38,7 @@ MAY_CHANGE = {
     "train.batch_size": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
     "train.accumulate": "the samples of a step are split otherwise, so that BatchNorm sees other batches",
     "train.checkpoint": "",
+    "train.pack_spikes": "",
     "train.compile": "results agree up to rounding, not bit for bit",
     "train.channels_last": "results agree up to rounding, not bit for bit",
     "train.distill": "",  # the place of the teacher, whose weights are compared: `teacher` in COMPARED
@@ -76,10 +77,10 @@ def changed_config(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
         was, is_ = before.get(key), after.get(key)
         if was == is_:
             continue
-        if key not in MAY_CHANGE:
+        if (effect := MAY_CHANGE.get(key.partition("[")[0])) is None:
             refused.append(_change(key, was, is_))
         elif key not in ("name", "out", "overwrite"):
-            lines.append(_change(key, was, is_) + (f": {MAY_CHANGE[key]}" if MAY_CHANGE[key] else ""))
+            lines.append(_change(key, was, is_) + (f": {effect}" if effect else ""))
     refuse(refused)
     return lines
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from engine.wrap import blocks, wrap
+from engine.wrap import Checkpointed, blocks, wrap
 from models import create_model
 from neurons import Stream, build_neuron
 
 CPU = torch.device("cpu")
+ORDER = ["stem", *(f"stages.{i}" for i in range(4)), "bridge", "p5", "lateral", "p4"]
 
 
 class Block(nn.Module):
@@ -58,6 +59,28 @@ def test_checkpointing_gives_the_same_digits(name):
     assert len(ran) == 2 * len(windows)  # once forward and once for backward
     assert len(expected) == len(found) and all(map(torch.equal, expected, found))
     assert list(plain.state_dict()) == list(checkpointed.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (["backbone.stem"], ["stem"]),
+        (["network.stages.[01]", "neck.p4"], ["stages.0", "stages.1", "p4"]),
+        (["network.stages"], [f"stages.{i}" for i in range(4)]),
+    ],
+)
+def test_patterns_select_blocks(patterns, names):
+    model = create_model("ems_resnet10_ee", num_classes=2, width=0.125)
+    wrap(model, patterns, False, CPU)
+    modules = model.network.named_modules()
+    assert [name for name, m in modules if isinstance(m.forward, Checkpointed)] == sorted(names, key=ORDER.index)
+
+
+def test_a_pattern_that_selects_no_block_is_named():
+    model = create_model("ems_resnet10_ee", num_classes=2, width=0.125)
+    for pattern in ("backbone.steem", "head", "network.stem.conv"):  # of the head nothing is recomputed
+        with pytest.raises(ValueError, match=f"train.checkpoint: no block matches '{pattern}'"):
+            wrap(model, [pattern], False, CPU)
 
 
 def test_a_copy_of_a_checkpointed_model_runs_its_own_layers():

@@ -54,7 +54,7 @@ class Training:
         )  # within warm-up: the weights hardly change
         scaler = loss_scaler(device, cfg.train.precision)
         self.update = Update(optimizer, schedule, ema, cfg.train.accumulate, cfg.train.clip_norm, scaler=scaler)
-        self.model = wrap(self.detector, cfg.train.checkpoint, cfg.train.compile, device)
+        self.model = wrap(self.detector, cfg.train.checkpoint, cfg.train.compile, device, cfg.train.pack_spikes)
         self.losses: dict[str, float] = {}  # of the last turn, per image
 
     def turn(self, steps: int, mark: Mark) -> None:
