@@ -42,7 +42,7 @@ from engine.errors import remedies
 from engine.evaluation_options import set_evaluation_options
 from engine.first_batches import fit_target, fit_to_first_batches
 from engine.freeze import freeze
-from engine.generators import seed_everything
+from engine.generators import seed_everything, seed_rank
 from engine.loop import Update
 from engine.multi_scale import MultiScale
 from engine.optim import Schedule, build_optimizer, groups_text
@@ -204,6 +204,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             held.enter_context(discarded_without_checkpoint(made))
         folder = Path(distributed.broadcast(str(made)))
     assert folder is not None
+    seed_rank(cfg.seed, distributed.rank())
     trainer = Trainer(
         model=model,
         update=Update(

@@ -16,6 +16,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_rank(seed: int, rank: int) -> None:
+    """Other numbers on each rank, as for dropout; rank 0 goes on with its own."""
+    if rank:
+        seed_everything(int(np.random.SeedSequence([seed, rank]).generate_state(1, np.uint64)[0]))
+
+
 def generator_states(device: torch.device) -> dict[str, Any]:
     """States of the generators of Python, numpy, torch and the GPU `device`, as tensors and plain values."""
     version, words, gauss = random.getstate()

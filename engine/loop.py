@@ -136,7 +136,7 @@ def train_epoch(
     scaler = update.scaler
     assert update.bptt == 1 or stream is not None
     backward = partial(
-        _backward,
+        run_batches,
         bptt=update.bptt,
         device=device,
         precision=precision,
@@ -177,20 +177,21 @@ def train_epoch(
     return running.means()
 
 
-def _backward(
+def run_batches(
     model: nn.Module,
     group: list[Batch],
+    *,
     bptt: int,
     device: torch.device,
     precision: str,
-    scaler: LossScaler | None,
-    stream: Stream | None,
-    more_losses: Losses | None,
-    phase: Phase,
+    scaler: LossScaler | None = None,
+    stream: Stream | None = None,
+    more_losses: Losses | None = None,
+    phase: Phase = lambda name: None,
     size: tuple[int, int] | None = None,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """Add the gradients of the batches of one step. Returns the sum of each loss, on the device, and the number of
-    labelled images."""
+    labelled images. size: (height, width) that images are resized to; the others as in `train_epoch`."""
     summed: dict[str, torch.Tensor] = {}
     unrolled: torch.Tensor | float = 0.0  # losses that have not been sent backward
     count = 0

@@ -6,21 +6,39 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from data.atomic_file import write_atomically
 from data.sample import Batch
-from neurons import Stream
+from neurons import StatefulNeuron, Stream
 
 from . import distributed
 
-# Takes the plain content of a step, and returns where it was written.
+# Takes the plain content of a step, and returns where it is.
 Keep = Callable[[dict[str, Any]], str]
-# (model without DDP, batches of the step): forward and backward passes, as `loop.train_epoch` runs them.
+KEPT = "nonfinite_rank{}.pt"
+# (model without DDP, batches of the step): forward and backward passes, `loop.run_batches`.
 Backward = Callable[[nn.Module, list[Batch]], object]
+
+
+class Keeper:
+    """Writes the content of a step into a run folder, with `identity`, plain values that rebuild the model."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        self.path, self.identity = folder / KEPT.format(distributed.rank()), identity
+
+    def __call__(self, content: dict[str, Any]) -> str:
+        try:
+            write_atomically(self.path, partial(torch.save, {**self.identity, **content}))
+        except OSError as error:
+            return str(error)
+        return f"To run it again: python -m tools.replay {self.path}."
 
 
 class StepStart:
@@ -70,7 +88,7 @@ def explain(
     what: str,
     model: nn.Module,
     group: list[Batch],
-    backward: Backward,
+    backward: partial[Any],
     start: StepStart,
     keep: Keep | None = None,
 ) -> NoReturn:
@@ -107,7 +125,7 @@ def explain(
             f"{_largest_input(batches)}."
         )
         if keep is not None:
-            mine += f" {keep(content(model, group, found.where))}"
+            mine += f" {keep(content(model, group, found.where, backward.keywords.get('size')))}"
     others = [text for text in distributed.gather(mine) if text]
     raise FloatingPointError(
         f"{what}; weights and BatchNorm statistics were not changed. {' '.join(others)} Lower optim.lr, set "
@@ -172,11 +190,18 @@ def _watching(model: nn.Module, found: Finding) -> Iterator[None]:
             handle.remove()
 
 
-def content(model: nn.Module, group: list[Batch], where: str) -> dict[str, Any]:
+def content(model: nn.Module, group: list[Batch], where: str, size: tuple[int, int] | None = None) -> dict[str, Any]:
     """What runs a step again: weights, batches, generator and membranes before it, as tensors and plain values."""
-    skipped = ("placements",)
-    batches = [{k: v for k, v in asdict(batch).items() if k not in skipped} for batch in group]
-    return {"where": where, "model": model.state_dict(), "batches": batches, "generator": torch.get_rng_state()}
+    batches = [{k: v for k, v in asdict(batch).items() if k != "placements"} for batch in group]
+    neurons = {k: m for k, m in model.named_modules() if isinstance(m, StatefulNeuron) and m.stream is not None}
+    return {
+        "where": where,
+        "model": model.state_dict(),
+        "batches": batches,
+        "size": size,
+        "generator": torch.get_rng_state(),
+        "carried": {name: neuron.carried for name, neuron in neurons.items()},
+    }
 
 
 def _largest_input(group: list[Batch]) -> str:

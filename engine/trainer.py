@@ -27,6 +27,7 @@ from .interrupts import Interrupts, interrupt
 from .loop import Running, Step, Update, stream_of, train_epoch
 from .memory import peak_gib
 from .multi_scale import MultiScale
+from .nonfinite import Keeper
 from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
 from .runs.console_text import ExpectedTime, epoch_text
 from .runs.files import BEST, KEPT, LAST
@@ -183,6 +184,7 @@ class Trainer:
                 stream=stream,
                 more_losses=more_losses,
                 sizes=self.sizes,
+                keep=Keeper(self.folder, {**self.identity, "precision": run.precision, "bptt": self.update.bptt}),
             )
         record = self._record(losses, annealed)
         record["peak_gib"] = max(distributed.gather(peak_gib(run.device)))

@@ -27,6 +27,7 @@ WRITTEN = (
     f"checkpoint_*{DAMAGED}",
     "converted*.pt",
     "events.out.tfevents.*",
+    "nonfinite_rank[0-9]*.pt",
     ".*.partial",
 )
 # What an evaluation writes into its folder beside METRICS, which is written last, and <kind>_<id>.png into PICTURES, a

@@ -16,6 +16,7 @@ from .files import run_name
 from .folder import check_new_run, run_to_continue, run_to_resume
 from .identity import changed_config, differing_keys
 from .newest import open_newest, resumable
+from .step_samples import keep_samples
 
 
 @dataclass
@@ -51,6 +52,11 @@ def plan_start(cfg: DictConfig, overrides: list[str], resume: str | None, source
     """
     writes = int(os.environ.get("RANK", 0)) == 0  # the other processes' machines may not have `out`
     if resume is None:
+        if restarts := int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            raise UserError(
+                f"torchrun --max-restarts={restarts} starts train.py again with the same arguments, which would be a "
+                "new run: add --resume auto, so that it continues"
+            )
         if writes:
             check_new_run(cfg.out, cfg.name, cfg.overwrite)
         return Start(cfg)
@@ -83,6 +89,7 @@ def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str
     checkpoint, content, damaged = open_newest(folder)
     saved = config_to_plain(config_from_plain(content["config"]))
     cfg = config_from_plain(content["config"], overrides)
+    keep_samples(cfg, content, {o.partition("=")[0] for o in overrides}, int(os.environ.get("WORLD_SIZE", 1)), folder)
     own, trained, epochs = config_to_plain(cfg), content["epoch"], saved["train"]["epochs"]
     within = content.get("batch", 0)
     try:

@@ -11,7 +11,7 @@ from torch import nn
 from registry import UserError
 
 from .. import distributed
-from ..generators import generator_states, restore_generators
+from ..generators import generator_states, restore_generators, seed_rank
 from ..loop import Update
 from .checkpoint import Content, load_weights
 
@@ -39,8 +39,11 @@ def restore_training(content: Content, path: Path, model: nn.Module, update: Upd
         update.optimizer.load_state_dict(content["optimizer"])
         if update.scaler is not None:
             update.scaler.load_state_dict(content["scaler"])
-        if (state := states[distributed.rank() % len(states)]) is not None:
+        rank = distributed.rank()
+        if (state := states[rank % len(states)]) is not None:
             restore_generators(state, device)
+            if rank >= len(states):  # there were fewer
+                seed_rank(int(torch.randint(1 << 62, ())), rank)
     except ValueError as error:
         raise UserError(f"{path}: its optimizer or generators are those of another training: {error}") from error
 
