@@ -76,10 +76,10 @@ class Interrupts:
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within, a signal raises its exception: what is interrupted loses nothing. One that has come raises it now."""
-        if self.number:
-            raise interrupt(self.number)
         self._at_once = True
         try:
+            if self.number:
+                raise interrupt(self.number)
             yield
         finally:
             self._at_once = False
@@ -93,6 +93,4 @@ class Interrupts:
             raise interrupt(number)
         if first:
             # os.write: print is not safe in a handler
-            os.write(
-                2, f"{signal.Signals(number).name}: this step is finished and saved, then the training ends\n".encode()
-            )
+            os.write(2, f"{signal.Signals(number).name}: the training ends after this step\n".encode())

@@ -11,7 +11,7 @@ from tiny_trainer import Net, tiny_trainer
 from engine.due import Clock
 from engine.interrupts import Preempted
 from engine.runs.checkpoint import load_checkpoint
-from engine.runs.newest import open_newest
+from engine.runs.newest import open_newest, resumable
 
 
 class Signalled(Net):
@@ -93,6 +93,51 @@ def test_saved_on_time(whole, tmp_path, monkeypatch):
     content = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
     assert (content["epoch"], content["batch"], content["metrics"]["step"]) == (1, 2, 5)
     assert same_run(whole, resumed(tmp_path / "run", batch_size=2))
+
+
+@pytest.mark.parametrize("rename", [1, 2, 3, 4, 5, 12, 13, 14, 15])
+def test_killed_at_any_rename_of_a_checkpoint(whole, tmp_path, rename, monkeypatch):
+    """Each save but the first renames twice: the file before, and the new one. Saved after each step and each epoch."""
+
+    def dies(*paths):
+        renamed.append(1)
+        if len(renamed) == rename:
+            raise Killed
+        return replace(*paths)
+
+    renamed, replace = [], os.replace
+    monkeypatch.setattr("data.atomic_file.os.replace", dies)
+    with pytest.raises(Killed):
+        tiny_trainer(tmp_path / "run", batch_size=2, clock=Clock(save_minutes=0)).fit()
+    monkeypatch.undo()
+    if rename == 1:
+        assert not resumable(tmp_path / "run")
+        return
+    path, _, said = open_newest(tmp_path / "run")
+    assert path.name == "checkpoint_last.pt" and not said
+    assert same_run(whole, resumed(tmp_path / "run", batch_size=2))
+
+
+def test_without_links_the_one_before_is_there(tmp_path, monkeypatch):
+    """A file system that has none: killed between the two renames."""
+
+    def no_link(*_):
+        raise OSError("not supported")
+
+    def dies(*paths):
+        renamed.append(paths)
+        if len(renamed) == 3:
+            raise Killed
+        return replace(*paths)
+
+    renamed, replace = [], os.replace
+    monkeypatch.setattr("data.atomic_file.os.link", no_link)
+    monkeypatch.setattr("data.atomic_file.os.replace", dies)
+    with pytest.raises(Killed):
+        tiny_trainer(tmp_path / "run", batch_size=2, clock=Clock(save_minutes=0)).fit()
+    path, content, said = open_newest(tmp_path / "run")
+    assert path.name == "checkpoint_previous.pt" and content["batch"] == 1
+    assert "has no checkpoint_last.pt that can be read: continues from the one before" in said[0]
 
 
 @pytest.mark.parametrize("step", [2, 4, 5])

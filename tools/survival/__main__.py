@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ from engine.command import run_command
 from engine.config import load_config
 from engine.interrupts import REQUEUE
 from engine.runs.checkpoint import load_checkpoint
+from engine.runs.lock import owner
 from engine.runs.newest import open_newest, resumable
 from registry import UserError
 
@@ -119,7 +121,10 @@ class Series:
             printed.write(f"\n{plan}\n")
             printed.flush()
             # A session of its own: "group" is that of the training.
-            return subprocess.run(command, stdout=printed, stderr=printed, start_new_session=True).returncode
+            code = subprocess.run(command, stdout=printed, stderr=printed, start_new_session=True).returncode
+        while owner(self.out / name):  # after torchrun was killed its processes save first
+            time.sleep(0.1)
+        return code
 
     def _check(self, folder: Path, code: int) -> None:
         """After a start: the run opens, and no more is lost than may be."""
