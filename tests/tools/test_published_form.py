@@ -1,14 +1,14 @@
-"""The published form of EMS-YOLO that is timed beside ours is the same network: losses, gradients and statistics."""
+"""The published form of a network that is timed beside ours is the same network: losses, gradients, statistics."""
 
 import pytest
 import torch
 
 from models import create_model
 from registry import UserError
-from tools.benchmark._published_ems import published_form
+from tools.benchmark._published_form import published_form
 
 
-@pytest.mark.parametrize("name", ["ems_resnet10", "ems_resnet18", "ems_resnet18_ee", "sew_resnet18"])
+@pytest.mark.parametrize("name", ["ems_resnet10", "ems_resnet18", "ems_resnet18_ee", "sew_resnet18", "spikeyolo_n"])
 def test_same_losses_gradients_and_statistics(name):
     torch.manual_seed(0)
     ours = create_model(name, num_classes=3, T=3, width=0.125).train()
@@ -26,7 +26,7 @@ def test_same_losses_gradients_and_statistics(name):
     for a, b in zip(*results, strict=True):
         assert a.keys() == b.keys()
         for key in a:
-            torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-5, msg=lambda m, key=key: f"{key}: {m}")
+            torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
     ours.eval(), theirs.eval()
     for a, b in zip(ours.raw(x), theirs.raw(x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -34,7 +34,7 @@ def test_same_losses_gradients_and_statistics(name):
 
 def test_only_of_what_was_published():
     for refused in (
-        create_model("spikeyolo_n", num_classes=2, T=1),
+        create_model("spikeyolo_n", num_classes=2, width=0.125, neuron={"name": "ilif", "D": 8}),
         create_model("ems_resnet10", num_classes=2, width=0.125, neuron={"name": "lif", "tau": 2.0}),
         create_model("ems_resnet10", num_classes=2, width=0.125, head="yolox"),
     ):

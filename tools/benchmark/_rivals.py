@@ -14,14 +14,14 @@ from neurons import list_neurons
 from registry import UserError, none_of
 
 from ._contenders import Contender, Convolutions, Encoding, Inference, Training
-from ._published_ems import published_form
+from ._published_form import published_form
 from ._source import Source
 
 PARTS = ("published", "convolutions", "sampler")
 HELP = (
-    "what takes turns with it: published (the published code's form of an EMS-YOLO model), a neuron's name, as silu "
-    "(the ANN twin), convolutions or sampler (those alone), in infer graph (a CUDA graph) or a form of fused weights ("
-    f"{', '.join(FORMS)}), or key=value; several words in one text count together. May be given several times"
+    "what takes turns with it: published (the form of the published code of EMS-YOLO and SpikeYOLO), a neuron's name, "
+    "as silu (the ANN twin), convolutions or sampler (those alone), in infer graph (a CUDA graph) or a form of fused "
+    f"weights ({', '.join(FORMS)}), or key=value; several words in one text count together. May be given several times"
 )
 
 

@@ -1,9 +1,9 @@
-"""EMS-YOLO's networks in the form of their published code, as a rival in time and memory.
+"""EMS-YOLO's and SpikeYOLO's networks in the form of their published code, as rivals in time and memory.
 
-Written from its definition: convolutions step by step into one buffer, `BatchNorm3d` on [B, C, T, H, W] between two
-transposed copies, neurons step by step with every membrane kept for backward, both branches of a block with a neuron
-of their own, pooling after the concatenation, logits of each step before their mean. Weights, losses and gradients are
-those of our networks.
+Written from their definition. EMS-YOLO: convolutions step by step into one buffer, `BatchNorm3d` on [B, C, T, H, W]
+between two transposed copies, both branches of a block with a neuron of their own, pooling after the concatenation.
+SpikeYOLO: convolutions and BatchNorm over all steps at once, as ours. Both: neurons step by step with every membrane
+kept for backward, logits of each step before their mean. Weights, losses and gradients are those of our networks.
 """
 
 from __future__ import annotations
@@ -19,23 +19,29 @@ from torch import Tensor, nn
 
 from models import Detector
 from models.families.ems_yolo import AddBlock, ConcatBlock, ConvBN, EMSNetwork, GradedConv
+from models.families.spikeyolo import SpikeYOLONetwork
 from models.heads.anchor import AnchorHead
+from models.heads.dfl import DFLHead
+from models.layers.spike_conv import RateConv
+from models.layers.time import over_time
 from neurons import MultiStepNeuron
 from neurons.graded_silu import GradedSiLU
+from neurons.ilif import ILIF
 from neurons.lif import LIF
 from registry import UserError
 
-LEAK, THRESHOLD = 0.25, 0.5
+LEAK, THRESHOLD, LEVELS = 0.25, 0.5, 4
 
 
 def published_form(model: Detector) -> Detector:
-    """A copy of an EMS-YOLO detector, with the same parameter names. UserError for another model, neuron or head."""
-    if not isinstance(model.network, EMSNetwork) or not isinstance(model.head, AnchorHead):
-        raise UserError("--rival published: written for the EMS-YOLO models with the anchor head only")
-    own = {LIF: LIF().dynamics, GradedSiLU: GradedSiLU().dynamics}
+    """A copy of a detector, with the same parameter names. UserError for another model, neuron or head."""
+    heads = {EMSNetwork: AnchorHead, SpikeYOLONetwork: DFLHead}
+    if not isinstance(model.head, heads.get(type(model.network), ())):  # type: ignore[call-overload]
+        raise UserError("--rival published: written for the models of EMS-YOLO and SpikeYOLO with their own heads only")
+    own = {LIF: LIF().dynamics, GradedSiLU: GradedSiLU().dynamics, ILIF: ILIF().dynamics}
     for neuron in (m for m in model.modules() if isinstance(m, MultiStepNeuron)):
         if getattr(neuron, "dynamics", None) != own.get(type(neuron)) or list(neuron.parameters()):
-            raise UserError(f"--rival published: its neuron is lif with default arguments, not {neuron}")
+            raise UserError(f"--rival published: its neuron is lif or ilif with default arguments, not {neuron}")
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for kind, forward in FORWARDS.items():
@@ -71,6 +77,31 @@ def _lif(neuron: nn.Module, x: Tensor) -> Tensor:
             h = h * LEAK * (1 - spike.detach()) + x[t]
         spike = _Spike.apply(h)
         y[t] = spike
+    return y
+
+
+class _Level(torch.autograd.Function):
+    """round(clip(H, 0, 4)), with the gradient 1 where 0 <= H <= 4; keeps H."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor) -> Tensor:
+        ctx.save_for_backward(h)
+        return h.clamp(0, LEVELS).round()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (h,) = ctx.saved_tensors
+        return grad * ((h >= 0) & (h <= LEVELS)).to(grad.dtype)
+
+
+def _ilif(neuron: nn.Module, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    h, level = x[0], x.new_zeros(())
+    for t in range(len(x)):
+        if t:
+            h = (h - level.detach()) * LEAK + x[t]
+        level = _Level.apply(h)
+        y[t] = level
     return y
 
 
@@ -141,6 +172,10 @@ def _head(head: AnchorHead, features: list[Tensor]) -> list[Tensor]:
     return [level.unflatten(1, (anchors, -1)).permute(0, 1, 3, 4, 2).contiguous() for level in logits]
 
 
+def _rate_conv(block: RateConv, x: Tensor) -> Tensor:
+    return over_time(block.conv, block.neuron(x)).mean(0)
+
+
 FORWARDS: dict[type, Callable[..., Any]] = {
     GradedConv: _graded_conv,
     ConvBN: _conv_bn,
@@ -150,4 +185,6 @@ FORWARDS: dict[type, Callable[..., Any]] = {
     AnchorHead: _head,
     GradedSiLU: _graded,
     LIF: _lif,
+    ILIF: _ilif,
+    RateConv: _rate_conv,
 }
