@@ -47,7 +47,7 @@ def _mark(neuron: nn.Module, _: Any, y: Tensor) -> None:
 class PackedConvolution:
     """The `forward` of a convolution of spikes."""
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d):
+    def __init__(self, conv: Any):  # Conv2d or ConvTranspose2d
         self.conv = conv
 
     def __call__(self, x: Tensor) -> Tensor:
