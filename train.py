@@ -54,9 +54,11 @@ from engine.runs.identity import data_facts, extension, judged_by
 from engine.runs.lock import RunLock
 from engine.runs.provenance import append_provenance, command_line, provenance
 from engine.runs.resume import Start, own_config, plan_start
+from engine.runs.room import check_room, checkpoint_bytes
 from engine.sync_batchnorm import sync_batchnorm
-from engine.trainer import Execution, Trainer
+from engine.trainer import Trainer
 from engine.validation import Validation
+from engine.wrap import Execution
 from models import Detector
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
@@ -258,6 +260,7 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         within = f" and batch {batch} of {len(loader)} of the next" if (batch := trainer.running.batches) else ""
         say(f"resuming {folder} with its own config, after epoch {trainer.epoch}{within}")
     if main_rank:
+        check_room(folder, checkpoint_bytes(model, trainer.update))
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         append_provenance(folder, provenance(command, device) | teacher)
     parameters = sum(p.numel() for p in model.parameters())

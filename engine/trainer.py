@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,35 +27,27 @@ from .loop import Running, Step, Update, stream_of, train_epoch
 from .memory import peak_gib
 from .multi_scale import MultiScale
 from .nonfinite import Keeper
-from .runs.checkpoint import Content, load_checkpoint, save_checkpoint
+from .runs.checkpoint import Content, load_checkpoint
 from .runs.console_text import ExpectedTime, epoch_text
 from .runs.files import BEST, KEPT, LAST
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
-from .runs.newest import save_newest, set_damaged_aside
+from .runs.newest import save_all, set_damaged_aside
 from .runs.training_state import other_machine, restore_training, training_state
 from .runs.within_epoch import Carried, epoch_state, restored_running
 from .step_trace import WARM_UP, StepTrace
 from .validation import Validation
-from .wrap import wrap
+from .wrap import Execution, wrap
+
+Log = RunLog | SilentLog
+Plain = dict[str, Any]
 
 
 class _OutOfTime(Exception):
     """`train.max_hours` have passed within an epoch."""
 
-    def __init__(self, record: dict[str, Any], content: dict[str, Any] | None):
+    def __init__(self, record: Plain, content: Plain | None):
         self.record, self.content = record, content
-
-
-@dataclass
-class Execution:
-    """How the model runs in training. precision: see `precision.autocast`. checkpoint, compile, pack: see `wrap`."""
-
-    device: torch.device
-    precision: str = "fp32"
-    checkpoint: bool | list[str] = False
-    compile: bool = False
-    pack: bool = False
 
 
 @dataclass
@@ -74,7 +65,7 @@ class Trainer:
     folder: Path
     execution: Execution
     epochs: int
-    identity: dict[str, Any]
+    identity: Plain
     log_every: int = 20
     keep_every: int | None = None  # epochs between checkpoints that later ones do not replace, from the start on
     distillation: Distillation | None = None
@@ -86,8 +77,8 @@ class Trainer:
     # State, restored by `resume`.
     epoch: int = field(default=0, init=False)  # epochs trained
     running: Running = field(default_factory=Running, init=False)  # of the next epoch
-    unscored: dict[str, Any] | None = field(default=None, init=False)  # record of a trained epoch without its score
-    history: list[dict[str, Any]] = field(default_factory=list, init=False)  # records of the epochs of this process
+    unscored: Plain | None = field(default=None, init=False)  # record of a trained epoch without its score
+    history: list[Plain] = field(default_factory=list, init=False)  # records of the epochs of this process
     interrupts: Interrupts = field(default_factory=Interrupts, init=False)
     _carried: Carried | None = field(default=None, init=False)  # for the streams of an epoch that is continued
 
@@ -105,7 +96,7 @@ class Trainer:
         """Whether nothing is left to train."""
         return self.epoch == self.epochs or (self.best.exhausted and not self.running.batches)
 
-    def fit(self) -> list[dict[str, Any]]:
+    def fit(self) -> list[Plain]:
         """Train to the last epoch, or until patience is exhausted or `clock.max_hours` have passed; returns one record
         per epoch run here, as written to metrics.jsonl.
 
@@ -121,7 +112,7 @@ class Trainer:
         try:
             with self.interrupts.noted():
                 if self.keep_every is not None and self.step == 0:
-                    self._save([KEPT.format(0)], self._content({}, scored=True))
+                    self._save(log, [KEPT.format(0)], self._content({}, scored=True))
                 if self.unscored is not None:
                     self._anneal(self.epoch - 1)
                     log.say(epoch_text(self._finish_epoch(log, self.unscored, validate=True), self.epochs))
@@ -146,7 +137,7 @@ class Trainer:
             log.close()
         return self.history
 
-    def _train_epoch(self, model: nn.Module, log: RunLog | SilentLog) -> tuple[dict[str, Any], bool]:
+    def _train_epoch(self, model: nn.Module, log: Log) -> tuple[Plain, bool]:
         """(record of an epoch, or of its rest, trained; whether the time is over). `_OutOfTime` where it is before."""
         epoch, run, teacher, loader = self.epoch, self.execution, self.distillation, self.train_loader
         loader.sampler.set_epoch(epoch, self.running.batches * (loader.batch_size or 1))  # type: ignore[attr-defined, union-attr]
@@ -169,7 +160,7 @@ class Trainer:
                 nonlocal over
                 log.step(step)
                 trace.step()
-                over = self._between_steps(streams, annealed)
+                over = self._between_steps(log, streams, annealed)
 
             losses = train_epoch(
                 model,
@@ -191,26 +182,26 @@ class Trainer:
         self.epoch, self.running = epoch + 1, Running()
         return record, over
 
-    def _record(self, losses: dict[str, float], annealed: dict[str, int | float]) -> dict[str, Any]:
+    def _record(self, losses: dict[str, float], annealed: dict[str, int | float]) -> Plain:
         # The last step's number: the next one's would be purged from TensorBoard on a resume.
-        record: dict[str, Any] = {"epoch": self.epoch, "step": self.step - 1}
+        record: Plain = {"epoch": self.epoch, "step": self.step - 1}
         record |= {f"loss/{k}": v for k, v in losses.items()} | annealed
         record |= {} if self.update.scaler is None else self.update.scaler.record()
         return record | {"seconds": round(self.running.seconds, 2)}
 
-    def _between_steps(self, streams: dict[str, Stream], annealed: dict[str, int | float]) -> bool:
+    def _between_steps(self, log: Log, streams: dict[str, Stream], annealed: dict[str, int | float]) -> bool:
         """Save and end where that is due; returns whether the time is over after the last step of an epoch."""
         whole = self.running.batches == len(self.train_loader)
-        due = self.clock.due(self.interrupts)
+        due, written = self.clock.due(self.interrupts), True
         if due.save and (due.signal or not whole):
             record = self._record(self.running.means(), annealed) | {"batch": self.running.batches}
             content = self._content(record, scored=True, streams=streams)
-            self._save([LAST], content)
+            written = self._save(log, [LAST], content)
             if due.over and not due.signal:
                 raise _OutOfTime(record, content)
         if due.signal:
             where = f"epoch {self.epoch + 1}, batch {self.running.batches} of {len(self.train_loader)}"
-            saved = f"{where} is saved: continue there with --resume {self.folder}" if due.save else ""
+            saved = f"{where} is saved: continue there with --resume {self.folder}" if due.save and written else ""
             raise interrupt(due.signal, saved)
         return due.over
 
@@ -230,14 +221,14 @@ class Trainer:
             self.best.starts_anew()
         return {f"anneal/{name}": value for name, value in values.items()}
 
-    def _finish_epoch(self, log: RunLog | SilentLog, record: dict[str, Any], validate: bool) -> dict[str, Any]:
+    def _finish_epoch(self, log: Log, record: Plain, validate: bool) -> Plain:
         """Score, log and save an epoch; returns its record, complete.
 
         Its weights are saved before they are scored, so that no failure of validation loses them; a resume then scores
         them first.
         """
         if validate:
-            self._save([LAST], self._content(record, scored=False))
+            self._save(log, [LAST], self._content(record, scored=False))
             try:
                 record = record | self._score(log, record["step"])
             except Exception:
@@ -245,36 +236,36 @@ class Trainer:
                 raise
         log.epoch(record)  # before the checkpoint: after a crash between both the epoch is scored and logged again
         # Best first: checkpoint_last.pt must not hold the score of a checkpoint_best.pt that a crash left unwritten.
+        before = self.best.state()
         best = [BEST] if self._improved(record) else []
         kept = self.keep_every is not None and (self.epoch % self.keep_every == 0 or self.ended)
         names = [*([KEPT.format(self.epoch)] if kept else []), *best, LAST]
-        self._save(names, self._content(record, scored=True))
+        self._save(log, names, self._content(record, scored=True), before)
         self.history.append(record)
         return record
 
-    def _end_within_epoch(self, log: RunLog | SilentLog, end: _OutOfTime) -> dict[str, Any]:
+    def _end_within_epoch(self, log: Log, end: _OutOfTime) -> Plain:
         """Score and log what `train.max_hours` left of an epoch, which is saved; returns its record, complete."""
         record = end.record | self._score(log, end.record["step"])
         log.epoch(record)
+        before = self.best.state()
         names = [*([BEST] if self._improved(record) else []), LAST]
-        self._save(names, end.content and {**end.content, **self.best.state(), "metrics": record})
+        self._save(log, names, end.content and {**end.content, **self.best.state(), "metrics": record}, before)
         self.history.append(record)
         return record
 
-    def _score(self, log: RunLog | SilentLog, step: int) -> dict[str, Any]:
+    def _score(self, log: Log, step: int) -> Plain:
         run = self.execution
         with self.interrupts.at_once():
             return self.validation.score(self.update.ema.module, run.device, run.precision, log, step)
 
-    def _improved(self, record: dict[str, Any]) -> bool:
+    def _improved(self, record: Plain) -> bool:
         """Whether the score of a record is the best so far, which it then becomes. Patience counts whole epochs, once
         `anneal` has reached the last values, those of any finished training."""
         annealing = self.anneal is not None and bool(self.anneal.unfinished(self.epoch - 1))
         return self.best.improved(record, counts=not (annealing or "batch" in record))
 
-    def _content(
-        self, record: dict[str, Any], scored: bool, streams: dict[str, Stream] | None = None
-    ) -> dict[str, Any] | None:
+    def _content(self, record: Plain, scored: bool, streams: dict[str, Stream] | None = None) -> Plain | None:
         """The content of a checkpoint, on rank 0, after an epoch or, with its open `streams`, within one."""
         state = training_state(self.model, self.update, self.execution.device)
         if streams is not None:
@@ -294,14 +285,22 @@ class Trainer:
             "scored": scored,
         }
 
-    def _save(self, names: list[str], content: dict[str, Any] | None) -> None:
-        """Write checkpoints of these names, on rank 0; FloatingPointError where a tensor is not finite."""
-        for name in names if content is not None else []:
-            if name == LAST:
-                save_newest(self.folder, content)
-            else:
-                save_checkpoint(self.folder / name, content)
+    def _save(self, log: Log, names: list[str], content: Plain | None, before: Plain | None = None) -> bool:
+        """Write checkpoints of these names, on rank 0; returns whether all were written. before: of an epoch that is
+        scored, the best score's state before.
+
+        A write that fails, as on a full disk, is a warning, since the file before is still there; once nothing is left
+        to train it is an OSError on all ranks. FloatingPointError where a tensor is not finite.
+        """
+        failed = distributed.broadcast({} if content is None else save_all(self.folder, names, content, before))
+        if BEST in failed and before is not None:
+            self.best.restore(before)
+        if failed and before is not None and self.ended:
+            raise OSError("; ".join(failed.values()))
+        for text in failed.values():
+            log.say(f"warning: {text}. The training goes on; the next checkpoint is tried when it is due")
         self.clock.saved()
+        return not failed
 
     def resume(self, path: Path) -> list[str]:
         """Continue exactly where `path` was written: weights, averages, optimizer, position, best score, generators.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,17 @@ from .distributed import world_size
 from .packed_spikes import pack_spikes
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass
+class Execution:
+    """How the model runs in training. precision: see `precision.autocast`. checkpoint, compile, pack: see `wrap`."""
+
+    device: torch.device
+    precision: str = "fp32"
+    checkpoint: bool | list[str] = False
+    compile: bool = False
+    pack: bool = False
 
 
 def wrap(

@@ -11,9 +11,22 @@ from .checkpoint import Content, load_checkpoint, save_checkpoint
 from .files import BEST, DAMAGED, KEPT, LAST, PREVIOUS
 
 
-def save_newest(folder: Path, content: dict[str, Any]) -> None:
-    """Write `checkpoint_last.pt`; the one before becomes `checkpoint_previous.pt`."""
-    save_checkpoint(folder / LAST, content, previous=folder / PREVIOUS)
+def save_all(
+    folder: Path, names: list[str], content: dict[str, Any], before: dict[str, Any] | None = None
+) -> dict[str, str]:
+    """Write checkpoints of these names; the `checkpoint_last.pt` of before becomes `checkpoint_previous.pt`.
+
+    Returns {name: message} of those that could not be written, which are as they were. before: entries of the best
+    score for those that follow a `checkpoint_best.pt` of them.
+    """
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            save_checkpoint(folder / name, content, previous=folder / PREVIOUS if name == LAST else None)
+        except OSError as error:
+            failed[name] = str(error)
+            content = content | before if name == BEST and before is not None else content
+    return failed
 
 
 def resumable(folder: Path) -> list[Path]:

@@ -13,7 +13,8 @@ from engine.ema import build_ema
 from engine.loop import Update, train_epoch
 from engine.optim import Schedule
 from engine.precision import SMALLEST_SCALE, LossScaler, autocast, loss_scaler
-from engine.trainer import Execution, Trainer
+from engine.trainer import Trainer
+from engine.wrap import Execution
 
 CPU = torch.device("cpu")
 

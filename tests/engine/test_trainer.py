@@ -83,7 +83,6 @@ def test_killed_at_any_write_of_a_checkpoint(whole, tmp_path, write, monkeypatch
         save_checkpoint(path, content, previous)
 
     killed = tmp_path / "killed"
-    monkeypatch.setattr(engine.trainer, "save_checkpoint", dies)
     monkeypatch.setattr(engine.runs.newest, "save_checkpoint", dies)
     trainer = tiny_trainer(killed)
     try:
@@ -95,6 +94,58 @@ def test_killed_at_any_write_of_a_checkpoint(whole, tmp_path, write, monkeypatch
             return
         resumed(killed)
     assert same_run(whole, killed)
+
+
+class Full:
+    """The disk is full at the writes of these numbers, from 1; each write is noted as (name, whether it succeeded)."""
+
+    def __init__(self, monkeypatch, *numbers):
+        self.numbers, self.writes = numbers, []
+        monkeypatch.setattr(engine.runs.newest, "save_checkpoint", self.write)
+
+    def write(self, path, content, previous=None):
+        full = len(self.writes) + 1 in self.numbers
+        self.writes.append((path.name, not full))
+        if full:
+            raise OSError(f"{path}: could not be written and is as it was before: No space left on device")
+        save_checkpoint(path, content, previous)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning(whole, tmp_path, monkeypatch, capsys):
+    """The training is the same, and can be resumed from the files that were written."""
+    disk = Full(monkeypatch, 4, 5)
+    trainer = tiny_trainer(tmp_path / "full")
+    trainer.fit()
+    said = capsys.readouterr().out
+    assert said.count("warning: ") == 2 and "No space left on device. The training goes on" in said
+    assert same_run(whole, tmp_path / "full")
+    assert len(disk.writes) > 6 and disk.writes[3][1] is disk.writes[4][1] is False
+
+
+def test_a_best_score_counts_once_its_checkpoint_is_written(tmp_path, monkeypatch):
+    class Falls(MeanScore):
+        scores_to_come = [0.5, 0.4, 0.45, 0.3]
+
+        def score(self, protocol):
+            return {"AP": self.scores_to_come.pop(0)}
+
+    disk = Full(monkeypatch, 2)  # unscored, best, last
+    trainer = tiny_trainer(tmp_path / "run", new_evaluator=Falls)
+    trainer.fit()
+    assert [write for write in disk.writes if write[0] == "checkpoint_best.pt"] == [
+        ("checkpoint_best.pt", False), ("checkpoint_best.pt", True), ("checkpoint_best.pt", True)
+    ]  # fmt: skip
+    contents = [load_checkpoint(tmp_path / "run" / f"checkpoint_{name}.pt") for name in ("best", "last")]
+    assert [content["best"] for content in contents] == [0.45, 0.45] and contents[0]["epoch"] == 3
+
+
+def test_the_last_checkpoint_of_a_training_must_be_written(tmp_path, monkeypatch):
+    disk = Full(monkeypatch)
+    tiny_trainer(tmp_path / "run").fit()
+    again = Full(monkeypatch, len(disk.writes))
+    with pytest.raises(OSError, match="checkpoint_last.pt: could not be written"):
+        tiny_trainer(tmp_path / "again").fit()
+    assert again.writes[-1] == ("checkpoint_last.pt", False)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -12,8 +12,9 @@ from engine.ema import build_ema
 from engine.generators import seed_everything
 from engine.loop import Update
 from engine.optim import Schedule, build_optimizer
-from engine.trainer import Execution, Trainer
+from engine.trainer import Trainer
 from engine.validation import Validation
+from engine.wrap import Execution
 
 
 class Images:
