@@ -50,7 +50,12 @@ def start(device: str, timeout_minutes: float = 10.0) -> torch.device:
         global _preparing
         end_with_parent()
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        limit = timedelta(minutes=timeout_minutes)
+        store, rank, ranks = next(dist.rendezvous("env://", timeout=limit))
+        # torchrun keeps its store when it restarts workers: without a prefix they find addresses of those that died.
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start {start} of {ranks}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=limit)
         _preparing = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PREPARATION))
     return chosen
 
