@@ -26,6 +26,7 @@ def test_the_first_steps_are_all_points_and_then_every_so_many(tmp_path):
     log.close()
     board = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in board.Scalars("loss/total")] == [0, 1, 2, 3, 4, 5, 10]
+    assert [board.Scalars(f"optim/{tag}")[0].value for tag in ("lr", "lr_of_head")] == pytest.approx([0.1, 0.2])
     shares = ["val_spikes_negative", "val_spikes_positive", "val_spikes_zero"]
     groups = sorted({tag.split("/")[0] for tag in board.Tags()["scalars"] + board.Tags()["images"]})
     layers = ["val_dead", "val_firing_rate", "val_pictures", "val_saturated"]
