@@ -255,9 +255,9 @@ class Trainer:
         return record
 
     def _score(self, log: Log, step: int) -> Plain:
-        run = self.execution
+        run, draws = self.execution, self.validation.draws_after(self.epoch, self.epochs)
         with self.interrupts.at_once():
-            return self.validation.score(self.update.ema.module, run.device, run.precision, log, step)
+            return self.validation.score(self.update.ema.module, run.device, run.precision, log, step, draws)
 
     def _improved(self, record: Plain) -> bool:
         """Whether the score of a record is the best so far, which it then becomes. Patience counts whole epochs, once

@@ -19,6 +19,8 @@ from . import distributed
 from .evaluation import evaluate, predictor
 from .runs.log import RunLog, SilentLog
 
+DRAWN = 20
+
 
 @dataclass
 class Validation:
@@ -37,10 +39,24 @@ class Validation:
     draw_closing: Callable[[Any], list[torch.Tensor]] | None = None
     every: int = 1
 
+    def draws_after(self, epoch: int, epochs: int) -> bool:
+        """Whether the evaluation after `epoch` of `epochs` draws images: `DRAWN` of them, spread over a training, and
+        the first do. Images are nine tenths of the files of TensorBoard, which shows 10 of each tag."""
+        return epoch <= self.every or epoch * DRAWN // epochs > (epoch - self.every) * DRAWN // epochs
+
     def score(
-        self, model: nn.Module, device: torch.device, precision: str, log: RunLog | SilentLog, step: int
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: str,
+        log: RunLog | SilentLog,
+        step: int,
+        draws: bool = True,
     ) -> dict[str, Any]:
-        """Evaluate `model` with rank 0's buffers, log what it shows at `step`; returns the scores as "val/..."."""
+        """Evaluate `model` with rank 0's buffers, log what it shows at `step`; returns the scores as "val/...".
+
+        draws: whether images are logged, too.
+        """
         distributed.broadcast_buffers(model)
         evaluator = self.new_evaluator()
         watching = FiringRates(model), ClosingTimes(model), Saturation(model, calls=1)
@@ -54,8 +70,9 @@ class Validation:
         log.firing_rates(firing.rates(), firing.shares(), step)
         log.closing_times(closing.shares(), step)
         log.saturation(saturation.shares(), step)
-        log.attempt("drawing validation images", lambda: log.images(self.draw(evaluator), step))
-        if self.draw_closing is not None:
+        if draws:
+            log.attempt("drawing validation images", lambda: log.images(self.draw(evaluator), step))
+        if draws and self.draw_closing is not None:
             images = self.draw_closing
             log.attempt("drawing when frames close", lambda: log.images(images(model), step, "val_closing_pictures"))
         return {"val/protocol": self.protocol} | {
