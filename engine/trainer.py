@@ -200,6 +200,7 @@ class Trainer:
             if due.over and not due.signal:
                 raise _OutOfTime(record, content)
         if due.signal:
+            distributed.barrier()  # the end of one process ends the others, and rank 0 may still be writing
             where = f"epoch {self.epoch + 1}, batch {self.running.batches} of {len(self.train_loader)}"
             saved = f"{where} is saved: continue there with --resume {self.folder}" if due.save and written else ""
             raise interrupt(due.signal, saved)

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import box_convert, complete_box_iou_loss
+from torchvision.ops import box_convert
 
 from registry import UserError
 
 from ..layers.time import readout
 from .anchor_coding import CODINGS
 from .anchor_fit import best_possible_recall, kmeans_anchors
-from .boxes import cells, complete_iou, select_detections
+from .boxes import cells, complete_iou, complete_iou_loss, select_detections
 from .over_processes import over_processes
 from .precision import at_least_float32
 from .registry import register_head
@@ -159,7 +159,7 @@ class AnchorHead(nn.Module):
             objectness = predicted.new_zeros(predicted.shape[:4])  # contiguous whatever the layout of the logits
             p = predicted[b, anchor, row, column]  # [M, 5 + K]
             xy, wh = self.coding.box(p[:, :4], (self.anchors[level] / self.strides[level])[anchor])
-            distance = complete_box_iou_loss(  # 1 - CIoU
+            distance = complete_iou_loss(
                 box_convert(torch.cat([xy, wh], 1), "cxcywh", "xyxy"), box_convert(box_cells, "cxcywh", "xyxy")
             )
             entries.append(len(b))
@@ -169,7 +169,7 @@ class AnchorHead(nn.Module):
             quality = (1 - distance.detach()).clamp(min=0) * matched
             objectness.view(-1).scatter_reduce_(0, flat, quality, "amax")
             if self.num_classes > 1 and len(b):
-                one_hot = F.one_hot(cls, self.num_classes).to(p.dtype)
+                one_hot = (cls[:, None] == torch.arange(self.num_classes, device=cls.device)).to(p.dtype)
                 class_means.append(F.binary_cross_entropy_with_logits(p[:, 5:], one_hot, weight=matched[:, None]))
             else:
                 class_means.append(p.new_zeros(()))

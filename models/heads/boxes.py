@@ -47,6 +47,40 @@ def complete_iou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
     return iou - distance - weight * aspect
 
 
+def complete_iou_loss(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
+    """1 - CIoU [N] of pairs of boxes [N, 4] xyxy, not finite for boxes without height.
+
+    It has the values and gradients of `torchvision.ops.complete_box_iou_loss` to the last bit, by the same order of
+    operations, without its boolean indices, for which a GPU is waited for.
+    """
+
+    def sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
+        x0, y0, x1, y1 = boxes.unbind(-1)
+        return x1 - x0, y1 - y0
+
+    def overlap() -> Tensor:
+        (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.unbind(-1), b.unbind(-1)
+        left, top, right, bottom = ax0.maximum(bx0), ay0.maximum(by0), ax1.minimum(bx1), ay1.minimum(by1)
+        common = ((right - left) * (bottom - top)).where((bottom > top) & (right > left), 0)
+        return common / ((ax1 - ax0) * (ay1 - ay0) + (bx1 - bx0) * (by1 - by0) - common + eps)
+
+    def distance() -> Tensor:
+        (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = a.unbind(-1), b.unbind(-1)
+        left, top, right, bottom = ax0.minimum(bx0), ay0.minimum(by0), ax1.maximum(bx1), ay1.maximum(by1)
+        diagonal = (right - left) ** 2 + (bottom - top) ** 2 + eps
+        ax, ay, bx, by = (ax1 + ax0) / 2, (ay1 + ay0) / 2, (bx0 + bx1) / 2, (by0 + by1) / 2
+        return ((ax - bx) ** 2 + (ay - by) ** 2) / diagonal
+
+    iou = overlap()
+    loss = 1 - iou + distance()
+    width_a, height_a = sides(a)
+    width_b, height_b = sides(b)
+    aspect = (4 / math.pi**2) * (torch.atan(width_b / height_b) - torch.atan(width_a / height_a)) ** 2
+    with torch.no_grad():
+        weight = aspect / (1 - iou + aspect + eps)
+    return loss + weight * aspect
+
+
 def select_detections(
     boxes: Tensor,
     scores: Tensor,

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import complete_box_iou_loss
 
 from models.heads import build_head
 from models.heads.anchor_fit import best_possible_recall, kmeans_anchors
-from models.heads.boxes import select_detections
+from models.heads.boxes import complete_iou_loss, select_detections
 
 SIZE = (128, 128)
 
@@ -70,6 +71,18 @@ def test_the_form_for_gpus_which_waits_for_no_number_of_matches_is_the_same_loss
             sum(losses.values()).backward()
         results.append((losses, [level.grad for level in logits]))
     torch.testing.assert_close(*results)
+
+
+def test_the_box_loss_is_torchvisions_bit_by_bit():
+    corners = torch.rand(2, 500, 2) * 8
+    boxes = torch.cat([corners, corners + torch.rand(2, 500, 2) * 8 + 0.01], -1)
+    results = []
+    for function in (complete_iou_loss, complete_box_iou_loss):
+        a = boxes[0].clone().requires_grad_()
+        loss = function(a, boxes[1])
+        loss.sum().backward()
+        results.append((loss, a.grad))
+    assert all(map(torch.equal, *results)) and (results[0][0] < 0.8).any()
 
 
 def test_decoding_a_perfect_prediction_gives_the_box_back_with_no_box_loss():
