@@ -10,6 +10,7 @@
 
 The run folder holds config.yaml, provenance.jsonl (a line per start: command, commit, versions, machine, date),
 metrics.jsonl, checkpoint_last.pt, checkpoint_best.pt and TensorBoard events: `tensorboard --logdir runs`.
+SIGTERM and SIGUSR1 save after the running step and end with exit code 75: start the same command again with --resume.
 Names, resuming, restarts and starting from weights: docs/runs.md.
 """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -125,7 +127,16 @@ def _loader(dataset: DetectionDataset, workers: int, seed: int = 0, **kwargs) ->
 
 
 def _ignore_signals(worker: int) -> None:
-    """Signals to all processes of a job (Ctrl-C, queues, torchrun) are for the training, which ends its workers once it
-    has saved."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    """Signals to all processes of a job (Ctrl-C, queues, torchrun) are for the training. Only its own SIGTERM, which it
+    sends when it ends within an epoch, ends a worker."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -42,6 +42,6 @@ class Clock:
         over = self.max_hours is not None and now - self.started >= 3600 * self.max_hours
         worth = not self.discardable or now - self.started >= WORTH_SAVING
         mine = [interrupts.number, *(int(main and said) for said in (on_time, over, worth))]
-        number, on_time, over, worth = distributed.largest(mine)
-        save = bool(on_time or over or (number and (worth or number != signal.SIGINT)))
-        return Due(number, save, bool(over))
+        number, *said = distributed.largest(mine)
+        on_time, over, worth = map(bool, said)
+        return Due(number, on_time or over or (number > 0 and (worth or number != signal.SIGINT)), over)

@@ -1,7 +1,6 @@
 """Batches depend on (seed, epoch) alone, not on workers or ranks."""
 
-import os
-import signal
+import subprocess
 
 import pytest
 import torch
@@ -119,10 +118,13 @@ def test_workers_ignore_the_signals_of_a_job(dataset):
     loader = train_loader(dataset, 2, seed=3, workers=2)
     batches = iter(loader)
     first = next(batches)
-    for worker in batches._workers:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            os.kill(worker.pid, number)
-    assert len([first, *batches]) == len(loader) and all(worker.is_alive() for worker in batches._workers)
+    workers = batches._workers
+    for name in ("INT", "TERM", "HUP", "USR1"):
+        subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
+    assert len([first, *batches]) == len(loader) and all(worker.is_alive() for worker in workers)
+    workers[0].terminate()
+    workers[0].join(30)
+    assert workers[0].exitcode == 0 and workers[1].is_alive()
 
 
 def test_an_epoch_continues_within(dataset):

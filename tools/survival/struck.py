@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import signal
+import subprocess
 import sys
 import threading
 import time
@@ -53,7 +53,7 @@ class Struck:
         self.rank = int(os.environ.get("RANK", 0))
         self.plan, self.file = plan, folder / f"status{self.rank}.json"
         self.counts = dict.fromkeys(PHASES, 0)
-        self.status, self.phase = Status(), "step"
+        self.status, self.phase, self.writing = Status(), "step", threading.Lock()
         self._write()
 
     def enter(self, phase: str) -> None:
@@ -80,26 +80,27 @@ class Struck:
         time.sleep(self.plan.delay)
         self.status.struck = self.phase
         self._write()
-        if self.plan.target == "group":
-            os.killpg(0, self.plan.signal)
+        if self.plan.target == "group":  # by another process: workers obey their training's own SIGTERM
+            subprocess.run(["kill", f"-{self.plan.signal}", "--", f"-{os.getpgrp()}"])
         else:
             os.kill(os.getppid() if self.plan.target == "parent" else os.getpid(), self.plan.signal)
 
     def _write(self) -> None:
-        new = self.file.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self.status)))
-        new.replace(self.file)
+        with self.writing:  # two threads do
+            new = self.file.with_suffix(".new")
+            new.write_text(json.dumps(asdict(self.status)))
+            new.replace(self.file)
 
 
 def main(argv: list[str]) -> None:
-    path = Path(argv[0])
-    struck = Struck(Plan(**json.loads(path.read_text())), path.parent)
+    plan = Path(argv[0])
+    struck = Struck(Plan(**json.loads(plan.read_text())), plan.parent)
     register_optimizer_step_post_hook(struck.step)
     write, score = engine.runs.checkpoint.write_checked, Validation.score
 
-    def saves(content: dict[str, Any], file: Path) -> None:
+    def saves(content: dict[str, Any], path: Path) -> None:
         with struck.within("save"):
-            write(content, file)
+            write(content, path)
 
     def scores(*arguments: Any) -> dict[str, Any]:
         with struck.within("evaluation"):
@@ -112,5 +113,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     main(sys.argv[1:])
