@@ -27,12 +27,13 @@ TRAIN = Path(__file__).parent.parent / "train.py"
 
 @dataclass
 class Usage:
-    """What processes hold. rss: all of their memory that is resident, MiB; uss: of it what no other process shares."""
+    """What processes hold. rss: their resident memory, MiB; own: of it what they have written and no other process
+    shares (Private_Dirty; files of libraries become private, too, when the last other program that uses them ends)."""
 
     files: int = 0
     threads: int = 0
     rss: float = 0.0
-    uss: float = 0.0
+    own: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -42,10 +43,9 @@ def usage(process: int) -> Usage:
     """Of one running process."""
     folder = Path("/proc") / str(process)
     memory = dict(line.split(":") for line in (folder / "smaps_rollup").read_text().splitlines()[1:])
-    kib = {name: int(memory[name].split()[0]) for name in ("Rss", "Private_Clean", "Private_Dirty")}
-    own = kib["Private_Clean"] + kib["Private_Dirty"]
+    rss, own = (int(memory[name].split()[0]) / 1024 for name in ("Rss", "Private_Dirty"))
     files, threads = (len(os.listdir(folder / name)) for name in ("fd", "task"))
-    return Usage(files, threads, kib["Rss"] / 1024, own / 1024)
+    return Usage(files, threads, rss, own)
 
 
 def children(process: int) -> list[int]:
