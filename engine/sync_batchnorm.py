@@ -62,10 +62,11 @@ def sync_batchnorm(model: nn.Module) -> None:
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(mean [C], biased variance [C], number of values per channel []) over all ranks, by one exchange.
 
-    Moments are exchanged in float64, in which E[x^2] - E[x]^2 loses nothing that float32 could hold.
+    Moments are exchanged in float64, in which E[x^2] - E[x]^2 loses nothing that float32 could hold. On a CPU they are
+    also computed in it, as those of `nn.BatchNorm2d` are.
     """
     x = x if x.dtype == torch.float64 else x.float()
-    var, mean = (moment.double() for moment in torch.var_mean(x, (0, 2, 3), correction=0))
+    var, mean = (m.double() for m in torch.var_mean(x.double() if x.is_cpu else x, (0, 2, 3), correction=0))
     here = x.numel() // x.shape[1]
     sums = torch.cat([mean * here, (var + mean.square()) * here, mean.new_full((1,), here)])
     dist.all_reduce(sums)
