@@ -91,7 +91,7 @@ class Series:
                     break
         else:
             raise UserError(f"{STARTS} starts, and {sum(self.struck.values())} kills: {self.log}")
-        where = ", ".join(f"{count} in a {phase}" for phase, count in sorted(self.struck.items()))
+        where = ", ".join(f"{count} during {phase}" for phase, count in sorted(self.struck.items()))
         print(
             f"{sum(self.struck.values())} times {args.signal}, {args.processes} process(es): {where}; steps lost each "
             f"time: {self.lost}; {self.compared} trainings ended as the one that was left alone, bit for bit"
@@ -146,7 +146,9 @@ class Series:
             lost = trained - self.saved
             self.struck[where] += 1
             self.lost.append(lost)
-            print(f"{self.args.signal} to {self.plan.target}, in a {where}: code {code}, {lost} steps lost", flush=True)
+            print(
+                f"{self.args.signal} to {self.plan.target}, during {where}: code {code}, {lost} steps lost", flush=True
+            )
             if self.number != signal.SIGKILL and (lost > 1 or (self.args.processes == 1 and code != REQUEUE)):
                 raise UserError(f"{folder}: {self.plan}: code {code}, {lost} steps lost")
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from engine.config import config_to_plain, load_config
 from engine.ranges import leaves
@@ -11,7 +12,7 @@ from engine.runs.checkpoint import save_checkpoint
 from engine.runs.folder import new_run_folder
 from engine.runs.identity import MAY_CHANGE, changed_config, compare, data_facts, judged_by, same_judge
 from engine.runs.lock import RunLock
-from engine.runs.resume import plan_start
+from engine.runs.resume import own_config, plan_start
 
 BEGINNING = "configs/demo.yaml"
 
@@ -286,3 +287,19 @@ def test_best_scores_are_compared_by_one_rule_on_one_split():
 def test_no_change_no_line():
     plain = config_to_plain(load_config(BEGINNING))
     assert changed_config(plain, plain) == []
+
+
+def test_a_run_has_its_own_config(world):
+    folder = world.run("dd", None)
+    with pytest.raises(
+        ValueError, match="dd/config.yaml: no such file, so .*dd is not a run to continue without a config"
+    ):
+        own_config(str(folder))
+    overrides = ["name=dd", f"out={world.out}", "seed=7"]
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(load_config(BEGINNING, overrides)))
+    assert own_config(str(folder)) == str(folder / "config.yaml")
+    start = world.start(resume=str(folder), name=None)  # it has no checkpoint: starts over, as it was
+    assert start.folder == folder and start.checkpoint is None and start.cfg.seed == 7
+    for nothing in (None, "", "auto"):
+        with pytest.raises(ValueError, match="train.py needs a config, as configs/demo.yaml, or a run to continue"):
+            own_config(nothing)
