@@ -48,5 +48,5 @@ class BestScore:
     def text(self, epoch: int, epochs: int) -> str:
         """Why a training ended after `epoch` of `epochs`."""
         best = f"the best score, {self.value:.3f}" if self.value >= 0 else "a score"
-        since = f"{self.waited} evaluations since {best}"
+        since = f"{self.waited} evaluation{'s' * (self.waited != 1)} since {best}"
         return f"ended after epoch {epoch} of {epochs}: train.patience = {self.patience}, {since}"

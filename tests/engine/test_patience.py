@@ -41,7 +41,7 @@ def test_it_ends_after_so_many_evaluations_without_a_better_score(tmp_path, caps
     assert len(made.fit()) == epochs and made.ended
     said = capsys.readouterr().out
     best = max(SCORES[:epochs])
-    why = f"train.patience = {patience}, {patience} evaluations since the best score, {best:.3f}"
+    why = f"train.patience = {patience}, {patience} evaluation{'s' * (patience != 1)} since the best score, {best:.3f}"
     ended = f"ended after epoch {epochs} of 8: {why}"
     assert (ended in said) == (epochs < 8)
     content = last(tmp_path / "run")
