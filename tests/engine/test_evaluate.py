@@ -252,14 +252,15 @@ def test_images_are_named_by_image_id(images):
         assert image.width > 2 * 96
 
 
-def test_an_interrupt_is_one_line(monkeypatch):
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("engine.runs.open.open_run", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
-    with pytest.raises(SystemExit, match="^interrupted: the results of this evaluation were not written$"):
+    with pytest.raises(SystemExit, match="^1$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")
+    assert capsys.readouterr().err == "interrupted: the results of this evaluation were not written\n"
 
 
 def test_evaluation_leaves_scenes_of_other_settings_alone(images, scenes, tmp_path):
