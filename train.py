@@ -31,6 +31,7 @@ from data.atomic_file import write_atomically
 from engine import distributed
 from engine.algorithms import choose_algorithms
 from engine.anneal import Anneal, set_values
+from engine.batch_size import find_batch_size
 from engine.best_score import BestScore
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
 from engine.command import run_command
@@ -130,15 +131,6 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
             "sequence. Set data.args.sampling=sequential, or train.bptt=1"
         )
     say(overview({cfg.data.train_split: train_set, cfg.data.val_split: val_set}))
-    loader = train_loader(
-        train_set,
-        cfg.train.batch_size,
-        cfg.seed,
-        cfg.data.workers,
-        distributed.rank(),
-        distributed.world_size(),
-        cfg.train.epochs,
-    )
     val_loader = eval_loader(
         val_set, cfg.eval.batch_size, cfg.data.workers, distributed.rank(), distributed.world_size()
     )
@@ -161,6 +153,18 @@ def train(start: Start, device: torch.device, command: list[str], held: ExitStac
         anneal = Anneal(config_to_plain(cfg.train.anneal), cfg.train.anneal_until, cfg.train.epochs, model)
         set_values(model, anneal.values(0))
     model.to(device)
+    if cfg.train.batch_size == "auto":
+        cfg.train.batch_size, line = find_batch_size(cfg, model, train_set, device)
+        say(line)
+    loader = train_loader(
+        train_set,
+        cfg.train.batch_size,
+        cfg.seed,
+        cfg.data.workers,
+        distributed.rank(),
+        distributed.world_size(),
+        cfg.train.epochs,
+    )
     if cfg.train.fit_neurons and not resume:
         for line in fit_to_first_batches(cfg, model, train_set, device):
             say(line)

@@ -77,7 +77,7 @@ class OptimConfig:
 @dataclass
 class TrainConfig:
     epochs: int
-    batch_size: int
+    batch_size: Any
     accumulate: int
     bptt: int
     precision: str

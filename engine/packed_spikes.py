@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.layers.layout import memory_format
 from neurons import MultiStepNeuron
 from neurons.packing import bits_for, pack, unpack
 
@@ -53,7 +54,9 @@ class PackedConvolution:
     def __call__(self, x: Tensor) -> Tensor:
         conv = self.conv
         emitted = getattr(x.untyped_storage(), "emitted", None)
-        known = emitted is not None and emitted.version == x._version and x.is_contiguous(memory_format=_format(x))
+        known = (
+            emitted is not None and emitted.version == x._version and x.is_contiguous(memory_format=memory_format(x))
+        )
         if not known or not torch.is_grad_enabled() or not conv.weight.requires_grad:
             return type(conv).forward(conv, x)
         weight, bias, device = conv.weight, conv.bias, x.device.type
@@ -84,9 +87,3 @@ class _Convolution(torch.autograd.Function):
             grad, x, weight, ctx.bias_sizes, *ctx.geometry, list(ctx.needs_input_grad[:3])
         )
         return (*found, None, None)
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    """Memory format in which x is dense, if it is; convolutions have images [N, C, H, W] or, of one, [C, H, W]."""
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format

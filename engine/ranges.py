@@ -14,17 +14,20 @@ from registry import UserError, did_you_mean
 @dataclass(frozen=True)
 class Range:
     """Numbers from `low` to `high`; `open_low` and `open_high` exclude that end. A text `null` allows None and
-    describes it."""
+    describes it. With a `word` numbers are whole, or that word."""
 
     low: float
     high: float = math.inf
     open_low: bool = False
     open_high: bool = False
     null: str = ""
+    word: str = ""
 
     def __contains__(self, value: object) -> bool:
         if value is None:
             return bool(self.null)
+        if self.word and not (isinstance(value, int) and not isinstance(value, bool)):
+            return value == self.word
         if not isinstance(value, int | float) or not math.isfinite(value):
             return False
         above = value > self.low if self.open_low else value >= self.low
@@ -33,7 +36,9 @@ class Range:
     def __str__(self) -> str:
         low = f"more than {self.low}" if self.open_low else f"at least {self.low}" if self.low else "0 or more"
         high = "" if self.high == math.inf else f" and {'below' if self.open_high else 'at most'} {self.high}"
-        return low + high + (f", or null for {self.null}" if self.null else "")
+        return (
+            low + high + (f", or null for {self.null}" if self.null else "") + (f", or {self.word}" * bool(self.word))
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ ALLOWED: dict[str, Range | Choice] = {
     "optim.warmup_bias_lr": Range(0),
     "optim.warmup_momentum": SHARE,
     "train.epochs": COUNT,
-    "train.batch_size": COUNT,
+    "train.batch_size": Range(1, 2**31 - 1, word="auto"),
     "train.accumulate": COUNT,
     "train.bptt": COUNT,
     "train.precision": Choice(("fp32", "bf16", "fp16")),

@@ -51,13 +51,9 @@ def wrap(
     device: that the model is on.
     pack: keep the spikes that convolutions read as bits (`packed_spikes`); not with `compile`, which does not see it.
     """
-    found = list(blocks(getattr(model, "network", model)))
-    if pack:
-        pack_spikes(model)
-    if checkpoint:
-        for block in found if checkpoint is True else _selected(model, found, checkpoint):
-            block.forward = Checkpointed(block)
+    keep_less(model, checkpoint, pack)
     if compile:
+        found = list(blocks(getattr(model, "network", model)))
         # PyTorch counts the recompilations of all instances of a class together, here one for each block and mode.
         limit = torch._dynamo.config.recompile_limit
         torch._dynamo.config.recompile_limit = max(limit, 8 * len(found))
@@ -67,6 +63,16 @@ def wrap(
     if world_size() > 1:
         return DistributedDataParallel(model, [device] if device.type == "cuda" else None)
     return model
+
+
+def keep_less(model: nn.Module, checkpoint: bool | Sequence[str], pack: bool) -> None:
+    """Change `model` in place, so that less is kept for backward: arguments as those of `wrap`."""
+    found = list(blocks(getattr(model, "network", model)))
+    if pack:
+        pack_spikes(model)
+    if checkpoint:
+        for block in found if checkpoint is True else _selected(model, found, checkpoint):
+            block.forward = Checkpointed(block)
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:

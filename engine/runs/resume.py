@@ -88,6 +88,7 @@ def _starts_over(folder: Path) -> str:
 def _continue(folder: Path, asked: DictConfig, overrides: list[str], source: str) -> Start:
     checkpoint, content, damaged = open_newest(folder)
     saved = config_to_plain(config_from_plain(content["config"]))
+    overrides = [override for override in overrides if override != "train.batch_size=auto"]  # it has been found
     cfg = config_from_plain(content["config"], overrides)
     keep_samples(cfg, content, {o.partition("=")[0] for o in overrides}, int(os.environ.get("WORLD_SIZE", 1)), folder)
     own, trained, epochs = config_to_plain(cfg), content["epoch"], saved["train"]["epochs"]

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from neurons import NeuronSpec, build_neuron, neuron_factory
@@ -21,6 +20,7 @@ from registry import UserError
 from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
+from ..layers.layout import concat
 from ..layers.resample import max_pool, upsample_to
 from ..layers.time import over_time
 from ..layers.width import scaled
@@ -117,7 +117,7 @@ class ConcatBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.residual.neuron1(x)
-        shortcut = torch.cat([max_pool(self.shortcut(spikes), self.stride), max_pool(x, self.stride)], dim=2)
+        shortcut = concat([max_pool(self.shortcut(spikes), self.stride), max_pool(x, self.stride)])
         return self.residual.after_first_neuron(spikes) + shortcut
 
 
@@ -208,7 +208,7 @@ class EMSNetwork(nn.Module):
                 c4 = x
         x = self.bridge(x)
         up = upsample_to(self.lateral(x), c4)
-        return [self.p4(torch.cat([up, c4], dim=2)), self.p5(x)]
+        return [self.p4(concat([up, c4])), self.p5(x)]
 
     @property
     def published_head(self) -> str:

@@ -10,7 +10,7 @@ convolution except the first. In evaluation each `SpikeConv` equals one convolut
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from neurons import NeuronSpec, neuron_factory
 from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
+from ..layers.layout import concat, memory_format
 from ..layers.resample import upsample_to
 from ..layers.spike_conv import SpikeConv, batch_norm, conv2d, fuse_conv_bn, scale_and_shift, standard
 from ..layers.time import over_time
@@ -30,6 +31,23 @@ from ..registry import register_model
 Factory = Callable[[], nn.Module]
 NEURON = {"name": "ilif", "D": 4}  # of the paper
 GEN1_NEURON = {"name": "ilif", "D": 4, "tau": 2.0, "decay_input": True}  # of the published Gen1 code
+
+
+class _Bordered(torch.autograd.Function):
+    """y [N, C, H, W] -> [N, C, H + 2, W + 2] within a constant border [1, C, 1, 1]. The gradient keeps the memory
+    format, which that of an assignment to a slice does not."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, border: Tensor) -> Tensor:
+        N, C, H, W = y.shape
+        ctx.format = memory_format(y)
+        padded = border.expand(N, C, H + 2, W + 2).contiguous(memory_format=ctx.format)
+        padded[:, :, 1:-1, 1:-1] = y
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient[:, :, 1:-1, 1:-1].contiguous(memory_format=ctx.format), None
 
 
 class BNAndPad(nn.Module):
@@ -43,19 +61,12 @@ class BNAndPad(nn.Module):
         y = self.bn(x)
         with torch.no_grad():
             border = scale_and_shift(self.bn)[1].view(1, -1, 1, 1).to(y.dtype)
-        B, C, H, W = y.shape
-        padded = border.expand(B, C, H + 2, W + 2).contiguous(memory_format=_format(y))
-        padded[:, :, 1:-1, 1:-1] = y
-        return padded
+        return _Bordered.apply(y, border)
 
     def before(self, pointwise: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of the 1 x 1 convolution `pointwise` [o, i, 1, 1] of this layer's output, in evaluation."""
         scale, shift = scale_and_shift(self.bn)
         return pointwise * scale.view(1, -1, 1, 1), pointwise[:, :, 0, 0] @ shift
-
-
-def _format(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
 class SepRepConv(nn.Module):
@@ -193,7 +204,7 @@ class SpikeSPPF(nn.Module):
         maps = [self.cv1(x)]
         for _ in range(3):
             maps.append(over_time(lambda x: F.max_pool2d(x, 5, 1, 2), maps[-1]))
-        return self.cv2(torch.cat(maps, 2))
+        return self.cv2(concat(maps))
 
 
 class Size(NamedTuple):
@@ -261,11 +272,11 @@ class SpikeYOLONetwork(nn.Module):
         c5 = self.sppf(self.stage4(self.down4(c4)))
         lateral5 = self.neck_lateral5(c5)
         top4 = self.neck_top4(upsample_to(lateral5, c4))
-        lateral4 = self.neck_lateral4(torch.cat([top4, c4], 2))
+        lateral4 = self.neck_lateral4(concat([top4, c4]))
         top3 = self.neck_top3(upsample_to(lateral4, c3))
-        p3 = self.neck_p3(self.neck_fuse3(torch.cat([top3, c3], 2)))
-        p4 = self.neck_p4(torch.cat([self.neck_down4(p3), lateral4], 2))
-        p5 = self.neck_p5(torch.cat([self.neck_down5(p4), lateral5], 2))
+        p3 = self.neck_p3(self.neck_fuse3(concat([top3, c3])))
+        p4 = self.neck_p4(concat([self.neck_down4(p3), lateral4]))
+        p5 = self.neck_p5(concat([self.neck_down5(p4), lateral5]))
         return [p3, p4, p5]
 
     def published_names(self) -> dict[str, str]:

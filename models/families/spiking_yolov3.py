@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from neurons import NeuronSpec, neuron_factory
@@ -18,6 +17,7 @@ from ..detector import Detector
 from ..encoders import DirectEncoder
 from ..heads import HeadSpec, build_head
 from ..layers.conv_unit import ConvUnit
+from ..layers.layout import concat
 from ..layers.resample import crop_to
 from ..layers.width import scaled
 from ..published import names_of_rows
@@ -82,7 +82,7 @@ class SpikingYOLOv3Network(nn.Module):
         c5 = self.conv13(self.conv12(self.conv11(self.conv10(c4))))
         p5 = self.conv14(c5)
         up = crop_to(self.up(self.conv16(c5)), c4)
-        return [self.conv17(torch.cat([up, c4], dim=2)), p5]
+        return [self.conv17(concat([up, c4])), p5]
 
     def published_names(self) -> dict[str, str]:
         return names_of_rows(self, ROWS, table="module_list")

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv_unit import ConvUnit
+from .layout import concat
 from .resample import crop_to
 from .time import over_time
 
@@ -65,7 +66,7 @@ class CSPLayer(nn.Module):
         self.m = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(torch.cat([self.m(self.conv1(x)), self.conv2(x)], -3))
+        return self.conv3(concat([self.m(self.conv1(x)), self.conv2(x)]))
 
 
 class SPP(nn.Module):
@@ -79,7 +80,7 @@ class SPP(nn.Module):
         x = self.conv1(x)
         # Pools in a row of 5 x 5 have the same outputs. Of equal spikes each pool gives the gradient to its first one.
         maps = [x, *(over_time(partial(F.max_pool2d, kernel_size=k, stride=1, padding=k // 2), x) for k in (5, 9, 13))]
-        return self.conv2(torch.cat(maps, -3))
+        return self.conv2(concat(maps))
 
 
 class Focus(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-import torch
 from torch import Tensor, nn
 
 from .csp import SPP, Bottleneck, CSPLayer, Factory, conv, unit
+from .layout import concat
 from .resample import upsample_to
 
 
@@ -64,11 +64,11 @@ class YOLOXNetwork(nn.Module):
     def fuse(self, maps: list[Tensor]) -> list[Tensor]:
         c3, c4, c5 = maps
         lateral5 = self.neck_lateral5(c5)
-        top4 = self.neck_top4(torch.cat([upsample_to(lateral5, c4), c4], -3))
+        top4 = self.neck_top4(concat([upsample_to(lateral5, c4), c4]))
         lateral4 = self.neck_lateral4(top4)
-        p3 = self.neck_p3(torch.cat([upsample_to(lateral4, c3), c3], -3))
-        p4 = self.neck_p4(torch.cat([self.neck_down4(p3), lateral4], -3))
-        p5 = self.neck_p5(torch.cat([self.neck_down5(p4), lateral5], -3))
+        p3 = self.neck_p3(concat([upsample_to(lateral4, c3), c3]))
+        p4 = self.neck_p4(concat([self.neck_down4(p3), lateral4]))
+        p5 = self.neck_p5(concat([self.neck_down5(p4), lateral5]))
         return [p3, p4, p5]
 
     def forward(self, x: Tensor) -> list[Tensor]:

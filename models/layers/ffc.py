@@ -18,6 +18,7 @@ from neurons.multistep.formulas import compute_dtype
 from registry import UserError
 
 from .conv_unit import ConvUnit
+from .layout import concat, memory_format
 from .time import over_time
 
 Factory = Callable[[], nn.Module]  # a new activation per call, for [T, B, C, H, W]
@@ -46,7 +47,8 @@ class Spectrum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         spectrum = torch.fft.rfft2(x.to(compute_dtype(x.dtype)), norm="ortho")
-        return torch.stack((spectrum.real, spectrum.imag), -3).flatten(-4, -3)
+        y = torch.stack((spectrum.real, spectrum.imag), -3).flatten(-4, -3)
+        return y.contiguous(memory_format=memory_format(x))
 
 
 class Signal(nn.Module):
@@ -55,7 +57,8 @@ class Signal(nn.Module):
     def forward(self, x: Tensor, width: int) -> Tensor:
         real, imaginary = x.to(compute_dtype(x.dtype)).unflatten(-3, (-1, 2)).unbind(-3)
         spectrum = torch.complex(real, imaginary)
-        return torch.fft.irfft2(spectrum, s=(spectrum.shape[-2], width), norm="ortho")
+        y = torch.fft.irfft2(spectrum, s=(spectrum.shape[-2], width), norm="ortho")
+        return y.contiguous(memory_format=memory_format(x))
 
 
 class FourierUnit(ConvUnit):
@@ -188,4 +191,4 @@ class FFCResnetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         local, wide = x[..., : self.local, :, :], x[..., self.local :, :, :]
-        return torch.cat(self.ffc2(*self.ffc1(local, wide)), -3) + x
+        return concat(self.ffc2(*self.ffc1(local, wide))) + x
