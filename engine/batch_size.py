@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from data import DetectionDataset
 from data.sample import collate
@@ -124,7 +125,7 @@ def step_memory(
                 height, width = x.shape[-2:]
                 corners = torch.tensor([0.0, 0.0, width / 2, height / 2], device=device).expand(boxes, 4)
                 labels = torch.zeros(boxes, dtype=torch.int64, device=device)
-                targets = [{"boxes": corners, "labels": labels}] * size
+                targets: list[dict[str, Tensor] | None] = [{"boxes": corners, "labels": labels}] * size
                 if train.multi_scale is not None:
                     largest = [int(max(train.multi_scale) * side) for side in (height, width)]
                     x, targets = resized(x, targets, (largest[0], largest[1]))
