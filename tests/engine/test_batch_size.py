@@ -52,9 +52,7 @@ def test_memory_that_is_not_linear():
 
 
 def test_no_sample_fits():
-    with pytest.raises(
-        ValueError, match="a step with one sample needs more than 1.00 GiB.*train.checkpoint"
-    ):
+    with pytest.raises(ValueError, match="a step with one sample needs more than 1.00 GiB.*train.checkpoint"):
         largest_batch(Gpu(2 * GIB, 1, GIB), GIB, 8)
 
 
