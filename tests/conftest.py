@@ -22,6 +22,10 @@ ROOT = TESTS.parent
 
 torch.set_num_threads(1)
 backends.SMALL = 1 << 40
+# Under nohup, or in the background of a script, they are ignored, here and in processes that tests start.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 class Golden:
