@@ -1,5 +1,6 @@
 """Descriptors, threads and event files do not grow with the length of a training."""
 
+import mmap
 import os
 from pathlib import Path
 
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), re
 def test_usage_counts_files_and_memory(tmp_path):
     before = growth.usage(os.getpid())
     with open(tmp_path / "open", "w"):
-        block = bytearray(os.urandom(1 << 25))
+        block = mmap.mmap(-1, 1 << 25)  # not from the heap, which may hold this much in freed pages
+        block.write(bytes(range(256)) * (1 << 17))
         after = growth.usage(os.getpid())
     assert after.files == before.files + 1 and after.threads == before.threads >= 1
     assert len(block) == 1 << 25 and after.own - before.own > 30 and after.rss >= after.own
