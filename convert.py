@@ -33,9 +33,9 @@ from engine.command import run_command
 from engine.config import config_from_plain
 from engine.conversion_table import conversion_table
 from engine.runs.checkpoint import save_checkpoint
-from engine.runs.converted import ENCODERS, NOT_KEPT, Conversion
 from engine.runs.evaluation_folder import evaluation_name, option
 from engine.runs.open import open_run
+from models.checkpoints.converted import ENCODERS, NOT_KEPT, Conversion
 from models.deploy import ScaleTable, calibrate, calibrate_bias
 from models.deploy.convert import DECODE, NEURONS, POOLS
 from models.deploy.graph import require_convertible, trace

@@ -52,11 +52,11 @@ from engine.history import HistoryRun, parse_history
 from engine.metrics_table import table
 from engine.recorded import Recorded, evaluate_recorded
 from engine.runs.checkpoint import load_checkpoint
-from engine.runs.converted import conversion_settings
 from engine.runs.evaluation_folder import check_free, evaluation_name, new_files, option, write_unfinished
 from engine.runs.fingerprint import check_same_data, describe, weights_digest
 from engine.runs.open import Run, open_run
 from engine.runs.provenance import command_line, provenance
+from models.checkpoints.converted import conversion_settings
 from models.deploy.binary import binary_check, to_binary
 from registry import UserError
 from scoring.detections import read_detections, read_truth

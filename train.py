@@ -30,7 +30,7 @@ from data import DetectionDataset, Problems, eval_loader, overview, train_loader
 from data.atomic_file import write_atomically
 from engine import distributed
 from engine.algorithms import choose_algorithms
-from engine.anneal import Anneal, set_values
+from engine.anneal import Anneal
 from engine.batch_size import find_batch_size
 from engine.best_score import BestScore
 from engine.build import build_dataset, build_model, check_samples, fixed_steps
@@ -62,6 +62,7 @@ from engine.trainer import Trainer
 from engine.validation import Validation
 from engine.wrap import Execution
 from models import Detector
+from models.adjustable import set_values
 from models.contracts import FitsAnchors
 from neurons.base import DynamicNeuron
 from registry import UserError

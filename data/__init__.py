@@ -8,6 +8,7 @@ images (COCO, VOC, YOLO), events (Gen1, 1Mpx, N-Caltech101, RVT), recordings (re
 from registry import import_modules
 
 from .dataset import DetectionDataset, Input
+from .images.image_file import read_image
 from .input import input_from_plain
 from .loader import eval_loader, train_loader
 from .problems import Problem, Problems
@@ -29,6 +30,7 @@ __all__ = [
     "input_from_plain",
     "list_datasets",
     "overview",
+    "read_image",
     "register_dataset",
     "train_loader",
 ]

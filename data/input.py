@@ -15,7 +15,15 @@ MOST = 1 << 32  # elements of one x: far above any training; bounds what a damag
 
 
 def input_from_plain(plain: Any, source: str = "input of a checkpoint") -> ImageInput | EventInput | FrameInput:
-    """Inverse of `Input.to_plain`. The values are untrusted: UserError, with `source` in front, for anything else."""
+    """Inverse of `Input.to_plain`, of the entry `input` of a checkpoint; None: that of an earlier version, without one.
+
+    The values are untrusted: UserError, with `source` in front, for anything else.
+    """
+    if plain is None:
+        raise UserError(
+            f"{source}: is missing, as in checkpoints of earlier versions, so nothing says how images or events were "
+            "prepared. Resume the training for an epoch (train.epochs=N --resume), which writes a new one"
+        )
     if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
         raise UserError(f"{source}: {plain!r:.200} is no mapping of names")
     kind, values = plain.get("kind"), {key: value for key, value in plain.items() if key != "kind"}

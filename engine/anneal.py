@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from models import Detector
-from neurons.base import DynamicNeuron
+from models.adjustable import Number, adjustable, set_values
 from registry import UserError, none_of
-
-Number = int | float
 
 
 class Anneal:
@@ -64,27 +62,6 @@ class Anneal:
     def unfinished(self, epoch: int) -> dict[str, Number]:
         """The values of an epoch that are not the last ones."""
         return {name: value for name, value in self.values(epoch).items() if value != self.ends[name][1]}
-
-
-def adjustable(model: Detector) -> dict[str, set[Number]]:
-    """{name: values} of what the neurons of `model` have that may change during training."""
-    found: dict[str, set[Number]] = {}
-    for module in model.modules():
-        if isinstance(module, DynamicNeuron):
-            for name, value in module.adjustable.items():
-                found.setdefault(name, set()).add(value)
-    return found
-
-
-def set_values(model: Detector, values: Mapping[str, Number]) -> None:
-    """Set T and what is `adjustable` in every neuron that has it."""
-    if "T" in values:
-        if values["T"] < 1:
-            raise UserError(f"T must be at least 1, got {values['T']}")
-        model.T = int(values["T"])
-    for module in model.modules():
-        if isinstance(module, DynamicNeuron):
-            module.adjust(**{name: value for name, value in values.items() if name in module.adjustable})
 
 
 def annealed_text(content: Mapping[str, Any]) -> list[str]:

@@ -19,10 +19,10 @@ from yaml import YAMLError
 
 from data import dataset_arguments
 from models import has_sampler, model_defaults
+from models.checkpoints.plain import check_plain, is_plain
 from registry import UserError, did_you_mean
 
 from .keys import from_model, naming_keys
-from .plain import check_plain, is_plain
 from .ranges import check_values, leaves
 
 BASE = Path(__file__).parent.parent / "configs" / "base.yaml"

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader
 
 from data.atomic_file import remove_partial_files
 from models import Detector
+from models.adjustable import set_values
 from models.contracts import FollowsEpochs
 from neurons import Stream
 from registry import UserError
 
 from . import distributed
-from .anneal import Anneal, set_values
+from .anneal import Anneal
 from .best_score import BestScore
 from .distill import Distillation
 from .due import Clock

@@ -2,6 +2,7 @@
 
 from registry import import_modules
 
+from .checkpoints import load_detector
 from .detector import Detector
 from .encoders import DirectEncoder
 from .published import LoadReport, load_published_weights, to_published_state_dict
@@ -14,6 +15,7 @@ __all__ = [
     "create_model",
     "has_sampler",
     "list_models",
+    "load_detector",
     "load_published_weights",
     "model_defaults",
     "register_model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,10 @@ class Detector(nn.Module):
         super().__init__()
         self.network, self.head, self.encoder = network, head, encoder
         self.memory: nn.Module | None = None  # recurrent cells on the maps: the option `memory` of `create_model`
+        # Of a trained detector (`load_detector`): the names of its labels, and how images or windows of events become
+        # its x, the plain values of a `data.Input`.
+        self.class_names: list[str] = []
+        self.input: dict[str, Any] | None = None
 
     @property
     def T(self) -> int:

@@ -25,8 +25,8 @@ from engine.command import run_command
 from engine.loop import run_batches
 from engine.nonfinite import first_not_finite
 from engine.precision import PRECISIONS
-from engine.runs.checkpoint_file import read_checked
 from models import create_model
+from models.checkpoints.file import read_checked
 from neurons import StatefulNeuron, Stream
 from registry import UserError
 

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data import Input, input_from_plain
-from models import Detector, create_model
-from registry import UserError
-
-from ..anneal import set_values
-from .checkpoint import Content, checkpoint_in, load_checkpoint, load_weights
-from .converted import build_converted
+from models import Detector
+from models.checkpoints.content import Content, checkpoint_in, load_checkpoint
+from models.checkpoints.load import build_detector
 
 
 @dataclass
@@ -40,37 +37,15 @@ class Run:
 
         UserError for the checkpoint of an earlier version, or of a dataset without an input of its own.
         """
-        if "input" not in self.content:
-            raise UserError(
-                f"{self.checkpoint}: does not say how its images or events were prepared, as checkpoints of earlier "
-                "versions. Resume its training for an epoch (train.epochs=N --resume), which writes a new one"
-            )
-        return input_from_plain(self.content["input"], f"{self.checkpoint}: input")
+        return input_from_plain(self.content.get("input"), f"{self.checkpoint}: input")
 
 
 def open_run(path: str | Path, weights: str = "ema") -> Run:
     """Open a checkpoint, or a run folder: its best checkpoint, or the last one if no epoch was scored.
 
-    weights: "ema", averaged over the training, or "model", those of the last step. The model is built by its registered
-    name and arguments, with the values that `train.anneal` had reached; that of a checkpoint of convert.py is converted
-    from it again, by the scales in the checkpoint.
-    No code in a checkpoint is run. UserError if it is damaged.
+    weights: "ema", averaged over the training, or "model", those of the last step.
+    The model is that of `models.load_detector`; UserError as there.
     """
-    path = checkpoint_in(path)
-    content = load_checkpoint(path)
-    if weights not in ("ema", "model"):
-        raise UserError(f"weights = {weights!r}: give 'ema', the averaged ones, or 'model', the last ones")
-    try:
-        model = create_model(**content["model_kwargs"])
-    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
-        raise UserError(f"{path}: its model cannot be built from model_kwargs: {error}") from error
-    load_weights(model, content[weights], path)
-    try:
-        set_values(model, content.get("annealed", {}))
-    except (UserError, TypeError) as error:
-        raise UserError(f"{path}: annealed = {content['annealed']!r:.200}: {error}") from error
-    model.eval()
-    identity = content["config"], content["class_names"], content
-    if "conversion" not in content:
-        return Run(path, model, *identity)
-    return Run(path, build_converted(model, content, weights, path), *identity, ann=model)
+    content = load_checkpoint(checkpoint_in(path))
+    model, ann = build_detector(content, weights)
+    return Run(content.path, model, content["config"], content["class_names"], content, ann)

@@ -110,7 +110,8 @@ EVENTS = EventInput("counts", 3, 100_000, (240, 304)).to_plain()
 @pytest.mark.parametrize(
     ("plain", "says"),
     [
-        (None, "None is no mapping of names"),
+        (None, "is missing, as in checkpoints of earlier versions"),
+        (7, "7 is no mapping of names"),
         ([1], "is no mapping"),
         ({1: 2}, "is no mapping"),
         ({}, "kind = None"),

@@ -6,8 +6,8 @@ from typing import get_args, get_type_hints
 import pytest
 
 from engine.config import PATHS, Config, config_from_plain, config_to_plain, dataset_kwargs, load_config
-from engine.plain import check_plain
 from engine.ranges import ALLOWED, Range
+from models.checkpoints.plain import check_plain
 
 
 def typed(schema, prefix=""):

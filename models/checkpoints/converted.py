@@ -1,4 +1,4 @@
-"""Checkpoints of converted detectors: their entry `conversion`, and the detector that `open_run` builds from it."""
+"""Checkpoints of converted detectors: their entry `conversion`, and the detector that is built from it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from models import Detector
-from models.contracts import Encoder
-from models.deploy import ConvertedDetector, ScaleTable, convert
-from models.deploy.bias import add_bias
-from models.encoders import BernoulliEncoder, DirectEncoder, LatencyEncoder
 from registry import UserError, none_of
 
-from ..plain import check_plain
+from ..contracts import Encoder
+from ..deploy import ConvertedDetector, ScaleTable, convert
+from ..deploy.bias import add_bias
+from ..detector import Detector
+from ..encoders import BernoulliEncoder, DirectEncoder, LatencyEncoder
+from .plain import check_plain
 
 ENCODERS = {"direct": DirectEncoder, "bernoulli": BernoulliEncoder, "latency": LatencyEncoder}
 NOT_KEPT = ("optimizer", "generators")  # a converted network is not trained on
