@@ -1,11 +1,11 @@
-# Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`. Both set up .venv first.
+# Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`. Each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 # Overrides for the demo: make demo DEMO="seed=1 train.epochs=4"
 DEMO ?=
 NAME ?= demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs lint clean
 
 demo: .venv/installed
 	$(BIN)/python train.py configs/demo.yaml name=$(NAME) overwrite=true $(DEMO)
@@ -13,6 +13,10 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# A broken link is an error. The variable turns off an advertisement.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -28,4 +32,4 @@ lint: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv runs scenes
+	rm -rf .venv runs scenes site
