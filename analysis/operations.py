@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any, Self
 
@@ -55,7 +54,7 @@ class Operations(Recorder):
         self._one: dict[nn.Module, nn.Module] = {m: m.dense() for m in self._merged.values()}  # type: ignore[operator]
         self._parts = {name for name in layers if any(name.startswith(f"{block}.") for block in self._merged)}
         encoder: Any = model.encoder
-        super().__init__({"images": encoder, **layers, **self._merged}, {"counts": self._count})
+        super().__init__({"images": encoder, **layers, **self._merged}, {"counts": self._measure})
         self._encoder, self._in_encoder, self._constant = encoder, set(encoder.modules()), model.constant_input
         self._neurons = [m for m in model.modules() if isinstance(m, MultiStepNeuron)]
         self._in_steps = {m for neuron in self._neurons if isinstance(neuron, StepNeuron) for m in neuron.modules()}
@@ -104,27 +103,44 @@ class Operations(Recorder):
         if isinstance(neuron, StepWeights):
             self._unweighted[neuron] = mean_over_time(x.float())
 
+    def _measure(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """float64 sums over the images: of the encoder [images], of a layer the columns of `_count`."""
+        if layer is not self._encoder:
+            return self._count(layer, x, y).sum(0)
+        self._T, self._B = y.shape[:2]
+        self._image, self._repeated = self._constant(x), is_repeated(y)
+        return torch.tensor([self._B], dtype=torch.float64)
+
     def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """float64 sums: of the encoder [images], of a layer [inputs that are not whole, *OPERATIONS]."""
-        if layer is self._encoder:
-            self._T, self._B = y.shape[:2]
-            self._image, self._repeated = self._constant(x), is_repeated(y)
-            return torch.tensor([self._B], dtype=torch.float64)
+        """Of each image, float64 [B, 1 + len(OPERATIONS)]: inputs that are not whole, *OPERATIONS."""
         one, x = self._one.get(layer, layer), self._unweighted.pop(getattr(layer, "step_weights", None), x)
         if isinstance(layer, CellConv) and x.shape[1] != layer.in_channels:
             x, y = F.pixel_shuffle(x, 2), F.pixel_shuffle(y, 2)
+        if isinstance(layer, nn.Linear) and x.dim() > 2:  # [T, B, ..., features]
+            x, y = x.flatten(0, 1), y.flatten(0, 1)
         passes, steps = self._passes(layer, x)
-        found = torch.ones(1 + len(OPERATIONS), dtype=torch.float64, device=x.device)
-        macs = multiply_accumulates(one, x, y)
-        found[3], found[4] = macs * min(steps, 1.0), macs / passes
+        found = torch.ones(self._B, 1 + len(OPERATIONS), dtype=torch.float64, device=x.device)
+        macs = multiply_accumulates(one, x, y) / self._B
+        found[:, 3], found[:, 4] = macs * min(steps, 1.0), macs / passes
         if self._spiking:
             summed = x.float().abs() * max(steps, 1.0)
             spikes = summed.round()
             if layer in self._in_encoder or not self._image:
-                found[0] = ((summed - spikes).abs() > WHOLE).sum()
-            found[1], found[2] = spikes.sum(dtype=torch.float64), additions(one, spikes, y)
-            found[1:3] *= min(steps, 1.0)
+                found[:, 0] = self._of_images(((summed - spikes).abs() > WHOLE).flatten(1).sum(1))
+            found[:, 1:3] = min(steps, 1.0) * self._spikes(one, spikes, y)
         return found
+
+    def _spikes(self, layer: nn.Module, spikes: Tensor, y: Tensor) -> Tensor:
+        """Of each image, float64 [B, 2]: theta and synops of a layer y = layer(spikes)."""
+        theta = spikes.flatten(1).sum(1, dtype=torch.float64)
+        return torch.stack([self._of_images(theta), self._of_images(additions_of_rows(layer, spikes, y))], 1)
+
+    def _of_images(self, rows: Tensor) -> Tensor:
+        """Sums over the steps of each image, [B], of rows [T * B] in this order; their mean where there are
+        other rows."""
+        if len(rows) % self._B:
+            return (rows.double().sum() / self._B).expand(self._B)
+        return rows.double().view(-1, self._B).sum(0)
 
     def _passes(self, layer: nn.Module, x: Tensor) -> tuple[float, float]:
         """(how often this call of a layer takes the whole batch, how many steps each row of x stands for)."""
@@ -132,7 +148,7 @@ class Operations(Recorder):
             return 1.0, 1.0
         if layer in self._in_steps:  # a recurrent convolution, called for each step with B rows
             return float(self._T), 1.0
-        rows = math.prod(x.shape[:2]) if isinstance(layer, nn.Linear) and x.dim() > 2 else len(x)
+        rows = len(x)
         passes = rows / self._B if rows % self._B == 0 else 1.0
         return passes, 1 / passes if self._repeated else self._T if passes == 1 else 1.0
 
@@ -148,8 +164,13 @@ def multiply_accumulates(layer: nn.Module, x: Tensor, y: Tensor) -> int:
 def additions(layer: nn.Module, spikes: Tensor, y: Tensor) -> Tensor:
     """Sum over the spikes [N, C, ...], integers >= 0, of their value times the outputs of y = layer(spikes) that they
     reach: float64, 0-d."""
+    return additions_of_rows(layer, spikes, y).sum()
+
+
+def additions_of_rows(layer: nn.Module, spikes: Tensor, y: Tensor) -> Tensor:
+    """`additions` of each row of the spikes: float64 [N]."""
     if isinstance(layer, nn.Linear):
-        return spikes.sum(dtype=torch.float64) * layer.out_features
+        return spikes.flatten(1).sum(1, dtype=torch.float64) * layer.out_features
     conv: Any = layer
     padding, axes = conv.padding, range(2, spikes.dim())
     if conv.padding_mode != "zeros":  # pixels of the border are there several times
@@ -164,7 +185,7 @@ def additions(layer: nn.Module, spikes: Tensor, y: Tensor) -> Tensor:
         settings = conv.kernel_size[i], conv.stride[i], padding[i], conv.dilation[i]
         count = outputs_reached(spikes.shape[axis], y.shape[axis], *settings, isinstance(layer, TRANSPOSED))
         reached = reached.unsqueeze(-1) * reached.new_tensor(count)
-    return (spikes.sum((0, 1), dtype=torch.float64) * reached).sum()
+    return (spikes.sum(1, dtype=torch.float64) * reached).flatten(1).sum(1)
 
 
 @cache
