@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from registry import UserError
 
 from .file import read_checked
+from .plain import check_plain
+from .weights_file import read_weights
 
 FORMAT = "spikesight-1"
 ENTRIES: dict[str, type] = {
@@ -38,6 +40,7 @@ ENTRIES: dict[str, type] = {
     "conversion": dict,
     "annealed": dict,
     "teacher": str,
+    "description": dict,
 }
 PLAIN = (str, int, float, bool, type(None))
 MAX_VALUES = 1_000_000  # tensors and plain values; those of a network of 300 layers and its optimizer are 10,000
@@ -74,7 +77,7 @@ def load_checkpoint(path: str | Path) -> Content:
         raise UserError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    content = read_checked(path)
+    content = _read_weights(path) if path.suffix == ".safetensors" else read_checked(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")
     for key, value in content.items():
@@ -97,6 +100,13 @@ def load_checkpoint(path: str | Path) -> Content:
             "train again with a lower optim.lr or train.clip_norm"
         )
     return Content(path, content)
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """The content of a file of `export.py --format safetensors`: its weights are those named in it, ema or model."""
+    weights, entries = read_weights(path)
+    check_plain(entries, str(path))
+    return {"format": FORMAT, **entries, str(entries.pop("weights", "ema")): weights}
 
 
 def first_not_finite(content: dict[str, Any]) -> str | None:
