@@ -12,6 +12,7 @@ from untrained import EVENTS, IMAGES, untrained_run
 
 import evaluate
 from data import eval_loader
+from engine.drawn_samples import draw_samples
 from engine.ema import build_ema
 from engine.evaluation import predictor
 from engine.evaluation_options import set_evaluation_options
@@ -139,8 +140,8 @@ def test_detections_without_their_metrics_are_scored_and_said_to_be_unchecked(ru
 def test_figures_show_the_boxes_that_the_protocol_counts(run, monkeypatch):
     """Of small scenes prophesee leaves out most, raw nothing."""
     drawn = []
-    monkeypatch.setattr(evaluate, "plot_precision_recall", lambda *args: drawn.append(args))
-    monkeypatch.setattr(evaluate, "plot_confusion", lambda *args: drawn.append(args))
+    monkeypatch.setattr("engine.evaluations.files.plot_precision_recall", lambda *args: drawn.append(args))
+    monkeypatch.setattr("engine.evaluations.files.plot_confusion", lambda *args: drawn.append(args))
     boxes = {}
     for protocol in ("prophesee", "raw"):
         metrics = score(run, "--protocol", protocol, "--plots")
@@ -211,7 +212,7 @@ def test_a_sequential_detector_is_drawn_as_it_was_scored(untrained, monkeypatch)
     """The boxes drawn are those in detections.json; from rest others would be found."""
     run = untrained(EVENTS % ", sampling: sequential, window_ms: 100")
     drawn = []
-    draw = evaluate.draw_samples
+    draw = draw_samples
 
     def spy(evaluator, dataset, count):
         def side(x, truth, prediction, names):
@@ -222,7 +223,7 @@ def test_a_sequential_detector_is_drawn_as_it_was_scored(untrained, monkeypatch)
         drawn.append((list(images), dataset))
         return images
 
-    monkeypatch.setattr(evaluate, "draw_samples", spy)
+    monkeypatch.setattr("engine.evaluations.checkpoint.draw_samples", spy)
     score(run, pictures=3)
     *predictions, (ids, dataset) = drawn
     found = json.loads((run / "eval" / "test_prophesee_best" / "detections.json").read_text())

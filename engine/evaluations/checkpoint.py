@@ -1,0 +1,102 @@
+"""Run a checkpoint's detector over a split, score it and write its folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torchvision.io import write_png
+
+from data.atomic_file import write_atomically
+from models.deploy.binary import binary_check, to_binary
+from registry import UserError
+from scoring.protocols import get_protocol
+from scoring.truth_check import check_truth
+
+from .. import distributed
+from ..anneal import annealed_text
+from ..config import config_from_plain
+from ..curve_table import brief
+from ..drawn_samples import draw_closing, draw_samples
+from ..evaluation import write_detections
+from ..runs.evaluation_folder import check_free, new_files, write_unfinished
+from ..runs.open import Run, open_run
+from ..runs.provenance import provenance
+from .files import plot, report, write_json
+from .options import Options
+from .passes import run_passes
+from .request import request_of
+from .settings import settings_of
+from .subject import prepare
+
+
+def score_checkpoint(asked: Options) -> dict[str, Any]:
+    """Run a checkpoint's detector over a split, and score it. Of several processes each runs a share; rank 0 scores and
+    writes, and alone returns the metrics."""
+    for override in asked.overrides:
+        if override.startswith(("model", "optim", "train")) and not override.startswith("train.precision"):
+            raise UserError(f"{override!r}: the checkpoint decides that; data.*, eval.*, device can be changed here")
+    assert asked.checkpoint is not None
+    run = open_run(asked.checkpoint, asked.weights)
+    cfg = config_from_plain(run.config, asked.overrides)
+    if run.ann is not None and not any(override.startswith("train.precision") for override in asked.overrides):
+        cfg.train.precision = "fp32"  # thousands of steps would add up what bf16 rounds
+    cfg.data.test_split = asked.split or cfg.data.test_split
+    cfg.eval.protocol = asked.protocol or cfg.eval.protocol
+    get_protocol(cfg.eval.protocol)
+    device = distributed.start(cfg.device, cfg.timeout_minutes)
+    try:
+        with distributed.naming_lost_processes("evaluate again"):
+            return _score(run, cfg, device, asked)
+    finally:
+        distributed.stop()
+
+
+def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> dict[str, Any]:
+    """Evaluate `run` by `cfg`, its config with the overrides."""
+    subject = prepare(run, cfg, device, asked)
+    model, protocol = subject.model, subject.protocol
+    request = request_of(subject, asked)
+    earlier = check_free(request.out, request.content)
+    distributed.barrier()  # so that no process finds what process 0 writes
+    for line in annealed_text(run.content) + check_truth(protocol, subject.truth, subject.split):  # before any work
+        if distributed.is_main():
+            print(line)
+    binary: dict[str, float] = {}
+    if asked.binary:
+        binary = binary_check(model, subject.first_input())
+        model = to_binary(model)
+    settings = settings_of(subject, model, asked.weights)
+    last = {"request": request.content, "provenance": provenance(asked.command, device)}
+    keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
+    save = partial(write_unfinished, request.out, request.content) if distributed.is_main() and not keeps else None
+    passed = run_passes(subject, model, settings | last, request.source, asked.spikes, save)
+    if not distributed.is_main():
+        return {}
+
+    several, evaluator = passed.several, passed.evaluator
+    results = several.results() if several else {}
+    if several and save is not None:
+        save(several.files(results))  # so that an error in what follows does not lose them
+    metrics = {**evaluator.score(protocol), **settings}
+    if asked.binary:
+        metrics["binary"] = binary
+    metrics |= passed.recorded.metrics(asked.spikes)
+    metrics |= {name: brief(content) for name, content in results.items()} | last
+    with new_files(request.out) as folder:
+        write_detections(folder / "detections.json", evaluator)
+        write_json(folder / "annotations.json", {"info": metrics["data"], **subject.truth})
+        (folder / "pictures").mkdir()
+        for image_id, image in draw_samples(evaluator, subject.dataset, asked.pictures).items():
+            write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
+        if asked.plots:
+            plot(evaluator, metrics, request.source, folder)
+            for image_id, image in draw_closing(model, subject.dataset, asked.pictures, device).items():
+                write_png(image, str(folder / "pictures" / f"closing_{image_id}.png"))
+        for file, text in several.files(results).items() if several else ():
+            write_atomically(folder / file, text)
+        write_json(folder / "metrics.json", metrics)
+    report(metrics, earlier, request.out)
+    return metrics

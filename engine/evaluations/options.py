@@ -1,0 +1,41 @@
+"""What evaluate.py was asked for: the arguments of its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """One field per argument of evaluate.py, whose help describes it; command: the whole command line.
+
+    A new option is an argument there, a field here, and an entry in `changes` if it makes another evaluation.
+    """
+
+    checkpoint: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    detections: Path | None = None
+    truth: Path | None = None
+    protocol: str | None = None
+    split: str | None = None
+    weights: str = "ema"
+    allow_missing: bool = False
+    spikes: bool = False
+    binary: bool = False
+    steps: str | None = None
+    early_exit: float | None = None
+    noise: str | None = None
+    history: str | None = None
+    plots: bool = False
+    pictures: int = 8
+    out: Path | None = None
+    command: list[str] = field(default_factory=list)
+
+    def refuse_of_models(self) -> None:
+        """UserError for an option that is about running a model."""
+        for flag in ("allow_missing", "spikes", "binary", "steps", "noise", "early_exit", "history"):
+            if getattr(self, flag):
+                raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")

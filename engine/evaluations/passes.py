@@ -1,0 +1,50 @@
+"""The passes of an evaluation over the split: one; or one per T, noise, or length of history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from models import Detector
+from scoring.evaluator import Evaluator
+
+from ..curve_run import CurveRun, Files
+from ..history import HistoryRun
+from ..recorded import Recorded, evaluate_recorded
+from .subject import Subject
+
+
+@dataclass
+class Passed:
+    """evaluator: the detections that are scored; recorded: what layers did; several: the run of several passes."""
+
+    evaluator: Evaluator
+    recorded: Recorded
+    several: CurveRun | HistoryRun | None = None
+
+
+def run_passes(
+    subject: Subject,
+    model: Detector,
+    settings: dict[str, Any],
+    source: str,
+    spikes: bool,
+    save: Callable[[Files], object] | None,
+) -> Passed:
+    """settings: stand in the files of several passes beside the results.
+    source: for titles. spikes: count operations. save: called with the files of several passes as they are."""
+    device, precision = subject.device, subject.precision
+    if subject.curve.steps:
+        ann, options = subject.run.ann, subject.curve
+        curves = CurveRun(model, ann, options, subject.new_evaluator, subject.protocol, settings, source)
+        curves.run(subject.load(subject.dataset), device, precision, save)
+        recorded = Recorded(curves.curve.firing_rates(), curves.curve.spike_shares())
+        return Passed(curves.curve.scored[subject.curve.steps[-1]], recorded, curves)
+    if subject.history:
+        split = subject.dataset, subject.history, subject.load, subject.new_evaluator
+        history = HistoryRun(model, *split, subject.protocol, settings, source)
+        recorded = history.run(device, precision, save, spikes)
+        return Passed(history.evaluator, recorded, history)
+    evaluator, loader = subject.new_evaluator(), subject.load(subject.dataset)
+    return Passed(evaluator, evaluate_recorded(model, loader, evaluator, device, precision, spikes))
