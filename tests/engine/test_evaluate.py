@@ -257,7 +257,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.runs.open.open_run", interrupt)
+    monkeypatch.setattr("engine.evaluations.checkpoint.open_run", interrupt)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "a.pt"])
     with pytest.raises(SystemExit, match="^1$"):
         runpy.run_path(evaluate.__file__, run_name="__main__")
