@@ -22,10 +22,7 @@ class FiringRates(Recorder):
     """
 
     def __init__(self, model: nn.Module):
-        if isinstance(model, Detector):
-            spiking = model.spiking_layers()
-        else:
-            spiking = {n: m for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and m.spiking}
+        spiking = spiking_layers(model)
         self._signed = {name: layer.signed for name, layer in spiking.items()}
         elements = {"elements": lambda layer, x, y: y.numel(), "nonzero": _nonzero, "negative": _negative}
         super().__init__(spiking, elements)
@@ -44,6 +41,13 @@ class FiringRates(Recorder):
             for layer, sums in self.sums().items()
             if has_signs(self._signed[layer], sums["negative"])
         }
+
+
+def spiking_layers(model: nn.Module) -> dict[str, MultiStepNeuron]:
+    """{name: neuron} of all layers that emit spikes, in the order of the network."""
+    if isinstance(model, Detector):
+        return model.spiking_layers()
+    return {n: m for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and m.spiking}
 
 
 def has_signs(signed: bool | None, negative: float) -> bool:

@@ -1,23 +1,43 @@
-"""Share of the elements of each neuron layer that lie outside the window in which it passes a gradient on."""
+"""Membranes of each neuron layer against the window in which it passes a gradient on: shares outside, histograms."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from neurons import MultiStepNeuron
-from neurons.window import membrane, window
+from neurons import DynamicNeuron, MultiStepNeuron
+from neurons.window import membrane, threshold, window
 
 from .recorder import Recorder
 
+BINS = 60  # of a histogram
 NAMES = ("dead", "inside", "saturated", "dead_channels", "firing_rate")
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """Of the membranes H of a layer, in units of its threshold.
+
+    counts: of bins of equal width from `low` to `high`; the first and the last one also have what lies beyond.
+    window: the ends of the window in which the gradient passes, of both signs of a ternary neuron. inside: the share of
+    H in it. fires: where the neuron begins to fire; of activations nowhere.
+    """
+
+    counts: list[float]
+    low: float
+    high: float
+    window: tuple[float, ...]
+    inside: float
+    fires: tuple[float, ...]
+
+
 class Saturation(Recorder):
-    """`with Saturation(model) as saturation: model(x)`, then `saturation.shares()`.
+    """`with Saturation(model) as saturation: model(x)`, then `saturation.shares()` and, if asked for, `.histograms()`.
 
     Of every neuron that has a window (`neurons.window`), by its membrane H before the reset, which decides, not by its
     input alone. For the input of a call H starts from the initial state, so within a `neurons.Stream` only the first
@@ -25,16 +45,20 @@ class Saturation(Recorder):
 
     Args:
         calls: of each layer, the first ones are measured: H is computed again for them. None: all.
+        histograms: count H in bins, from two thresholds below rest to one above the widest window of the network.
     """
 
-    def __init__(self, model: nn.Module, calls: int | None = None):
+    def __init__(self, model: nn.Module, calls: int | None = None, histograms: bool = False):
         neurons = {n: m for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and window(m) is not None}
-        super().__init__(neurons, {"counts": _counts})
+        super().__init__(neurons, {"counts": _counts, **({"histogram": self._histogram} if histograms else {})})
+        self._neurons = neurons
+        self._high = 1 + max([2.0, *(end for layer in neurons.values() for end in _ends(layer) if end < math.inf)])
+        self._low = -self._high if any(min(_fires(layer), default=0) < 0 for layer in neurons.values()) else -2.0
         self._left: Counter[nn.Module] = Counter(dict.fromkeys(neurons.values(), calls or 1 << 62))
 
     def _add(self, layer: nn.Module, x: Tensor, y: Tensor) -> None:
         if self._left[layer] > 0:
-            super()._add(layer, x, y)
+            super()._add(layer, membrane(layer, x), y)
         self._left[layer] -= 1
 
     def shares(self) -> dict[str, dict[str, float]]:
@@ -49,14 +73,40 @@ class Saturation(Recorder):
         """
         return {layer: _shares(torch.tensor(sums["counts"])) for layer, sums in self.sums().items()}
 
+    def _histogram(self, layer: nn.Module, h: Tensor, y: Tensor) -> Tensor:
+        inside = (h.float() / threshold(layer)).clamp(self._low, self._high)
+        return torch.histc(inside, BINS, self._low, self._high).double()
 
-def _counts(layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def histograms(self) -> dict[str, Histogram]:
+        """{layer: `Histogram` of H}, all over the same values, in the order of the network."""
+        found = {}
+        for name, sums in self.sums().items():
+            layer, inside = self._neurons[name], _shares(torch.tensor(sums["counts"]))["inside"]
+            found[name] = Histogram(sums["histogram"], self._low, self._high, _ends(layer), inside, _fires(layer))
+        return found
+
+
+def _ends(layer: nn.Module) -> tuple[float, ...]:
+    """The ends of the window, in units of the threshold."""
+    lower, upper, symmetric = cast(tuple, window(layer))
+    ends = [float(end) / float(threshold(layer)) for end in (lower, upper)]
+    return (-ends[1], -ends[0], *ends) if symmetric else (ends[0], ends[1])
+
+
+def _fires(layer: nn.Module) -> tuple[float, ...]:
+    """Where a neuron begins to fire, in units of the threshold; none of activations."""
+    d = layer.dynamics if isinstance(layer, DynamicNeuron) else None
+    if d is None or d.emit not in ("binary", "integer", "ternary"):
+        return ()
+    return (-d.negative, 1.0) if d.emit == "ternary" else (1.0,) if d.emit == "binary" else (0.5,)
+
+
+def _counts(layer: nn.Module, h: Tensor, y: Tensor) -> Tensor:
     """[4, C] float64: elements of each channel, those below and above the window, and outputs that are not 0."""
     lower, upper, symmetric = cast(tuple, window(layer))
-    h = membrane(layer, x)
     h = h.abs() if symmetric else h
-    axis = 2 if x.dim() > 2 else -1
-    others = tuple(i for i in range(x.dim()) if i != axis % x.dim())
+    axis = 2 if h.dim() > 2 else -1
+    others = tuple(i for i in range(h.dim()) if i != axis % h.dim())
     masks = torch.ones_like(y, dtype=torch.bool), h < lower, h > upper, y != 0
     return torch.stack([mask.sum(others) for mask in masks]).double()
 

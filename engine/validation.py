@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from analysis.closing import ClosingTimes
-from analysis.firing_rate import FiringRates
-from analysis.saturation import Saturation
+from analysis.silence import silence_text, silent_layers
 from scoring.evaluator import Evaluator
 
 from . import distributed
 from .evaluation import evaluate, predictor
+from .inspection import Inspection
 from .runs.log import RunLog, SilentLog
 
 DRAWN = 20
@@ -30,6 +29,7 @@ class Validation:
     draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
     draw_closing: (model in evaluation mode) -> images of when event frames close, none if its encoder closes none.
     every: epochs between validations; the last epoch is always validated.
+    silent: layers that the user was warned of.
     """
 
     loader: DataLoader
@@ -38,10 +38,11 @@ class Validation:
     draw: Callable[[Evaluator], list[torch.Tensor]]
     draw_closing: Callable[[Any], list[torch.Tensor]] | None = None
     every: int = 1
+    silent: set[str] = field(default_factory=set, init=False)
 
     def draws_after(self, epoch: int, epochs: int) -> bool:
-        """Whether the evaluation after `epoch` of `epochs` draws images: `DRAWN` of them, spread over a training, and
-        the first do. Images are nine tenths of the files of TensorBoard, which shows 10 of each tag."""
+        """Whether the evaluation after `epoch` of `epochs` shows images and layers: `DRAWN` of them, spread over a
+        training, and the first do. Images are most of the files of TensorBoard, which shows 10 of each tag."""
         return epoch <= self.every or epoch * DRAWN // epochs > (epoch - self.every) * DRAWN // epochs
 
     def score(
@@ -55,26 +56,34 @@ class Validation:
     ) -> dict[str, Any]:
         """Evaluate `model` with rank 0's buffers, log what it shows at `step`; returns the scores as "val/...".
 
-        draws: whether images are logged, too.
+        draws: whether images and single layers are logged, too.
         """
         distributed.broadcast_buffers(model)
         evaluator = self.new_evaluator()
-        watching = FiringRates(model), ClosingTimes(model), Saturation(model, calls=1)
-        firing, closing, saturation = watching
-        with firing, closing, saturation, predictor(model, self.loader) as predict:
-            evaluate(predict, self.loader, [evaluator], device, precision)
-        for recorder in watching:
-            sums = distributed.gather(recorder.sums())
-            recorder.merge(sums[:1] if recorder is saturation else sums)  # of the first batch, which rank 0 has
+        with Inspection(model, closely=draws) as inspection, predictor(model, self.loader) as predict:
+            evaluate(inspection.first(predict), self.loader, [evaluator], device, precision)
+        inspection.merge()
         scores = evaluator.score(self.protocol)
-        log.firing_rates(firing.rates(), firing.shares(), step)
-        log.closing_times(closing.shares(), step)
-        log.saturation(saturation.shares(), step)
+        log.scalars(inspection.scalars(), step)
+        self._warn(inspection.firing.rates(), log, step)
         if draws:
-            log.attempt("drawing validation images", lambda: log.images(self.draw(evaluator), step))
+            log.attempt("drawing layers", lambda: log.images(inspection.images(), step))
+            log.attempt("drawing validation images", lambda: log.images(_numbered("val", self.draw(evaluator)), step))
         if draws and self.draw_closing is not None:
             images = self.draw_closing
-            log.attempt("drawing when frames close", lambda: log.images(images(model), step, "val_closing_pictures"))
+            log.attempt("drawing when frames close", lambda: log.images(_numbered("val_closing", images(model)), step))
         return {"val/protocol": self.protocol} | {
             f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
         }
+
+    def _warn(self, rates: dict[str, float], log: RunLog | SilentLog, step: int) -> None:
+        """Warn of layers that have fallen silent since the last warning."""
+        silent = silent_layers(rates)
+        log.scalars({"val_spikes/silent_layers": len(silent)} if rates else {}, step)
+        if not self.silent.issuperset(silent):
+            self.silent.update(silent)
+            log.warn(silence_text(rates, silent), step)
+
+
+def _numbered(group: str, images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{group}_pictures/{i}": image for i, image in enumerate(images)}

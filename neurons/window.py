@@ -43,10 +43,7 @@ def window(neuron: nn.Module) -> Window | None:
         return Window(0.0, math.inf)
     if not isinstance(neuron, DynamicNeuron):
         return None
-    d, learned = neuron.dynamics, neuron.learned_threshold()
-    th = d.v_threshold if learned is None else learned.detach()
-    if isinstance(th, Tensor) and th.dim():
-        th = th.mean()  # per channel
+    d, th = neuron.dynamics, threshold(neuron)
     if d.emit in ("binary", "ternary"):
         reach = REACH[d.surrogate] / d.alpha
         return Window(th - reach, th + reach, symmetric=d.emit == "ternary")
@@ -55,6 +52,14 @@ def window(neuron: nn.Module) -> Window | None:
     if d.emit == "qcfs":
         return Window(-th / (2 * d.levels), th - th / (2 * d.levels))
     return Window(-th / d.slope, th) if d.emit == "sth" else None
+
+
+def threshold(neuron: nn.Module) -> float | Tensor:
+    """v_threshold of one of the `Dynamics`, 0-d where it is learned, the mean of those per channel; 1 of others."""
+    if not isinstance(neuron, DynamicNeuron):
+        return 1.0
+    learned = neuron.learned_threshold()
+    return neuron.dynamics.v_threshold if learned is None else learned.detach().mean()
 
 
 @torch.no_grad()

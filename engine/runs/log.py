@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.firing_rate import Shares
 from data.atomic_file import append_line, write_atomically
 
 from ..loop import Step
@@ -113,31 +112,21 @@ class RunLog:
                 self._write("add_scalar", TAGS.get(key, key), value, record["step"])
         self._on_board(Board.flush)
 
-    def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
-        # TensorBoard sorts groups of tags by name and opens the first two. These names keep the many layers closed.
-        for layer, rate in rates.items():
-            self._write("add_scalar", f"val_firing_rate/{layer}", rate, step)
-        words = {"+1": "positive", "0": "zero", "-1": "negative"}  # a tag has no sign
-        for layer, of_values in shares.items():
-            for value, share in of_values.items():
-                self._write("add_scalar", f"val_spikes_{words[value]}/{layer}", share, step)
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """{tag: value}. TensorBoard sorts groups of tags, which end at the first /, by name and opens the first two:
+        `loss` and `optim`. Those with many tags stay closed."""
+        for tag, value in values.items():
+            self._write("add_scalar", tag, value, step)
 
-    def saturation(self, shares: dict[str, dict[str, float]], step: int) -> None:
-        for layer, of_layer in shares.items():
-            for name in ("dead", "saturated"):
-                self._write("add_scalar", f"val_{name}/{layer}", of_layer[name], step)
+    def images(self, images: Mapping[str, Tensor], step: int) -> None:
+        """{tag: uint8 [3, H, W]}."""
+        for tag, image in images.items():
+            self._write("add_image", tag, image, step)
 
-    def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:
-        for frame, of_bins in shares.items():
-            for name, share in of_bins.items():
-                self._write(
-                    "add_scalar", f"val_closing/{frame.replace(' ', '_')}/{name.replace(' ', '_')}", share, step
-                )
-
-    def images(self, images: list[Tensor], step: int, tag: str = "val_pictures") -> None:
-        """uint8 [3, H, W] each; always the same samples."""
-        for i, image in enumerate(images):
-            self._write("add_image", f"{tag}/{i}", image, step)
+    def warn(self, text: str, step: int) -> None:
+        """On the console and in TensorBoard."""
+        self.say(f"warning: {text}")
+        self._write("add_text", "warnings", text, step)
 
     def close(self) -> None:
         self._on_board(Board.close)
@@ -161,16 +150,13 @@ class SilentLog:
     def epoch(self, record: dict[str, Any]) -> None:
         pass
 
-    def firing_rates(self, rates: dict[str, float], shares: Shares, step: int) -> None:
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
         pass
 
-    def saturation(self, shares: dict[str, dict[str, float]], step: int) -> None:
+    def images(self, images: Mapping[str, Tensor], step: int) -> None:
         pass
 
-    def closing_times(self, shares: dict[str, dict[str, float]], step: int) -> None:
-        pass
-
-    def images(self, images: list[Tensor], step: int, tag: str = "val_pictures") -> None:
+    def warn(self, text: str, step: int) -> None:
         pass
 
     def close(self) -> None:
