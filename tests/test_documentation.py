@@ -24,6 +24,7 @@ from data.recordings import write_boxes, write_dat
 from data.recordings.boxes import BOX_DTYPE
 from data.scenes import Settings, generate_scenes
 from engine.config import config_to_plain, load_config, model_kwargs
+from engine.runs import open_run
 from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from registry import UserError
@@ -244,7 +245,7 @@ def test_the_page_on_python_feeds_a_detector_as_training_did(place, tmp_path, mo
     names = {}
     for code in (load, image):
         exec(code, names)
-    size = names["run"].config["data"]["size"]
+    size = names["model"].input["size"]
     voc = create_dataset("voc", "train", root="BCCD_Dataset/BCCD", size=size)
     (index,) = (k for k, record in enumerate(voc.records) if Path(record.path).stem == "train_0")
     assert torch.equal(names["x"], voc[index].x) and names["input"].scale == 1 / 255
@@ -254,7 +255,7 @@ def test_the_page_on_python_feeds_a_detector_as_training_did(place, tmp_path, mo
     e = names["events"]
     write_dat(tmp_path / "test" / "a_td.dat", e.t, e.x, e.y, e.p, 304, 240)
     write_boxes(tmp_path / "test" / "a_bbox.npy", np.array([(names["end"], 10, 12, 40, 30, 0, 1, 1.0)], BOX_DTYPE))
-    config = names["run"].config["data"]
+    config = open_run("runs/demo").config["data"]
     args = {key: value for key, value in config["args"].items() if key != "scenes"}
     args["num_steps"] = names["model"].T
     gen1 = create_dataset("gen1", "test", root=tmp_path, size=config["size"], **args)
