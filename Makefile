@@ -4,8 +4,9 @@ BIN := .venv/bin
 # Overrides for the demo: make demo DEMO="seed=1 train.epochs=4"
 DEMO ?=
 NAME ?= demo
+ZOO ?=
 
-.PHONY: demo test docs lint clean
+.PHONY: demo test zoo docs lint clean
 
 demo: .venv/installed
 	$(BIN)/python train.py configs/demo.yaml name=$(NAME) overwrite=true $(DEMO)
@@ -17,6 +18,10 @@ test: .venv/installed
 # A broken link is an error. The variable turns off an advertisement.
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Every family, spiking and ANN, direct and converted, in one table: runs/zoo/zoo.md. make zoo ZOO="--jobs 4"
+zoo: .venv/installed
+	$(BIN)/python -m tools.zoo $(ZOO)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

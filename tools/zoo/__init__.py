@@ -1,0 +1,1 @@
+"""Every family under one schedule, in one table: `python -m tools.zoo`, or `make zoo`."""

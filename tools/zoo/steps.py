@@ -1,0 +1,82 @@
+"""What is run for a network of the zoo, one command after another; a command that ended is not run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.atomic_file import write_atomically
+from engine.runs.provenance import provenance
+from registry import UserError
+
+from .networks import Network
+
+ROOT = Path(__file__).parents[2]
+STEPS = "16,64"  # of converted networks; the last is that of the table's row
+SCORED, SIMULATED, TIMED = "evaluation", "evaluation_converted", "inference.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the zoo's runs lie, and what all trainings have in addition."""
+
+    out: Path
+    overrides: tuple[str, ...] = ()
+
+
+def schedule(data: str) -> Path:
+    """The config that all networks of that data have."""
+    return ROOT / "configs" / "zoo" / f"{data}.yaml"
+
+
+def commands(network: Network, place: Place) -> Iterator[tuple[str, list[str]]]:
+    """(name, command), in order."""
+    run = place.out / network.name
+    last, converted = str(run / "checkpoint_last.pt"), str(run / "converted.pt")
+    overrides = [*network.overrides, *place.overrides]
+    train, evaluate, convert, config = map(
+        os.path.relpath, (ROOT / "train.py", ROOT / "evaluate.py", ROOT / "convert.py", schedule(network.data))
+    )
+    yield "train", [train, config, *overrides, f"out={place.out}", f"name={network.name}", "--resume", "auto"]
+    seen = ["--spikes", "--pictures", "4"]
+    yield "evaluate", [evaluate, last, *seen, "--out", str(run / SCORED)]
+    if network.convert is not None:
+        yield "convert", [convert, last, *network.convert, "--out", converted]
+        yield "simulate", [evaluate, converted, "--steps", STEPS, *seen, "--out", str(run / SIMULATED)]
+    timed = ["-m", "tools.benchmark", "infer", last, "train.batch_size=1", "--turns", "9", "--json", str(run / TIMED)]
+    yield "time", timed
+
+
+def run_steps(network: Network, place: Place) -> None:
+    """Run the commands of a network that have not ended before, with what they print in <run>.log.
+
+    <run>.json has of each that ended its command, commit and seconds; a command that differs from that is run again,
+    with all behind it. UserError if one fails.
+    """
+    log, record = (place.out / f"{network.name}{suffix}" for suffix in (".log", ".json"))
+    ended: dict[str, dict] = json.loads(record.read_text()) if record.is_file() else {}
+    names = [name for name, _ in commands(network, place)]
+    for name, command in commands(network, place):
+        if ended.get(name, {}).get("command") == command:
+            continue
+        ended = {earlier: ended[earlier] for earlier in names[: names.index(name)]}
+        write_atomically(record, json.dumps(ended, indent=1) + "\n")  # before what it produced is replaced
+        start = time.perf_counter()
+        with open(log, "a") as printed:
+            printed.write(f"\n$ python {' '.join(command)}\n")
+            printed.flush()
+            environment = dict(os.environ, PYTHONPATH=str(ROOT))
+            code = subprocess.run(
+                [sys.executable, *command], env=environment, stdout=printed, stderr=printed
+            ).returncode
+        if code:
+            raise UserError(f"{network.name}: {name} ended with code {code}; {log} says why")
+        commit = provenance([])["commit"]
+        ended[name] = {"command": command, "commit": commit, "seconds": round(time.perf_counter() - start, 1)}
+        write_atomically(record, json.dumps(ended, indent=1) + "\n")
