@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -49,6 +48,7 @@ from engine.command import run_command
 from engine.config import config_to_plain, load_config
 from engine.metrics_table import operation_rows
 from engine.runs.open import open_run
+from engine.training import run_training
 from neurons import neuron_factory
 from registry import UserError
 
@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     for side, neurons in zip(SIDES, ([], twins), strict=True):
         print(f"-- {' '.join([side, *neurons])}", flush=True)
         place = [f"out={out}", f"name={side}"]
-        runs[side] = _train([args.config, *args.overrides, *keep, *neurons, *place, "--resume", "auto"])
+        keys = [*args.overrides, *keep, *neurons, *place]
+        runs[side] = run_training(args.config, keys, "auto", ["train.py", args.config, *keys, "--resume", "auto"])
     gap = {"config": str(args.config), "overrides": args.overrides, "twin": args.twin, **measure(cfg, runs)}
     write_atomically(out / "gap.json", json.dumps(gap, indent=1) + "\n")
     _write_csv(out / "gap.csv", gap)
@@ -197,15 +198,6 @@ def _write_csv(path: Path, gap: dict[str, Any]) -> None:
             for name, row in point["layers"].items():
                 twin = point["twin"].get(name, {}).get("gradient")
                 table.writerow({"epoch": point["epoch"], "layer": name, **row, "twin_gradient": twin})
-
-
-def _train(arguments: list[str]) -> Path:
-    """The run folder that train.py, the script, returns."""
-    spec = importlib.util.spec_from_file_location("train", Path(__file__).parents[1] / "train.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main(arguments)
 
 
 if __name__ == "__main__":

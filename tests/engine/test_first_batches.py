@@ -6,6 +6,7 @@ from ranks import interrupted, on_two_ranks
 
 import train
 from engine.runs.checkpoint import load_checkpoint
+from engine.training import network
 from registry import UserError
 
 FIT = ["train.epochs=2", "train.eval_every=2", "train.fit_neurons=1", "train.fit_target=[0.3, 0.2]"]
@@ -36,7 +37,7 @@ def parameters(config: str) -> dict[str, torch.Tensor]:
         kept.update({key: p.detach().clone() for key, p in model.named_parameters()})
         return lines
 
-    fit, train.fit_to_first_batches = train.fit_to_first_batches, keep
+    fit, network.fit_to_first_batches = network.fit_to_first_batches, keep
     with interrupted(1):
         train.main([config, *FIT])
     return kept

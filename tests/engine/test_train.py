@@ -20,6 +20,7 @@ from data import create_dataset, input_from_plain
 from data.recordings import open_events
 from engine.config import dataset_kwargs, load_config
 from engine.runs.checkpoint import load_checkpoint, save_checkpoint
+from engine.training import run as training
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -73,8 +74,8 @@ def test_micro_bins_are_refused_before_a_run_begins(tiny, tmp_path):
 def test_event_frames_that_are_images(tiny, monkeypatch):
     """Trained on and drawn; and the loader knows how many epochs there are, for augmentation that ends early."""
     loaders = []
-    make = train.train_loader
-    monkeypatch.setattr(train, "train_loader", lambda *args: loaders.append(make(*args)) or loaders[-1])
+    make = training.train_loader
+    monkeypatch.setattr(training, "train_loader", lambda *args: loaders.append(make(*args)) or loaders[-1])
     run = train.main([tiny, "data.args.representation=last_event", "data.args.newest_first=true", "train.epochs=1"])
     assert losses(run)[0]["val/AP"] >= 0 and loaders[0].sampler.epochs == 1
     assert next(iter(loaders[0])).x.shape[2] == 3
