@@ -38,7 +38,8 @@ TINY = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_l
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)  # in pairs, whatever their language
+    return [block for found, block in fenced if found == language]
 
 
 def commands(page: Path) -> list[list[str]]:
