@@ -54,8 +54,10 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: Tensor | None = None,
     zoom: int | None = None,
+    tracks: Tensor | None = None,
 ) -> Tensor:
-    """`image` uint8 [3, H, W] with boxes [N, 4] xyxy (pixels of `image`), each named, with its score if given.
+    """`image` uint8 [3, H, W] with boxes [N, 4] xyxy (pixels of `image`), each named, with its score if given, and with
+    the number of its track if that is 0 or more: "car #3 0.87".
 
     Returns uint8 [3, zoom * H, zoom * W]. `zoom` is a whole number, by default such that names are legible: the
     shorter side reaches 480 pixels, at most 4. Boxes of higher score are on top. Labels without a name are shown as
@@ -70,7 +72,7 @@ def draw_boxes(
         raise UserError("a box to be drawn is not finite: the weights that gave it have diverged")
     height, width = image.shape[1:]
     zoom = zoom or zoom_of(height, width)
-    canvas = _to_pil(image).resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
+    canvas = to_pil(image).resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     line = max(2, round(min(canvas.size) / 240))
     font = typeface(max(11, round(min(canvas.size) / 34)))
@@ -84,9 +86,10 @@ def draw_boxes(
     for i in order:  # after all boxes, so that no line crosses a name
         label = int(labels[i])
         text = legible(class_names[label]) if label < len(class_names) else str(label)
+        text += f" #{int(tracks[i])}" if tracks is not None and tracks[i] >= 0 else ""
         text += "" if scores is None else f" {float(scores[i]):.2f}"
         _tag(pen, text, corners[i][0], corners[i][1], colours[label], font, canvas.size)
-    return _to_tensor(canvas)
+    return to_tensor(canvas)
 
 
 def event_image(frames: Tensor) -> Tensor:
@@ -133,7 +136,7 @@ def side_by_side(
     )
     panels = [captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
     gap = max(4, left.shape[2] // 80)
-    image = torch.cat([panels[0], _blank(panels[0].shape[1], gap), panels[1]], 2)
+    image = torch.cat([panels[0], blank(panels[0].shape[1], gap), panels[1]], 2)
     if steps and x.dim() == 4:
         image = torch.cat([image, time_strip(x, image.shape[2])], 1)
     return image
@@ -154,13 +157,13 @@ def overlay(
     height, width = image.shape[1:]
     zoom = zoom_of(height, width, shorter_side=240)
     size = zoom * width, zoom * height
-    canvas = _to_pil(image).resize(size, Image.Resampling.NEAREST)
+    canvas = to_pil(image).resize(size, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     for x1, y1, x2, y2 in (zoom * truth["boxes"].detach().cpu()).tolist():
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=(255, 255, 255), width=2)
     shown = prediction["scores"].detach().cpu() >= score_threshold
     boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
-    drawn = draw_boxes(_to_tensor(canvas), zoom * boxes, labels, class_names, scores, zoom=1)
+    drawn = draw_boxes(to_tensor(canvas), zoom * boxes, labels, class_names, scores, zoom=1)
     return captioned(drawn, f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}")
 
 
@@ -171,12 +174,12 @@ def time_strip(frames: Tensor, width: int) -> Tensor:
     each = max(1, (width - gap * (steps - 1)) // steps)
     tiles = []
     for k in range(steps):
-        tile = _to_pil(event_image(frames[k : k + 1]))
+        tile = to_pil(event_image(frames[k : k + 1]))
         tile = tile.resize((each, max(1, round(each * h / w))), Image.Resampling.BILINEAR)
-        tiles += [captioned(_to_tensor(tile), f"t = {k + 1}"), _blank(1, gap)]
+        tiles += [captioned(to_tensor(tile), f"t = {k + 1}"), blank(1, gap)]
     tiles = [tile.expand(-1, tiles[0].shape[1], -1) for tile in tiles[:-1]]
     strip = torch.cat(tiles, 2)[..., :width]
-    return torch.cat([strip, _blank(strip.shape[1], width - strip.shape[2])], 2)
+    return torch.cat([strip, blank(strip.shape[1], width - strip.shape[2])], 2)
 
 
 def zoom_of(height: int, width: int, shorter_side: int = 480) -> int:
@@ -203,14 +206,14 @@ def captioned(panel: Tensor, text: str) -> Tensor:
     size = max(11, min(18, width // 22))
     strip = Image.new("RGB", (width, size + 12), BACKGROUND)
     ImageDraw.Draw(strip).text((6, 5), text, fill=TEXT, font=typeface(size))
-    return torch.cat([_to_tensor(strip), panel], 1)
+    return torch.cat([to_tensor(strip), panel], 1)
 
 
 def _count(boxes: int) -> str:
     return f"{boxes} box" if boxes == 1 else f"{boxes} boxes"
 
 
-def _blank(height: int, width: int) -> Tensor:
+def blank(height: int, width: int) -> Tensor:
     return torch.tensor(BACKGROUND, dtype=torch.uint8)[:, None, None].expand(3, height, width)
 
 
@@ -220,9 +223,9 @@ def typeface(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def _to_pil(image: Tensor) -> Image.Image:
+def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(image.detach().cpu().permute(1, 2, 0).numpy()))
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
+def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
