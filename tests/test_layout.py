@@ -22,6 +22,7 @@ WALLS = {
     "h5py": {"data/recordings/hdf5_file.py"},
     "hdf5plugin": {"data/recordings/hdf5_file.py"},
     "safetensors": {"models/checkpoints/weights_file.py"},
+    "trackers": {"engine/prediction/tracks.py"},
 }
 SAYS_NOTHING = {"utils", "util", "misc", "common", "helpers", "general", "values"}
 

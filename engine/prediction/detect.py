@@ -36,7 +36,7 @@ class Detect:
         evaluator = Evaluator(truth)
         batch = collate([frame.sample for frame in frames], self._scale)
         evaluate(self._predict, [batch], [evaluator], self._device, self._precision)
-        found = [evaluator.found(image["id"]) for image in images]
+        found = [evaluator.found(frame.sample.image_id) for frame in frames]
         return [Found(**detections) for detections in found if detections is not None]
 
     def _predict(self, x: Tensor, batch: Batch) -> list[Detections]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from data.images.input import ImageInput
 from registry import UserError
 
 from .. import distributed
@@ -33,7 +34,7 @@ def predict(
     """
     run = open_run(checkpoint, weights)
     on = distributed.start(device)
-    kind = "image" if run.input.kind == "image" else "events"
+    kind = "image" if isinstance(run.input, ImageInput) else "events"
     found = find_source(source, kind, run.checkpoint)
     prediction = Prediction(run, found, options, on)
     folder = free_folder(out, run.checkpoint, found.name)
