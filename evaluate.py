@@ -5,6 +5,7 @@
     python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
     torchrun --nproc-per-node=8 evaluate.py CHECKPOINT                           on eight GPUs, the same numbers
     python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
+    python evaluate.py CHECKPOINT --energy [--energy-memory qualia]              estimate of energy: energy.json
     python evaluate.py CHECKPOINT --binary                                       run it on spikes of 0 and 1 only
     python evaluate.py CHECKPOINT --steps 16,32,64 [--early-exit]                AP against T: curve.json, curve.png
     python evaluate.py CHECKPOINT --noise 0.1,0.2,0.3                            AP under noise: robustness.json, .png
@@ -26,6 +27,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from analysis.energy.constants import MEMORIES
 from engine.command import run_command
 from engine.evaluations.checkpoint import score_checkpoint
 from engine.evaluations.detections_file import score_file
@@ -46,6 +48,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--weights", choices=["ema", "model"], default="ema", help="averaged or last weights")
     parser.add_argument("--allow-missing", action="store_true", help="score although listed images are missing")
     parser.add_argument("--spikes", action="store_true", help="firing rate of every layer, operations")
+    parser.add_argument(
+        "--energy", action="store_true", help="estimate energy per image, by several rules: energy.json"
+    )
+    parser.add_argument(
+        "--energy-memory", metavar="RULE", help=f"of --energy: {', '.join(MEMORIES)}; default: the first"
+    )
     parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )

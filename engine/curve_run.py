@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from analysis.energy.estimate import Estimate
 from analysis.plots import plot_curve, plot_robustness
 from models import Detector
 from scoring.evaluator import Evaluator
@@ -53,9 +54,15 @@ class CurveRun:
         return self.curves[0.0]
 
     def run(
-        self, loader: DataLoader, device: torch.device, precision: str, save: Callable[[Files], object] | None
+        self,
+        loader: DataLoader,
+        device: torch.device,
+        precision: str,
+        save: Callable[[Files], object] | None,
+        estimate: Estimate | None = None,
     ) -> None:
-        """Run all curves, with a progress bar. save: called with the files as they are, see `Curve.run`.
+        """Run all curves, with a progress bar. save: called with the files as they are, see `Curve.run`; estimate:
+        counts the curve without noise.
 
         KeyboardInterrupt with one line on what is there.
         """
@@ -67,7 +74,8 @@ class CurveRun:
         )
         for density in densities:
             noise = noisy(self.model, self.ann, density) if density else nullcontext()
-            with noise, bar(desc=f"noise {density:g}" if self.options.densities else None) as progress:
+            counting = estimate if estimate and not density else nullcontext()
+            with noise, counting, bar(desc=f"noise {density:g}" if self.options.densities else None) as progress:
                 curve = Curve(self.model, steps, self.new_evaluator, self.ann, early_exit, progress.update)
                 self.curves[density] = curve
                 try:

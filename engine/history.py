@@ -75,13 +75,16 @@ class HistoryRun:
         precision: str,
         save: Callable[[Files], object] | None = None,
         operations: bool = False,
+        energy: str | None = None,
     ) -> Recorded:
-        """save: called with the files as they are after each length but the last."""
+        """save: called with the files as they are after each length but the last; energy: of that, see
+        `evaluate_recorded`."""
         for length in self.lengths:
             data, self.evaluator = self.dataset.with_history(length), self.new_evaluator()
             title = f"history {name(length)}"
+            of_last = energy if length == self.lengths[-1] else None
             recorded = evaluate_recorded(
-                self.model, self.load(data), self.evaluator, device, precision, operations, title
+                self.model, self.load(data), self.evaluator, device, precision, operations, title, of_last
             )
             if distributed.is_main():
                 self.points.append(self._point(length, data))

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from analysis.draw import legible
+from analysis.energy.table import energy_rows
 
 from .curve_table import curve_rows
 
 SHOWN = ("data.test_split", "eval.protocol")  # in rows of their own
 
 
-def table(metrics: dict[str, Any], out: Path) -> str:
-    """One row each for model, data, protocol, scores, firing rates and the folder `out`."""
+def table(metrics: dict[str, Any], out: Path, energy: dict[str, Any] | None = None) -> str:
+    """One row each for model, data, protocol, scores, energy, firing rates and the folder `out`."""
 
     def number(key: str) -> str:
         return "-" if metrics.get(key) is None else f"{metrics[key]:.3f}"
@@ -47,6 +48,7 @@ def table(metrics: dict[str, Any], out: Path) -> str:
         *((f"  {name}", f"AP50 {v:.3f}") for name, v in (metrics.get("per_class_AP50") or {}).items() if v is not None),
         *curve_rows(metrics),
         *operation_rows(metrics.get("operations", {})),
+        *(energy_rows(energy) if energy else ()),
         *((f"  {layer}", fires(layer, rate)) for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("written to", str(out)),

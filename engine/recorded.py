@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from analysis.closing import ClosingTimes
 from analysis.energy.estimate import Estimate
+from analysis.energy.table import brief
 from analysis.firing_rate import FiringRates, Shares
 from analysis.operations import Operations
 from analysis.recorder import Recorder
@@ -37,6 +38,8 @@ class Recorded:
         """Entries of metrics.json; those of spikes if asked for, and nothing that is empty."""
         found: dict[str, Any] = {"firing_rates": self.firing_rates} if spikes else {}
         of_spikes = {"spike_shares": self.spike_shares, "operations": self.operations} if spikes else {}
+        if self.energy is not None:
+            found["energy"] = brief(self.energy)
         return found | {k: v for k, v in {**of_spikes, "closing_times": self.closing_times}.items() if v}
 
 

@@ -44,7 +44,7 @@ class Counts(Operations):
         self._model, self._of_batch = model, of_batch
         self.facts: dict[str, Facts] = {}  # {row: what does not depend on the sample}, in the order in which they run
         self.totals_of: dict[str, dict[str, float]] = {}  # {row: {quantity: sum over all images}}
-        self.images = 0
+        self.images = self._image_steps = 0
         self.steps = 1  # of an image, the largest seen
         self._now: dict[str, dict[str, Any]] = {}
         self._layers = {module: name for module, name in self._names.items() if name != "images"}
@@ -53,6 +53,7 @@ class Counts(Operations):
         self._path: list[str] = []
         self.maps = MapOperations(self._after_map)
         self._source: dict[int, str] = {}  # {storage of a convolution's output: its row}
+        self._normed: set[str] = set()  # convolutions whose BatchNorm becomes their bias
         self._shared: set[str] = set()  # convolutions whose output goes to more than one neuron
         self._into: dict[str, str] = {}  # {neuron's row: the convolution whose output it takes}
         self._once: set[str] = set()  # layers that run once for all steps of a simulation
@@ -68,7 +69,8 @@ class Counts(Operations):
         if isinstance(network, ConvertedNetwork):
             parts = [network.currents, network.spiking]
         self._handles = []
-        self._once = {n for m, n in self._layers.items() if m in self._in_encoder or n.startswith("network.currents.")}
+        once = {n for m, n in self._layers.items() if m in self._in_encoder or n.startswith("network.currents.")}
+        self._once = set(map(label, once))
         self._path.clear()
         self._handles.append(self._encoder.register_forward_pre_hook(self._before_encoder))
         for part in parts:
@@ -152,6 +154,7 @@ class Counts(Operations):
                 totals[key] += float(value.sum())
             rows.append((facts, columns))
         self.images += B
+        self._image_steps += B * self._stepped
         if self._of_batch is not None:
             self._of_batch(rows)
         self._now, self._stepped, self._calls = {}, 0, 0
@@ -169,7 +172,7 @@ class Counts(Operations):
 
     def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         found = super()._count(layer, x, y)
-        one, name = self._one.get(layer, layer), self._names[layer]
+        one, name = self._one.get(layer, layer), label(self._names[layer])
         passes, steps = self._passes(layer, x)
         runs = passes * min(steps, 1.0)
         columns = dict(zip(("real", *OPERATIONS), found.unbind(1), strict=True))
@@ -182,7 +185,7 @@ class Counts(Operations):
 
     def _after_any_neuron(self, neuron: nn.Module, x: Tensor, y: Tensor) -> None:
         with _paused(self.maps):
-            name = self._watched[neuron]
+            name = label(self._watched[neuron])
             T = len(x) if x.dim() > 2 else 1
             images = y.transpose(0, 1) if y.dim() > 2 and y.shape[1] == self._B else y.unsqueeze(0).expand(1, *y.shape)
             of_image = images.flatten(1) if len(images) == self._B else images.flatten(1).expand(self._B, -1) / self._B
@@ -199,7 +202,8 @@ class Counts(Operations):
                 )  # fmt: skip
                 return
             facts = facts_of_neuron(name, neuron, x, self._B)
-            self._record(facts, updates=y.numel() / self._B, theta_out=emitted, real=real, runs=T,
+            carried = float(getattr(neuron, "stream", None) is not None)
+            self._record(facts, carried=carried, updates=y.numel() / self._B, theta_out=emitted, real=real, runs=T,
                          messages_out=of_image.ne(0).sum(1, dtype=torch.float64))  # fmt: skip
             source = self._source.get(storage(x))
             if storage(y) != storage(x):
@@ -217,6 +221,7 @@ class Counts(Operations):
         sources = [self._source[storage(x)] for x in inputs if storage(x) in self._source]
         if kind == "batch_norm" and sources:
             self._source[own] = sources[0]  # folded into the convolution
+            self._normed.add(sources[0])
             return
         if not any(storage(x) == own for x in inputs):
             self._source.pop(own, None)
@@ -239,7 +244,7 @@ class Counts(Operations):
             columns["reads"] = size * written
             columns["comparisons" if kind == "max_pool" else "additions"] = (size - 1) * written
             columns["macs"] = written if kind == "average_pool" else 0.0
-        name = f"{self._path[-1] if self._path else 'network'}.{kind}"
+        name = f"{label(self._path[-1] if self._path else 'network')}.{kind}"
         self._ordinal[name] += 1
         name += str(self._ordinal[name]) if self._ordinal[name] > 1 else ""
         steps = output.shape[0] if output.dim() == 5 else max(output.shape[0] // B, 1)
@@ -249,6 +254,15 @@ class Counts(Operations):
         """(facts, {quantity: mean over the images}) of each row, in the order in which they run."""
         images = max(self.images, 1)
         return [(self.facts[n], {k: v / images for k, v in t.items()}) for n, t in self.totals_of.items()]
+
+    @property
+    def mean_steps(self) -> float:
+        """Of an image: less than `steps` where simulations ended early."""
+        return self._image_steps / max(self.images, 1)
+
+    def has_bias(self, facts: Facts) -> bool:
+        """Whether the layer has a bias once its BatchNorm is folded into it."""
+        return facts.biases > 0 or facts.name in self._normed or facts.name in self._merged
 
     def in_place(self, neuron: str) -> bool:
         """Whether the sums of a convolution are the membrane of this neuron: it alone takes its output, each step."""
@@ -263,12 +277,13 @@ class Counts(Operations):
         totals = {name: dict(of_row) for name, of_row in self.totals_of.items()}
         return {
             "facts": self.facts, "totals": totals, "images": self.images, "steps": self.steps, "into": self._into,
-            "shared": self._shared, "excluded": self.maps.excluded,
+            "shared": self._shared, "normed": self._normed, "image_steps": self._image_steps,
+            "excluded": self.maps.excluded,
         }  # fmt: skip
 
     def merge_states(self, states: Iterable[dict[str, Any]]) -> None:
         """Replace the counts by the total of `states`: the `state()` of all processes, this one's among them."""
-        self.images, totals = 0, {}  # type: ignore[var-annotated]
+        self.images, self._image_steps, totals = 0, 0, {}  # type: ignore[var-annotated]
         excluded: Counter[str] = Counter()
         for state in states:
             self.facts = {**state["facts"], **self.facts}
@@ -276,6 +291,8 @@ class Counts(Operations):
             self.steps = max(self.steps, state["steps"])
             self._into |= state["into"]
             self._shared |= state["shared"]
+            self._normed |= state["normed"]
+            self._image_steps += state["image_steps"]
             excluded.update(state["excluded"])
             for name, of_row in state["totals"].items():
                 known = totals.setdefault(name, {})
@@ -291,6 +308,14 @@ class Counts(Operations):
     @property
     def merged(self) -> set[str]:
         return set(self._merged)
+
+
+def label(name: str) -> str:
+    """Name of a module in rows: that of a layer in a converted network is its name in the source."""
+    for part in ("network.currents.", "network.spiking."):
+        if name.startswith(part):
+            return name.removeprefix(part).removesuffix(".layer")
+    return "network" if name == "network.spiking" else name
 
 
 @contextmanager

@@ -86,16 +86,18 @@ class Estimate:
         if not self.counts.images or not any(row["kind"] in LAYERS for row in rows):
             raise UserError("no convolution or linear layer has run, so there is nothing whose energy can be estimated")
         T, D, coding = self.counts.steps, self._levels(), self._coding()
+        steps = self.counts.mean_steps
         for row in rows:
             if row["kind"] in LAYERS:
                 row["rho"] = row["sop"] / row["mac_dense"] if row["mac_dense"] else 0.0
-                row["rate"] = row["rho"] / (T * D)
+                row["rate"] = row["rho"] / (steps * D)
         prices = {name: prices_of(rows, memory, T, D) for name, memory in MEMORIES.items()}
         total = self._total(rows, prices[self.memory.name], T, D)
         return {
             "estimate": "from counts and published constants; not a measurement",
             "samples": self.counts.images,
             "T": T,
+            "mean_T": steps,
             "D": D,
             "coding": coding,
             "total": total,
@@ -135,7 +137,7 @@ class Estimate:
             "additions": sum(row["additions"] for row in own),
             "neuron_updates": sum(row.get("updates", 0.0) for row in own),
             "spikes_per_synapse": rho,
-            "rate": rho / (T * D),
+            "rate": rho / (self.counts.mean_steps * D),
             "memory": self.memory.name,
             "papers_mJ": prices["papers"]["snn"],
             "papers_without_head_mJ": papers_of([r for r in own if r["part"] != "head"], T) * MILLIJOULE,

@@ -24,7 +24,7 @@ class Facts:
     name, kind: of the layer: convolution, linear, neuron, or an operation between layers (sum, max_pool, ...)
     shape:   of the output, [C, H, W]
     inputs, outputs: elements of a map
-    weights, biases: numbers that are stored
+    weights, biases: numbers that are stored; without the bias that a BatchNorm becomes
     taps:    of the kernel
     fan_out: outputs that one input reaches through one tap: output channels of its group
     leak:    of a neuron, none, shift (a power of two) or multiply
@@ -64,7 +64,7 @@ def facts_of_layer(name: str, layer: nn.Module, x: Tensor, y: Tensor, passes: fl
     of_pass = passes * images
     return Facts(
         name, "linear" if linear else "convolution", tuple(y.shape[-1:] if linear else y.shape[1:]),
-        x.numel() / of_pass, y.numel() / of_pass, weight.numel(), out,
+        x.numel() / of_pass, y.numel() / of_pass, weight.numel(), 0 if layer.bias is None else out,
         1 if linear else math.prod(weight.shape[2:]),
         out // groups if not isinstance(layer, TRANSPOSED) else weight.shape[1],
     )  # fmt: skip

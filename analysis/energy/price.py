@@ -104,8 +104,9 @@ def _real(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Parts:
 
 def _dense(row: Row, macs: Any, passes: Any, memory: Memory, precision: Precision, reuse: bool) -> Parts:
     outputs = row["outputs"] * passes
-    addresses = (row["inputs"] + row["outputs"] + row["biases"] * row["taps"]) * passes
-    weights, biases = (row["weights"] * passes, row["biases"] * passes) if reuse else (macs, outputs)
+    addresses = (row["inputs"] + row["outputs"] + row["shape"][0] * row["taps"]) * passes
+    weights = row["weights"] * passes if reuse else macs
+    biases = row["biases"] * passes if reuse else outputs * (row["biases"] > 0)
     return _parts(
         operations=macs * precision.mac + outputs * precision.add,
         addressing=addresses * ADDRESSING.add,

@@ -20,7 +20,7 @@ def rows_of(counts: Counts, counted: list[tuple[Facts, Columns]], real: dict[str
     for facts, columns in counted:
         form = "merged" if facts.name in counts.merged else "as run" if facts.name in counts.parts_of_merged else ""
         if facts.kind in LAYERS:
-            row = _layer(facts, columns, real[facts.name])
+            row = _layer(facts, columns, real[facts.name], counts.has_bias(facts))
         elif facts.kind == "neuron":
             row = _neuron(facts, columns, real[facts.name], counts.in_place(facts.name))
         else:
@@ -34,14 +34,16 @@ def _general(facts: Facts, runs: Any) -> Row:
     return {"name": facts.name, "kind": facts.kind, "part": facts.part, "shape": shape, "runs": runs}
 
 
-def _layer(facts: Facts, columns: Columns, real: bool) -> Row:
+def _layer(facts: Facts, columns: Columns, real: bool, has_bias: bool) -> Row:
     """Equations of Lemaire et al., generalised: additions are those inside the border, and integers and ternary spikes
     count with their magnitude."""
-    bias = columns["runs"] * facts.outputs  # BatchNorm is one
+    channels = facts.shape[0]
+    bias = columns["runs"] * facts.outputs * has_bias
     row = {
         "input": "real" if real else "spikes",
-        "inputs": facts.inputs, "outputs": facts.outputs, "weights": facts.weights, "biases": facts.biases,
-        "taps": facts.taps, "fan_out": facts.fan_out, "mac_dense": columns["dense_macs"],
+        "inputs": facts.inputs, "outputs": facts.outputs, "weights": facts.weights,
+        "biases": channels if has_bias else 0, "taps": facts.taps, "fan_out": facts.fan_out,
+        "mac_dense": columns["dense_macs"],
         "weight_bytes": 4 * facts.weights,
     }  # fmt: skip
     if real:
@@ -61,10 +63,11 @@ def _neuron(facts: Facts, columns: Columns, real: bool, in_place: bool) -> Row:
     """What a neuron adds to the layers around it.
 
     in_place: a convolution's sums are its membrane, whose accesses are that layer's. Otherwise it reads its current,
-    and adds it to a membrane that it reads and writes in each step. At T = 1 there is no membrane to keep.
+    and adds it to a membrane that it reads and writes in each step. At T = 1 there is no membrane to keep,
+    unless a stream carries it on.
     """
     updates, runs = columns["updates"], columns["runs"]
-    memory = facts.memory and float(np.max(runs)) > 1
+    memory = facts.memory and (float(np.max(runs)) > 1 or float(np.max(columns["carried"])) > 0)
     own = memory and not in_place
     emitted = updates if real else columns["theta_out"]
     return {

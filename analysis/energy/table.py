@@ -41,7 +41,7 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if real["macs"] < real["macs_each_step"]:
         once, each = (real[key] * 4.6e-9 for key in ("macs", "macs_each_step"))
-        rows.append(("  first layers", f"{mj(once)} once, as counted; papers count them in each step: {mj(each)}"))
+        rows.append(("  layers of real input", f"{mj(once)} as often as they run; papers, in each step: {mj(each)}"))
     if spiking:
         deviation = sd["synops"] / total["synops"] if total["synops"] else 0.0
         rows.append(

@@ -72,7 +72,7 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
     last = {"request": request.content, "provenance": provenance(asked.command, device)}
     keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
     save = partial(write_unfinished, request.out, request.content) if distributed.is_main() and not keeps else None
-    passed = run_passes(subject, model, settings | last, request.source, asked.spikes, save)
+    passed = run_passes(subject, model, settings | last, request.source, asked.spikes, asked.memory_rule(), save)
     if not distributed.is_main():
         return {}
 
@@ -84,6 +84,7 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
     if asked.binary:
         metrics["binary"] = binary
     metrics |= passed.recorded.metrics(asked.spikes)
+    energy = passed.recorded.energy
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(request.out) as folder:
         write_detections(folder / "detections.json", evaluator)
@@ -97,6 +98,8 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
                 write_png(image, str(folder / "pictures" / f"closing_{image_id}.png"))
         for file, text in several.files(results).items() if several else ():
             write_atomically(folder / file, text)
+        if energy is not None:
+            write_json(folder / "energy.json", energy | last)
         write_json(folder / "metrics.json", metrics)
-    report(metrics, earlier, request.out)
+    report(metrics, earlier, request.out, energy)
     return metrics

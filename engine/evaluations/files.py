@@ -28,9 +28,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1 if path.name == "metrics.json" else None) + "\n")
 
 
-def report(metrics: dict[str, Any], earlier: dict[str, Any] | None, out: Path) -> None:
-    """Print the table, and of an `earlier` evaluation that it was replaced."""
+def report(
+    metrics: dict[str, Any], earlier: dict[str, Any] | None, out: Path, energy: dict[str, Any] | None = None
+) -> None:
+    """Print the table, and of an `earlier` evaluation that it was replaced. energy: content of energy.json."""
     if earlier and "provenance" in earlier:
         epochs = f" of epoch {earlier['epochs']}" if "epochs" in earlier else ""
         print(f"{out}: replaced the same evaluation{epochs}, of {earlier['provenance']['date']}")
-    print(table(metrics, out))
+    print(table(metrics, out, energy))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry import UserError
+from analysis.energy.constants import MEMORIES
+from registry import UserError, none_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Options:
     weights: str = "ema"
     allow_missing: bool = False
     spikes: bool = False
+    energy: bool = False
+    energy_memory: str | None = None
     binary: bool = False
     steps: str | None = None
     early_exit: float | None = None
@@ -36,6 +39,24 @@ class Options:
 
     def refuse_of_models(self) -> None:
         """UserError for an option that is about running a model."""
-        for flag in ("allow_missing", "spikes", "binary", "steps", "noise", "early_exit", "history"):
+        for flag in (
+            "allow_missing",
+            "spikes",
+            "energy",
+            "energy_memory",
+            "binary",
+            "steps",
+            "noise",
+            "early_exit",
+            "history",
+        ):
             if getattr(self, flag):
                 raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")
+
+    def memory_rule(self) -> str | None:
+        """By which energy is estimated; None: it is not."""
+        if self.energy_memory is None:
+            return next(iter(MEMORIES)) if self.energy else None
+        if self.energy_memory not in MEMORIES:
+            raise UserError(none_of(f"--energy-memory {self.energy_memory!r}", self.energy_memory, MEMORIES))
+        return self.energy_memory

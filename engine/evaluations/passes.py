@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.energy.estimate import Estimate
 from models import Detector
 from scoring.evaluator import Evaluator
 
 from ..curve_run import CurveRun, Files
 from ..history import HistoryRun
-from ..recorded import Recorded, evaluate_recorded
+from ..recorded import Recorded, estimated, evaluate_recorded
 from .subject import Subject
 
 
@@ -30,21 +31,25 @@ def run_passes(
     settings: dict[str, Any],
     source: str,
     spikes: bool,
+    energy: str | None,
     save: Callable[[Files], object] | None,
 ) -> Passed:
     """settings: stand in the files of several passes beside the results.
-    source: for titles. spikes: count operations. save: called with the files of several passes as they are."""
+    source: for titles. spikes: count operations. energy: the rule of memory to estimate it by.
+    save: called with the files of several passes as they are."""
     device, precision = subject.device, subject.precision
     if subject.curve.steps:
         ann, options = subject.run.ann, subject.curve
         curves = CurveRun(model, ann, options, subject.new_evaluator, subject.protocol, settings, source)
-        curves.run(subject.load(subject.dataset), device, precision, save)
-        recorded = Recorded(curves.curve.firing_rates(), curves.curve.spike_shares())
+        estimate = Estimate(model, energy) if energy else None
+        curves.run(subject.load(subject.dataset), device, precision, save, estimate)
+        rates, shares = curves.curve.firing_rates(), curves.curve.spike_shares()
+        recorded = Recorded(rates, shares, energy=estimated(estimate))
         return Passed(curves.curve.scored[subject.curve.steps[-1]], recorded, curves)
     if subject.history:
         split = subject.dataset, subject.history, subject.load, subject.new_evaluator
         history = HistoryRun(model, *split, subject.protocol, settings, source)
-        recorded = history.run(device, precision, save, spikes)
+        recorded = history.run(device, precision, save, spikes, energy)
         return Passed(history.evaluator, recorded, history)
     evaluator, loader = subject.new_evaluator(), subject.load(subject.dataset)
-    return Passed(evaluator, evaluate_recorded(model, loader, evaluator, device, precision, spikes))
+    return Passed(evaluator, evaluate_recorded(model, loader, evaluator, device, precision, spikes, energy=energy))

@@ -34,7 +34,9 @@ WRITTEN = (
 # kind of DRAWN.
 METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing")
 FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png", "history.png")
-SCORED = ("detections.json", "annotations.json", "curve.json", "robustness.json", "history.json", *FIGURES)
+SCORED = (
+    "detections.json", "annotations.json", "energy.json", "curve.json", "robustness.json", "history.json", *FIGURES,
+)  # fmt: skip
 # All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.
 EVALUATED = (METRICS, *SCORED, f"{PICTURES}/*_[0-9]*.png")
 

@@ -1,0 +1,32 @@
+"""`evaluate.py --energy` writes energy.json, a brief of it in metrics.json, and prints it; also of several T."""
+
+import json
+
+import pytest
+from untrained import IMAGES, untrained_run
+
+import evaluate
+from registry import UserError
+
+
+def test_energy_of_a_run(scenes, tmp_path, capsys):
+    run = untrained_run(tmp_path / "run", scenes, IMAGES, "ems_resnet10_ee", "anchor", "lif", protocol="coco")
+    plain = evaluate.main([str(run / "checkpoint_best.pt"), "--pictures", "0"])
+    command = [str(run / "checkpoint_best.pt"), "--energy", "--energy-memory", "qualia", "--pictures", "0", "--spikes"]
+    metrics = evaluate.main(command)
+    energy = json.loads((run / "eval" / "test_coco_best" / "energy.json").read_text())
+    printed = capsys.readouterr().out
+    assert "energy" not in plain and plain["AP"] == metrics["AP"]  # counting changes no detection
+    assert energy["samples"] == metrics["images"] == len(energy["of_samples"]["synops"])
+    assert metrics["energy"]["movement_mJ"] == energy["total"]["movement_mJ"] and energy["total"]["memory"] == "qualia"
+    assert energy["total"]["synops"] == pytest.approx(metrics["operations"]["synops"])
+    assert energy["total"]["macs"] == pytest.approx(metrics["operations"]["macs"])
+    assert energy["provenance"]["commit"] and "moving data, qualia" in printed and "Davidson & Furber" in printed
+    with pytest.raises(UserError, match="horowitz45"):
+        evaluate.main([str(run / "checkpoint_best.pt"), "--energy-memory", "horowitz"])
+
+    metrics = evaluate.main([str(run / "checkpoint_best.pt"), "--energy", "--steps", "1,3", "--pictures", "0"])
+    (file,) = run.glob("eval/*steps*/energy.json")
+    energy = json.loads(file.read_text())
+    assert energy["T"] == 3 == energy["mean_T"] and energy["samples"] == metrics["images"]
+    assert energy["total"]["memory"] == "horowitz45" and energy["total"]["synops"] > 0
