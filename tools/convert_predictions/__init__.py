@@ -1,0 +1,1 @@
+"""Predictions for other tools: Label Studio, CVAT, FiftyOne."""
