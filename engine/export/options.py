@@ -23,6 +23,7 @@ class ExportOptions:
     images: int = 64  # of the training split, that int8 is calibrated on
     score: bool = False  # also AP, of the exported file beside that of the checkpoint
     split: str | None = None  # which is scored; None: data.val_split
+    upto: str | None = None  # nir: the last module that is exported; None: the whole detector
 
     def refuse(self, format: str, *names: str) -> None:
         """UserError if one of these options is set, which the format does not have."""

@@ -67,14 +67,14 @@ def _needed(outputs: Sequence[fx.Node]) -> set[fx.Node]:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs one step of zeros, and keeps the shape of each node without time and batch."""
+    """Runs one step of zeros, but for the neurons, and keeps the shape of each node without time and batch."""
 
     def __init__(self, graph: fx.GraphModule):
         super().__init__(graph)
         self.shapes: dict[fx.Node, Shape] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        y = super().run_node(n)
+        y = self.env[n.args[0]] if n.meta["kind"] == "activation" else super().run_node(n)
         if isinstance(y, Tensor) and y.dim() >= 3:
             self.shapes[n] = tuple(y.shape[-3:])
         return y

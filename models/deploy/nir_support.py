@@ -51,7 +51,7 @@ def explain(graph: fx.GraphModule, problems: Mapping[fx.Node, str]) -> str:
         lines.append(f"  {layers[0]}{more}: {reason}")
     text = "NIR has no nodes for this network:\n" + "\n".join(lines)
     last = _last_before(graph, next(iter(problems)))
-    return text if last is None else f"{text}\nThe layers before the first of them can be exported: upto={last}"
+    return text if last is None else f"{text}\nThe layers before the first of them can be exported: --upto {last}"
 
 
 def _last_before(graph: fx.GraphModule, stop: fx.Node) -> str | None:

@@ -81,7 +81,7 @@ def test_what_the_message_names_goes(name, kwargs, upto, layers):
     model = detector(name, **kwargs)
     with pytest.raises(UserError) as error:
         exact(model)
-    assert str(error.value).endswith(f"upto={upto}")
+    assert str(error.value).endswith(f"--upto {upto}")
     agreement = compare_spikes(model, exact(model, upto), steps())
     assert agreement.layers == layers and agreement.spikes > 0 and agreement.different == 0
 
