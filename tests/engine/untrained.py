@@ -49,6 +49,7 @@ def untrained_run(
     weights = detector.state_dict()
     for k, file in enumerate(("checkpoint_best.pt", "checkpoint_last.pt")):
         identity = {"config": config_to_plain(cfg), "model_kwargs": kwargs, "class_names": dataset.class_names}
+        identity["input"] = dataset.input.to_plain()
         save_checkpoint(folder / file, {**identity, "model": weights, "ema": weights, "epoch": k + 1})
     return folder
 
