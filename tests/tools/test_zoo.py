@@ -61,7 +61,7 @@ def ended(tmp_path):
     network = Network("images_one", "images", "spiking_yolov3", "ReLU", ANN, (), ())
     run = tmp_path / "images_one"
     metrics = {"protocol": "coco", "T": 1, "parameters": 1_500_000, "AP50": 0.75, "AP": 0.5, "seed": 0}
-    energy = {"papers_mJ": 0.125, "movement_mJ": [0.25, 1.5], "twin_mJ": 0.5, "ann_int8_mJ": 0.0625}
+    energy = {"papers_mJ": 0.125, "movement_mJ": [0.25, 1.5], "twin_mJ": [0.5, 2.0], "ann_int8_mJ": [0.0625, 3]}
     spikes = {"T": 64, "AP": 0.25, "firing_rates": {"a": 0.125, "b": 0.375}, "energy": energy}
     spikes["operations"] = {"synops": 2e6, "macs": 1e6}
     for folder, content in ((steps.SCORED, metrics), (steps.SIMULATED, metrics | spikes)):
@@ -88,7 +88,8 @@ def test_table_has_a_row_of_the_ann_and_one_of_its_conversion(ended):
     head, _, first, second = [line for line in text.splitlines() if line.startswith("|")]
     cells = [dict(zip(head.split(" | "), line.split(" | "), strict=True)) for line in (first, second)]
     assert cells[0]["AP50"] == ".750" and cells[0]["CPU ms"] == "12" and cells[0]["MiB"] == "3"
-    assert cells[1]["papers"] == "125" and cells[1]["data movement"] == "250 .. 1500" and cells[1]["int8"] == "62.5"
+    assert cells[1]["papers"] == "125" and cells[1]["data movement"] == "250 .. 1500"
+    assert cells[1]["twin"] == "500 .. 2000" and cells[1]["int8"] == "62.5 .. 3000"
     assert cells[1]["additions"] == "2 M" and cells[0]["additions"] == cells[1]["CPU ms"] == "-"
 
 

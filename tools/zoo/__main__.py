@@ -10,8 +10,8 @@ are in configs/zoo/, one for events and one for images. Printed, and written as 
 
     rate                firing rate, mean of the layers
     additions, MACs     of spikes, and multiply-accumulates, per image
-    papers .. int8      energy in uJ per image: as the papers count it, with data movement (both bounds), of the
-                        bit-matched quantised twin, and of the ANN in int8 (docs/energy.md)
+    papers .. int8      energy in uJ per image: as the papers count it; with data movement, with .. without reuse of
+                        what was read; the same of the bit-matched twin and of the ANN in int8 (docs/energy.md)
     CPU ms, MiB         of one image: CPU time and peak memory with one thread; `trained`: wall time of the training
 
 A network that fails is named at the end; the others go on.

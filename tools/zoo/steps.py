@@ -44,7 +44,7 @@ def commands(network: Network, place: Place) -> Iterator[tuple[str, list[str]]]:
         os.path.relpath, (ROOT / "train.py", ROOT / "evaluate.py", ROOT / "convert.py", schedule(network.data))
     )
     yield "train", [train, config, *overrides, f"out={place.out}", f"name={network.name}", "--resume", "auto"]
-    seen = ["--spikes", "--pictures", "4"]
+    seen = ["--spikes", "--energy", "--pictures", "4"]
     yield "evaluate", [evaluate, last, *seen, "--out", str(run / SCORED)]
     if network.convert is not None:
         yield "convert", [convert, last, *network.convert, "--out", converted]

@@ -39,7 +39,6 @@ def rows(network: Network, place: Place) -> list[dict[str, Any]]:
 def _row(network: Network, kind: str, evaluation: Any) -> dict[str, Any]:
     metrics = json.loads((evaluation / "metrics.json").read_text())
     operations, rates = metrics.get("operations") or {}, metrics.get("firing_rates") or {}
-    energy = metrics.get("energy") or {}
     return {
         "name": network.name,
         "data": network.data,
@@ -51,7 +50,7 @@ def _row(network: Network, kind: str, evaluation: Any) -> dict[str, Any]:
         "firing_rate": mean(rates.values()) if rates else None,
         "synops": operations.get("synops"),
         "macs": operations.get("macs"),
-        "energy": energy,
+        "energy": metrics.get("energy") or {},
     }
 
 
@@ -68,13 +67,11 @@ def markdown(found: Iterable[dict[str, Any]]) -> str:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     energy = row["energy"]
-    low, high = energy.get("movement_mJ") or (None, None)
     return [
         f"`{row['family']}`", row["neuron"], row["kind"], str(row["T"]), f"{row['parameters'] / 1e6:.2f} M",
         _share(row["AP50"]), _share(row["AP"]), _share(row["firing_rate"]),
         *(MISSING if row[key] is None else f"{row[key] / 1e6:.0f} M" for key in ("synops", "macs")),
-        _uj(energy.get("papers_mJ")), MISSING if low is None else f"{_uj(low)} .. {_uj(high)}",
-        _uj(energy.get("twin_mJ")), _uj(energy.get("ann_int8_mJ")),
+        _uj(energy.get("papers_mJ")), *(_bounds(energy.get(key)) for key in ("movement_mJ", "twin_mJ", "ann_int8_mJ")),
         _number(row.get("cpu_ms")), _number(row.get("peak_mib")), _minutes(row.get("train_minutes")),
     ]  # fmt: skip
 
@@ -86,6 +83,10 @@ def _share(value: float | None) -> str:
 def _uj(millijoules: float | None) -> str:
     """In microjoules, three digits."""
     return MISSING if millijoules is None else f"{float(f'{1e3 * millijoules:.3g}'):g}"
+
+
+def _bounds(millijoules: list[float] | None) -> str:
+    return MISSING if millijoules is None else " .. ".join(map(_uj, millijoules))
 
 
 def _number(value: float | None) -> str:
