@@ -2,7 +2,8 @@
 
     python evaluate.py runs/demo/checkpoint_best.pt                              test split, the config's protocol
     python evaluate.py runs/demo/checkpoint_last.pt --protocol coco --split val
-    python evaluate.py CHECKPOINT data.root=/elsewhere --plots --spikes
+    python evaluate.py CHECKPOINT data.root=/elsewhere --report --spikes         one page of it all: report.html
+    python evaluate.py CHECKPOINT --plots                                        also precision_recall.png and others
     torchrun --nproc-per-node=8 evaluate.py CHECKPOINT                           on eight GPUs, the same numbers
     python evaluate.py CHECKPOINT eval.score_threshold=0.3 eval.nms_iou=0.5      of images also eval.T=1
     python evaluate.py CHECKPOINT --energy [--energy-memory qualia]              estimate of energy: energy.json
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )  # fmt: skip
     parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
     parser.add_argument("--history", metavar="N,..,all", help="AP of recordings N windows after a reset of the state")
-    parser.add_argument("--plots", action="store_true", help="precision-recall, confusion matrix, when frames close")
+    parser.add_argument("--report", action="store_true", help="report.html: scores broken down, rates, energy")
+    parser.add_argument("--plots", action="store_true", help="the report, and its plots as png; when frames close")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")
     parser.add_argument("--out", type=Path, help="default: eval/ beside the checkpoint, see above")
     args = parser.parse_intermixed_args(argv)

@@ -17,6 +17,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from torchvision.ops import box_iou
 
+from scoring.voc_ap import is_ignored
+
 from .draw import class_colours, legible
 
 
@@ -197,7 +199,7 @@ def plot_history(history: Mapping[str, Any], path: str | Path, title: str) -> No
 def confusion_matrix(
     ground_truth: dict[str, Any],
     detections: list[dict[str, Any]],
-    score_threshold: float = 0.3,
+    score_threshold: float | Mapping[str, float | None] = 0.3,
     iou_threshold: float = 0.5,
 ) -> np.ndarray:
     """int64 [K + 1, K + 1]: rows truth, columns detections, K classes in the order of `categories`.
@@ -205,14 +207,20 @@ def confusion_matrix(
     Row K counts detections on background, column K truth that was not found. In descending order of score each
     detection is matched to the unmatched truth of any class with the largest IoU, if that is >= `iou_threshold`.
     Difficult and crowd boxes are matched like others, but neither they nor their detections are counted.
+
+    score_threshold: of all classes, or {class name: its own}; None: no detection of that class.
     """
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
     index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
     truth, found = defaultdict(list), defaultdict(list)
     for annotation in ground_truth["annotations"]:
         truth[annotation["image_id"]].append(annotation)
     for detection in sorted(detections, key=lambda d: -d["score"]):
-        if detection["score"] >= score_threshold:
+        limit = score_threshold
+        if isinstance(limit, Mapping):
+            limit = limit[names[detection["category_id"]]]
+        if limit is not None and detection["score"] >= limit:
             found[detection["image_id"]].append(detection)
     for image in ground_truth["images"]:
         there, here = truth[image["id"]], found[image["id"]]
@@ -225,16 +233,12 @@ def confusion_matrix(
                 matrix[-1, index[detection["category_id"]]] += 1
                 continue
             free[best] = False
-            if not _ignored(there[best]):
+            if not is_ignored(there[best]):
                 matrix[index[there[best]["category_id"]], index[detection["category_id"]]] += 1
         for annotation, missed in zip(there, free, strict=True):
-            if missed and not _ignored(annotation):
+            if missed and not is_ignored(annotation):
                 matrix[index[annotation["category_id"]], -1] += 1
     return matrix
-
-
-def _ignored(annotation: dict[str, Any]) -> bool:
-    return bool(annotation.get("difficult") or annotation.get("iscrowd"))
 
 
 def _xyxy(records: list[dict[str, Any]]) -> torch.Tensor:

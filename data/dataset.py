@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,6 +93,10 @@ class DetectionDataset(Dataset, ABC):
     def shape_of(self, index: int) -> tuple[int, int] | None:
         """(height, width) of sample `index` where samples differ in shape; None: all have the same."""
         return None
+
+    def labelled(self) -> Sequence[int]:
+        """Index of the sample of each image of `ground_truth`, in the same order."""
+        return range(len(self))
 
     def open_cache(self) -> None:
         """Open what the workers of a loader share; loaders call this before they start workers."""

@@ -1,19 +1,22 @@
-"""Draw a fixed selection of samples of a dataset: truth beside scored detections; when event frames close."""
+"""Draw samples of a dataset: truth beside scored detections, when event frames close, the worst images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from analysis.closing import closing_bins, closing_image
 from analysis.draw import side_by_side
+from analysis.worst_image import draw_mistakes
 from data import DetectionDataset
 from data.sample import Sample, collate
 from models import Detector
 from models.contracts import ClosesFrames
 from scoring.evaluator import Evaluator
+from scoring.mistakes import Mistakes
 
 
 def draw_samples(
@@ -50,6 +53,19 @@ def draw_closing(model: Detector, dataset: DetectionDataset, count: int, device:
             break
         closed, bins = found
         images[sample.image_id] = closing_image(dataset.view(sample.x), closed.transpose(0, 1).flatten(0, 1), bins)
+    return images
+
+
+def draw_worst(worst: Sequence[Mistakes], truth: dict[str, Any], dataset: DetectionDataset) -> dict[int, Tensor]:
+    """{image id: uint8 [3, H, W]} of the images `worst`, of the ground truth `truth`, with their mistakes."""
+    index = dict(zip((image["id"] for image in truth["images"]), dataset.labelled(), strict=True))
+    images = {}
+    for mistakes in worst:
+        sample = dataset[index[mistakes.image_id]]
+        shown = dataset.view(sample.x)
+        if shown.dim() == 4 and shown.shape[1] == 3:  # images over time: the last one
+            shown = shown[-1]
+        images[mistakes.image_id] = draw_mistakes(shown, mistakes, truth["categories"], sample.placement.to_sample)
     return images
 
 

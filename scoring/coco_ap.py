@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,23 @@ def coco_ap(
     return scores
 
 
+def coco_ap_within(
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    ranges: dict[str, tuple[float, float]],
+    size: Callable[[dict[str, Any]], float],
+    max_dets: int = 100,
+) -> dict[str, dict[str, float | None]]:
+    """{name: AP and AP50 of the truth whose `size` is within its range, ends included}, as `coco_ap` has them by area:
+    other truth, and detections of another size that match nothing, are ignored. None where there is no truth."""
+    check_boxes(ground_truth, detections)
+    precision, _ = _accumulate(ground_truth, detections, [max_dets], size, ranges)
+    return {
+        name: {"AP": _mean(precision[:, :, :, k, 0]), "AP50": _mean(precision[:1, :, :, k, 0])}
+        for k, name in enumerate(ranges)
+    }
+
+
 def best_of_each_image(detections: list[dict[str, Any]], max_dets: int = 100) -> list[dict[str, Any]]:
     """The `max_dets` detections of highest score per image and class, as `coco_ap` counts them, in the order given."""
     if not detections:
@@ -66,21 +84,32 @@ def best_of_each_image(detections: list[dict[str, Any]], max_dets: int = 100) ->
 
 
 def _accumulate(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]], levels: list[int]
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    levels: list[int],
+    size: Callable[[dict[str, Any]], float] | None = None,
+    ranges: dict[str, tuple[float, float]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Precision [IoU 10, recall 101, class, area 4, level] and recall [IoU, class, area, level]; -1 without truth."""
+    """Precision [IoU 10, recall 101, class, range, level] and recall [IoU, class, range, level]; -1 without truth.
+
+    The ranges are those of `AREAS`, or `ranges` of the `size` of a box."""
     images = [{"id": int(image["id"])} for image in ground_truth["images"]]
     categories = [{"id": int(c["id"]), "name": c["name"]} for c in ground_truth["categories"]]
-    shape = (10, 101, len(categories), 4, len(levels))
+    shape = (10, 101, len(categories), len(ranges or AREAS), len(levels))
     if not images or not categories:
         return np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0)
     # Copies, because the evaluator writes into its inputs. Ids from 1, because it reads a match with id 0 as no match.
-    truth = [_record(i, a, a.get("area"), a.get("iscrowd", 0)) for i, a in enumerate(ground_truth["annotations"], 1)]
-    found = [_record(i, d, None, 0) | {"score": float(d["score"])} for i, d in enumerate(detections, 1)]
+    area = size or (lambda box: box.get("area"))  # the evaluator compares the `area` of both with the ranges
+    truth = [_record(i, a, area(a), a.get("iscrowd", 0)) for i, a in enumerate(ground_truth["annotations"], 1)]
+    found = [
+        _record(i, d, size(d) if size else None, 0) | {"score": float(d["score"])} for i, d in enumerate(detections, 1)
+    ]
 
     sides = [COCO({"images": images, "categories": categories, "annotations": side}) for side in (truth, found)]
     evaluation = COCOeval_faster(*sides, iouType="bbox", print_function=lambda *_: None)
     evaluation.params.maxDets = levels
+    if ranges:
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [list(r) for r in ranges.values()], list(ranges)
     evaluation.evaluate()
     evaluation.accumulate()
     precision = np.asarray(evaluation.eval["precision"]).reshape(shape)

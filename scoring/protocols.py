@@ -15,6 +15,7 @@ from typing import Any
 from registry import UserError, none_of
 
 from .coco_ap import best_of_each_image, check_boxes, coco_ap
+from .sizes import AREAS, Sizes
 from .voc_ap import voc_ap
 
 LONGEST_US = 3_600_000_000  # later label times need `start_us`, the time at which their recording begins
@@ -50,6 +51,15 @@ class Protocol(ABC):
         Returns AP, AP50, AP75 (None where this protocol does not define it), images (how many were evaluated), boxes
         (how many were to be found), and what else the protocol measures. UserError for inputs it does not apply to.
         """
+
+    def by_size(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """{size: {"range", "boxes", "AP", "AP50"}} of the boxes that count, smallest first: see `Sizes.score`.
+
+        By area as COCO (32 and 96 pixels squared); of event recordings by the diagonal, which is what their protocols
+        limit: from `min_diagonal`, twice and four times that. UserError as in `score`.
+        """
+        truth, found = self.counted(ground_truth, detections)
+        return AREAS.score(truth, found)
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,10 @@ class Voc(Protocol):
             "images": len(ground_truth["images"]),
             "boxes": boxes,
         }
+
+    def by_size(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        truth, found = self.counted(ground_truth, detections)
+        return AREAS.score(truth, found, self.eleven_points)
 
 
 @dataclass(frozen=True)
@@ -187,6 +201,12 @@ class Prophesee(Protocol):
     def score(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
         truth, found = self.counted(ground_truth, detections)
         return {**coco_ap(truth, found), "images": len(truth["images"]), "boxes": len(truth["annotations"])}
+
+    def by_size(self, ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        truth, found = self.counted(ground_truth, detections)
+        scales = {image["id"]: self._scale(image) for image in truth["images"]}
+        limits = self.min_diagonal, 2 * self.min_diagonal, 4 * self.min_diagonal
+        return Sizes("diagonal", limits).score(truth, found, scales=scales)
 
     def why_none(self, ground_truth: dict[str, Any]) -> str:
         early = {image["id"] for image in ground_truth["images"] if not self._late(image)}

@@ -8,6 +8,7 @@ equals the devkit's.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,68 +55,93 @@ class Curve:
         return float(best[self.is_true].sum() / self.positives)
 
 
+@dataclass(frozen=True)
+class Match:
+    """A detection, the box of its class that it overlaps most, None if by less than the threshold, and whether it is a
+    true positive; None: ignored, as its box is."""
+
+    detection: dict[str, Any]
+    annotation: dict[str, Any] | None
+    is_true: bool | None
+
+
 def voc_ap(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]], eleven_points: bool, iou_threshold: float = 0.5
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    eleven_points: bool,
+    iou_threshold: float = 0.5,
+    ignored: Callable[[dict[str, Any]], bool] | None = None,
 ) -> dict[str, Any]:
     """AP50, the mean over classes that have truth (0 if none has), and per_class_AP50 {name: AP, None without truth}.
 
     Arguments and errors as `precision_recall`.
     """
-    curves = precision_recall(ground_truth, detections, iou_threshold)
+    curves = precision_recall(ground_truth, detections, iou_threshold, ignored)
     per_class = {name: c.ap_11_point() if eleven_points else c.ap_area() for name, c in curves.items()}
     defined = [ap for ap in per_class.values() if ap is not None]
     return {"AP50": float(np.mean(defined)) if defined else 0.0, "per_class_AP50": per_class}
 
 
 def precision_recall(
-    ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_threshold: float = 0.5
+    ground_truth: dict[str, Any],
+    detections: list[dict[str, Any]],
+    iou_threshold: float = 0.5,
+    ignored: Callable[[dict[str, Any]], bool] | None = None,
 ) -> dict[str, Curve]:
     """{class name: Curve} of COCO results against a COCO dict, matched as the VOC devkit does.
 
     In descending order of score (equal scores in the order given) a detection is matched to the truth of its class with
     the largest IoU. If that is >= `iou_threshold`, it is a true positive, a false one if the truth was matched before,
     and ignored if the truth is `difficult` (or `iscrowd`, which VOC does not have). Other detections are false
-    positives. Their number is not limited. UserError as in `coco_ap.check_boxes`.
+    positives, but for those that are `ignored`. Their number is not limited. UserError as in `coco_ap.check_boxes`.
     """
     check_boxes(ground_truth, detections)
-    truth: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    curves = {}
+    for name, truth, found in by_class(ground_truth, detections):
+        counted = [m for m in matches(truth, found, iou_threshold) if m.is_true is not None]
+        counted = [m for m in counted if m.is_true or ignored is None or not ignored(m.detection)]
+        is_true, scores = [m.is_true for m in counted], [float(m.detection["score"]) for m in counted]
+        positives = sum(not is_ignored(a) for annotations in truth.values() for a in annotations)
+        curves[name] = Curve(np.array(is_true, dtype=bool), np.array(scores, dtype=np.float64), positives)
+    return curves
+
+
+def by_class(
+    ground_truth: dict[str, Any], detections: list[dict[str, Any]]
+) -> Iterator[tuple[str, dict[int, list[dict[str, Any]]], list[dict[str, Any]]]]:
+    """(name, {image id: its annotations}, detections) of each class, in the order of `categories`."""
+    truth: dict[int, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for annotation in ground_truth["annotations"]:
-        truth[annotation["category_id"], annotation["image_id"]].append(annotation)
+        truth[annotation["category_id"]][annotation["image_id"]].append(annotation)
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for detection in detections:
         found[detection["category_id"]].append(detection)
-    return {
-        category["name"]: _match_class(
-            {image: boxes for (cat, image), boxes in truth.items() if cat == category["id"]},
-            found[category["id"]],
-            iou_threshold,
-        )
-        for category in ground_truth["categories"]
-    }
+    for category in ground_truth["categories"]:
+        yield category["name"], dict(truth[category["id"]]), found[category["id"]]
 
 
-def _match_class(
-    truth: dict[int, list[dict[str, Any]]], detections: list[dict[str, Any]], iou_threshold: float
-) -> Curve:
+def matches(
+    truth: Mapping[int, Sequence[dict[str, Any]]], detections: list[dict[str, Any]], iou_threshold: float
+) -> Iterator[Match]:
+    """Of the detections of one class, in descending order of score. truth: {image id: its annotations}."""
     boxes = {image: np.array([a["bbox"] for a in items], dtype=np.float64) for image, items in truth.items()}
-    difficult = {image: [bool(a.get("difficult") or a.get("iscrowd")) for a in items] for image, items in truth.items()}
     taken: set[tuple[int, int]] = set()
-    is_true, scores = [], []
     for detection in sorted(detections, key=lambda d: -d["score"]):  # sorted() keeps the order of equal scores
         image = detection["image_id"]
-        correct = False
+        annotation, is_true = None, False
         if image in boxes:
             overlap = iou(detection["bbox"], boxes[image])
             best = int(overlap.argmax())
             if overlap[best] >= iou_threshold:
-                if difficult[image][best]:
-                    continue
-                correct = (image, best) not in taken
+                annotation = truth[image][best]
+                is_true = None if is_ignored(annotation) else (image, best) not in taken
                 taken.add((image, best))
-        is_true.append(correct)
-        scores.append(float(detection["score"]))
-    positives = sum(not flag for flags in difficult.values() for flag in flags)
-    return Curve(np.array(is_true, dtype=bool), np.array(scores, dtype=np.float64), positives)
+        yield Match(detection, annotation, is_true)
+
+
+def is_ignored(annotation: dict[str, Any]) -> bool:
+    """Whether a box of the truth is neither a miss nor makes its detections false."""
+    return bool(annotation.get("difficult") or annotation.get("iscrowd"))
 
 
 def iou(box: list[float], boxes: np.ndarray) -> np.ndarray:

@@ -78,6 +78,9 @@ class WindowDataset(DetectionDataset):
         Returns its tally; None where a problem would stop a training, or where it holds frames instead of events.
         """
 
+    def labelled(self) -> Sequence[int]:
+        return np.flatnonzero(self._windows["image_id"] > 0).tolist()
+
     @property
     def sequences(self) -> list[range] | None:
         if not self.sequential:

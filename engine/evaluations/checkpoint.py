@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torchvision.io import write_png
 
 from data.atomic_file import write_atomically
 from models.deploy.binary import binary_check, to_binary
@@ -19,12 +18,13 @@ from .. import distributed
 from ..anneal import annealed_text
 from ..config import config_from_plain
 from ..curve_table import brief
-from ..drawn_samples import draw_closing, draw_samples
+from ..drawn_samples import draw_closing, draw_samples, draw_worst
 from ..evaluation import write_detections
 from ..runs.evaluation_folder import check_free, new_files, write_unfinished
 from ..runs.open import Run, open_run
 from ..runs.provenance import provenance
-from .files import plot, report, write_json
+from .breakdown import break_down
+from .files import plot, print_table, write_firing_rates, write_images, write_json, write_report
 from .options import Options
 from .passes import run_passes
 from .request import request_of
@@ -85,21 +85,26 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
         metrics["binary"] = binary
     metrics |= passed.recorded.metrics(asked.spikes)
     energy = passed.recorded.energy
+    breakdown = break_down(evaluator, protocol, asked.pictures) if asked.broken_down else None
+    metrics |= breakdown.brief() if breakdown else {}
     metrics |= {name: brief(content) for name, content in results.items()} | last
     with new_files(request.out) as folder:
         write_detections(folder / "detections.json", evaluator)
         write_json(folder / "annotations.json", {"info": metrics["data"], **subject.truth})
-        (folder / "pictures").mkdir()
-        for image_id, image in draw_samples(evaluator, subject.dataset, asked.pictures).items():
-            write_png(image, str(folder / "pictures" / f"image_{image_id}.png"))
-        if asked.plots:
-            plot(evaluator, metrics, request.source, folder)
-            for image_id, image in draw_closing(model, subject.dataset, asked.pictures, device).items():
-                write_png(image, str(folder / "pictures" / f"closing_{image_id}.png"))
+        write_images("image", draw_samples(evaluator, subject.dataset, asked.pictures), folder)
+        write_firing_rates(metrics, folder)
+        if breakdown:
+            write_json(folder / "breakdown.json", breakdown.content)
+            write_images("worst", draw_worst(breakdown.worst, subject.truth, subject.dataset), folder)
+        if breakdown and asked.plots:
+            plot(evaluator, breakdown, metrics, request.source, folder)
+            write_images("closing", draw_closing(model, subject.dataset, asked.pictures, device), folder)
         for file, text in several.files(results).items() if several else ():
             write_atomically(folder / file, text)
         if energy is not None:
             write_json(folder / "energy.json", energy | last)
         write_json(folder / "metrics.json", metrics)
-    report(metrics, earlier, request.out, energy)
+        if breakdown:
+            write_report(folder)
+    print_table(metrics, earlier, request.out, energy)
     return metrics

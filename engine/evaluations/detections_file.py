@@ -16,7 +16,8 @@ from ..runs.checkpoint import load_checkpoint
 from ..runs.evaluation_folder import check_free, evaluation_name, new_files
 from ..runs.fingerprint import check_same_data, describe
 from ..runs.provenance import provenance
-from .files import plot, report, write_json
+from .breakdown import break_down
+from .files import plot, print_table, write_json, write_report
 from .options import Options
 from .request import seen_from
 from .subject import dataset_of
@@ -45,12 +46,18 @@ def score_file(asked: Options) -> dict[str, Any]:
     evaluator = Evaluator(truth, expected)
     evaluator.add_results(found)
     metrics = {**evaluator.score(protocol), "split": split, "detections": str(asked.detections), "data": data}
+    breakdown = break_down(evaluator, protocol, asked.pictures) if asked.broken_down else None
+    metrics |= breakdown.brief() if breakdown else {}
     metrics |= {"request": request, "provenance": provenance(asked.command)}
     with new_files(out) as folder:
-        if asked.plots:
-            plot(evaluator, metrics, asked.detections.name, folder)
+        if breakdown:
+            write_json(folder / "breakdown.json", breakdown.content)
+        if breakdown and asked.plots:
+            plot(evaluator, breakdown, metrics, asked.detections.name, folder)
         write_json(folder / "metrics.json", metrics)
-    report(metrics, earlier, out)
+        if breakdown:
+            write_report(folder)
+    print_table(metrics, earlier, out)
     return metrics
 
 

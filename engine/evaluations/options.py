@@ -33,9 +33,15 @@ class Options:
     noise: str | None = None
     history: str | None = None
     plots: bool = False
+    report: bool = False
     pictures: int = 8
     out: Path | None = None
     command: list[str] = field(default_factory=list)
+
+    @property
+    def broken_down(self) -> bool:
+        """Whether scores are broken down, and report.html is written."""
+        return self.plots or self.report
 
     def refuse_of_models(self) -> None:
         """UserError for an option that is about running a model."""

@@ -32,10 +32,14 @@ WRITTEN = (
 )
 # What an evaluation writes into its folder beside METRICS, which is written last, and <kind>_<id>.png into PICTURES, a
 # kind of DRAWN.
-METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing")
-FIGURES = ("precision_recall.png", "confusion.png", "curve.png", "robustness.png", "history.png")
+METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing", "worst")
+FIGURES = (
+    "precision_recall.png", "confusion.png", "confidence.png", "firing_rates.png", "curve.png", "robustness.png",
+    "history.png", "windows.png",
+)  # fmt: skip
 SCORED = (
-    "detections.json", "annotations.json", "energy.json", "curve.json", "robustness.json", "history.json", *FIGURES,
+    "detections.json", "annotations.json", "curve.json", "robustness.json", "history.json", "windows.json",
+    "energy.json", "breakdown.json", "firing_rates.csv", "report.html", *FIGURES,
 )  # fmt: skip
 # All of it, in the run's folder (earlier evaluations) or in any below it that has a metrics.json of ours.
 EVALUATED = (METRICS, *SCORED, f"{PICTURES}/*_[0-9]*.png")
