@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "--energy-memory", metavar="RULE", help=f"of --energy: {', '.join(MEMORIES)}; default: the first"
     )
     parser.add_argument(
+        "--joules", action="store_true", help="measure joules per image on an NVIDIA GPU, batches 1, 64"
+    )
+    parser.add_argument(
         "--binary", action="store_true", help="integer outputs 0..D as D binary slots; SpikeYOLO family"
     )
     parser.add_argument("--steps", metavar="T,T,...", help="AP after each T; converted: default 16,32,64 .. 2048")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.draw import legible
-from analysis.energy.table import energy_rows
+from analysis.energy.table import energy_rows, joule_rows
 
 from .curve_table import curve_rows
 
@@ -49,6 +49,7 @@ def table(metrics: dict[str, Any], out: Path, energy: dict[str, Any] | None = No
         *curve_rows(metrics),
         *operation_rows(metrics.get("operations", {})),
         *(energy_rows(energy) if energy else ()),
+        *joule_rows(metrics.get("joules", {})),
         *((f"  {layer}", fires(layer, rate)) for layer, rate in metrics.get("firing_rates", {}).items()),
         *((f"binary: {what}", f"{value:.2g}") for what, value in metrics.get("binary", {}).items()),
         ("written to", str(out)),

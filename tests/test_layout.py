@@ -21,6 +21,7 @@ WALLS = {
     "faster_coco_eval": {"scoring/coco_ap.py"},
     "h5py": {"data/recordings/hdf5_file.py"},
     "hdf5plugin": {"data/recordings/hdf5_file.py"},
+    "pynvml": {"analysis/energy/joules.py"},
     "safetensors": {"models/checkpoints/weights_file.py"},
     "trackers": {"engine/prediction/tracks.py"},
 }

@@ -3,9 +3,9 @@
     python -m tools.spikeyolo_energy [--memory RULE]
 
 The table (`power_cal.xlsx` in the authors' repository) has 34.49 mJ for the spiking network and 465.57 mJ for the ANN
-at T = 1, D = 4. It multiplies the operations of each convolution by its mean integer input and 0.9 pJ. Of the mean inputs
-28 are known here; all other convolutions get the one mean with which the table's total comes out. Layers, operations
-and sizes are those of `spikeyolo_s`; no weights are needed.
+at T = 1, D = 4. It multiplies the operations of each convolution by its mean integer input and 0.9 pJ. Of the mean
+inputs 28 are known here; all other convolutions get the one mean with which the table's total comes out. Layers,
+operations and sizes are those of `spikeyolo_s`; no weights are needed.
 """
 
 from __future__ import annotations

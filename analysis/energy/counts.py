@@ -41,15 +41,16 @@ class Counts(Operations):
 
     def __init__(self, model: Detector, of_batch: Callable[[list[tuple[Facts, Columns]]], None] | None = None):
         super().__init__(model)
-        self._model, self._of_batch = model, of_batch
+        self._model: Any = model
+        self._of_batch = of_batch
         self.facts: dict[str, Facts] = {}  # {row: what does not depend on the sample}, in the order in which they run
         self.totals_of: dict[str, dict[str, float]] = {}  # {row: {quantity: sum over all images}}
         self.images = self._image_steps = 0
         self.steps = 1  # of an image, the largest seen
         self._now: dict[str, dict[str, Any]] = {}
         self._layers = {module: name for module, name in self._names.items() if name != "images"}
-        self._watched = {m: n for n, m in model.named_modules() if isinstance(m, MultiStepNeuron)}
-        self._watched = {m: n for m, n in self._watched.items() if not isinstance(m, Sampler)}
+        neurons = {m: n for n, m in model.named_modules() if isinstance(m, MultiStepNeuron)}
+        self._watched: dict[Any, str] = {m: n for m, n in neurons.items() if not isinstance(m, Sampler)}
         self._path: list[str] = []
         self.maps = MapOperations(self._after_map)
         self._source: dict[int, str] = {}  # {storage of a convolution's output: its row}
@@ -183,7 +184,7 @@ class Counts(Operations):
         self._source[storage(y)] = name
         return found
 
-    def _after_any_neuron(self, neuron: nn.Module, x: Tensor, y: Tensor) -> None:
+    def _after_any_neuron(self, neuron: Any, x: Tensor, y: Tensor) -> None:
         with _paused(self.maps):
             name = label(self._watched[neuron])
             T = len(x) if x.dim() > 2 else 1

@@ -28,7 +28,7 @@ def counter(device: torch.device) -> Callable[[], float]:
     try:
         import pynvml
     except ImportError as error:
-        raise UserError("--joules needs nvidia-ml-py: pip install nvidia-ml-py, or the extra `cuda`") from error
+        raise UserError("--joules needs nvidia-ml-py: pip install nvidia-ml-py") from error
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -59,14 +59,14 @@ def facts_of_layer(name: str, layer: nn.Module, x: Tensor, y: Tensor, passes: fl
     """Of a layer y = layer(x), a call that takes each of `images` images `passes` times."""
     weight: Any = layer.weight
     linear = isinstance(layer, nn.Linear)
-    groups = 1 if linear else layer.groups
+    groups: Any = 1 if linear else layer.groups
     out = y.shape[-1] if linear else y.shape[1]
     of_pass = passes * images
     return Facts(
         name, "linear" if linear else "convolution", tuple(y.shape[-1:] if linear else y.shape[1:]),
         x.numel() / of_pass, y.numel() / of_pass, weight.numel(), 0 if layer.bias is None else out,
         1 if linear else math.prod(weight.shape[2:]),
-        out // groups if not isinstance(layer, TRANSPOSED) else weight.shape[1],
+        int(out // groups) if not isinstance(layer, TRANSPOSED) else weight.shape[1],
     )  # fmt: skip
 
 

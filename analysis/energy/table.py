@@ -55,6 +55,18 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [("  excluded", line) for line in energy["excluded"]]
 
 
+def joule_rows(measured: dict[str, dict[str, float]]) -> list[tuple[str, str]]:
+    """Of `analysis.energy.joules.measure`."""
+    return [
+        (
+            f"joules, batch {size}",
+            f"{of['joules_per_image']:.3g} J per image, measured: {of['watts']:.0f} W at "
+            f"{of['images_per_second']:.1f} images/s",
+        )
+        for size, of in measured.items()
+    ]
+
+
 def mj(value: float) -> str:
     """Millijoule, with three digits; below one in microjoule."""
     return f"{value:.3g} mJ" if value >= 0.1 else f"{value * 1e3:.3g} uJ"

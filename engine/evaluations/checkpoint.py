@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from analysis.energy.joules import counter, measure
 from data.atomic_file import write_atomically
 from models.deploy.binary import binary_check, to_binary
 from registry import UserError
@@ -20,6 +21,7 @@ from ..config import config_from_plain
 from ..curve_table import brief
 from ..drawn_samples import draw_closing, draw_samples, draw_worst
 from ..evaluation import write_detections
+from ..precision import autocast
 from ..runs.evaluation_folder import check_free, new_files, write_unfinished
 from ..runs.open import Run, open_run
 from ..runs.provenance import provenance
@@ -68,6 +70,7 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
     if asked.binary:
         binary = binary_check(model, subject.first_input())
         model = to_binary(model)
+    read = counter(device) if asked.joules else None  # raises before any work
     settings = settings_of(subject, model, asked.weights)
     last = {"request": request.content, "provenance": provenance(asked.command, device)}
     keeps = earlier is not None and "incomplete" not in earlier  # of a complete evaluation
@@ -85,6 +88,9 @@ def _score(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> d
         metrics["binary"] = binary
     metrics |= passed.recorded.metrics(asked.spikes)
     energy = passed.recorded.energy
+    if read is not None:
+        with autocast(device, subject.precision):
+            metrics["joules"] = measure(model, subject.first_input(), read)
     breakdown = break_down(evaluator, protocol, asked.pictures) if asked.broken_down else None
     metrics |= breakdown.brief() if breakdown else {}
     metrics |= {name: brief(content) for name, content in results.items()} | last

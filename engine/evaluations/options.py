@@ -27,6 +27,7 @@ class Options:
     spikes: bool = False
     energy: bool = False
     energy_memory: str | None = None
+    joules: bool = False
     binary: bool = False
     steps: str | None = None
     early_exit: float | None = None
@@ -50,6 +51,7 @@ class Options:
             "spikes",
             "energy",
             "energy_memory",
+            "joules",
             "binary",
             "steps",
             "noise",
