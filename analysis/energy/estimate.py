@@ -57,7 +57,7 @@ class Estimate:
     def _of_batch(self, counted: list[tuple[Facts, Columns]]) -> None:
         rows, images = _spiking_form(self._rows(counted)), len(next(iter(counted))[1]["runs"])
         figures = [
-            sum(row.get("sop", 0.0) for row in rows),
+            sum(row["sop"] for row in rows),
             papers_of(rows, self.counts.steps) * MILLIJOULE,
             *(
                 sum(sum(movement(row, self.memory, PRECISIONS["int8"], reuse).values()) for row in rows) * MILLIJOULE
@@ -91,6 +91,8 @@ class Estimate:
             if row["kind"] in LAYERS:
                 row["rho"] = row["sop"] / row["mac_dense"] if row["mac_dense"] else 0.0
                 row["rate"] = row["rho"] / (steps * D)
+            elif row["kind"] == "neuron":
+                row["rate"] = row["theta_out"] / (row["updates"] * D) if row["updates"] else 0.0
         prices = {name: prices_of(rows, memory, T, D) for name, memory in MEMORIES.items()}
         total = self._total(rows, prices[self.memory.name], T, D)
         return {

@@ -10,6 +10,10 @@ from .counts import Columns, Counts
 from .layer_facts import Facts
 
 LAYERS = ("convolution", "linear")
+# What every row has: 0 where it means nothing.
+EVERY = (
+    "mac_dense", "sop", "theta", "theta_out", "rho", "rate", "additions", "macs", "reads", "writes", "weight_bytes",
+)  # fmt: skip
 Row = dict[str, Any]  # quantities are per image, all steps together: numbers, or arrays [B] of the images of a batch
 
 
@@ -31,7 +35,8 @@ def rows_of(counts: Counts, counted: list[tuple[Facts, Columns]], real: dict[str
 
 def _general(facts: Facts, runs: Any) -> Row:
     shape = list(facts.shape)
-    return {"name": facts.name, "kind": facts.kind, "part": facts.part, "shape": shape, "runs": runs}
+    row = {"name": facts.name, "kind": facts.kind, "part": facts.part, "shape": shape, "runs": runs}
+    return row | dict.fromkeys(EVERY, 0.0)
 
 
 def _layer(facts: Facts, columns: Columns, real: bool, has_bias: bool) -> Row:
