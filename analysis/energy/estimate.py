@@ -16,7 +16,7 @@ from registry import UserError, none_of
 from .constants import AC, ADDRESSING, MAC, MB, MEMORIES, MESSAGE_BITS, MESSAGES, PRECISIONS, Memory, Precision
 from .counts import Columns, Counts
 from .layer_facts import Facts
-from .price import ann, movement, papers, steps_of
+from .price import ann, graded, movement, papers, steps_of
 from .rows import LAYERS, Row, rows_of
 from .verdicts import verdicts
 
@@ -204,7 +204,8 @@ def papers_of(rows: list[Row], steps: int) -> Any:
 def prices_of(rows: list[Row], memory: Memory, T: int, D: int) -> dict[str, Any]:
     """Millijoule per image, movement of data as [with reuse, without]:
 
-    {"papers": {"snn", "ann"}, "int8": {"snn", "twin", "ann"}, "fp32": {"snn", "ann"}}
+    {"papers": {"snn", "ann"}, "int8": {"snn", "twin", "ann"}, "fp32": {"snn", "ann"}}, and with D > 1 of both
+    precisions "snn_graded": integers as one message each.
 
     The ANN of the papers has the layers of the spiking form, as in SpikeYOLO's table; all others run the cheaper one.
     """
@@ -221,6 +222,9 @@ def prices_of(rows: list[Row], memory: Memory, T: int, D: int) -> dict[str, Any]
     for name in SPIKING:
         precision = PRECISIONS[name]
         found[name] = {"snn": bounds(own, movement, precision), "ann": bounds(dense, ann, precision)}
+        if D > 1:
+            integers = precision.of_activations(D.bit_length())
+            found[name]["snn_graded"] = bounds([graded(row, D) for row in own], movement, integers)
     found["int8"]["twin"] = bounds(dense, ann, twin)
     return found
 

@@ -39,6 +39,7 @@ def movement(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Par
 
     Lemaire et al., "An Analytical Estimation of Spiking Neural Networks Energy Efficiency", ICONIP 2022. reuse: weights
     are read once per layer and step, sums and membranes read and written once per step; without, for every addition.
+    Integers are as many unit spikes; see `graded`.
     """
     if row["kind"] in LAYERS:
         of_layer = _spikes if row["input"] == "spikes" else _real
@@ -71,6 +72,16 @@ def ann(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Parts:
     return {key: value / runs for key, value in energy.items()}
 
 
+def graded(row: Row, levels: int) -> Row:
+    """A layer of spikes whose integers are one message each, with a multiplication in place of additions, as Loihi 2
+    sends them: the row to be priced at `Precision.of_activations(bits of an integer)`."""
+    if row["kind"] not in LAYERS or row["input"] != "spikes" or levels <= 1:
+        return row
+    bias = row["additions"] - row["sop"]
+    macs = row["graded_macs"]
+    return row | {"theta": row["messages"], "sop": macs, "additions": bias + macs, "multiplications": macs}
+
+
 def _parts(operations: Any = 0.0, addressing: Any = 0.0, comparisons: Any = 0.0, memory: Any = 0.0) -> Parts:
     return {"operations": operations, "addressing": addressing, "comparisons": comparisons, "memory": memory}
 
@@ -84,7 +95,7 @@ def _spikes(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Part
     sop, theta, bias = row["sop"], row["theta"], row["additions"] - row["sop"]
     fan_out = row["fan_out"] if memory.fan_out or row["kind"] == "linear" else 1
     energy = _parts(
-        operations=row["additions"] * precision.add,
+        operations=row["additions"] * precision.add + row.get("multiplications", 0.0) * precision.multiply,
         addressing=2 * theta * ADDRESSING.mac + theta * row["taps"] * fan_out * ADDRESSING.add,
     )
     weights = np.minimum(sop, row["runs"] * row["weights"]) if reuse else sop

@@ -25,6 +25,7 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
     int8 += f"{total['twin_bits']}-bit twin {bounds(total['twin_mJ'])}, " if spiking else ""
     int8 += f"ANN {bounds(total['ann_int8_mJ'])}"
     fp32 = f"{own}{bounds(total['movement_fp32_mJ'])}, ANN {bounds(total['ann_fp32_mJ'])}"
+    messages = {name: of["snn_graded"] for name, of in energy["prices"][total["memory"]].items() if "snn_graded" in of}
     shares, real = total["shares"]["int8"], total["real_layers"]
     counted = f"T {energy['T']}, D {energy['D']}, {energy['coding']}, {energy['samples']} samples"
     rows = [
@@ -33,6 +34,7 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
         (f"  moving data, {total['memory']}", "with .. without reuse of what was read:"),
         ("    int8 weights", int8),
         ("    fp32 weights", fp32),
+        *((f"    integers as messages, {name}", f"SNN {bounds(pair)}") for name, pair in messages.items()),
         (
             "  shares, int8",
             f"memory {shares['memory']:.0%}, head {shares['head']:.0%}, neurons {shares['neurons']:.0%}, layers with a "

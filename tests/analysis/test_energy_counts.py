@@ -1,5 +1,7 @@
 """Counts of a small network against brute force: layers, neurons, sums, pools, what is in place; simulations."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from models import Detector, DirectEncoder
 from models.deploy import simulate
 from models.layers.resample import max_pool, upsample
 from models.layers.time import over_time
-from neurons import build_neuron
+from neurons import Stream, build_neuron
 
 T, B = 3, 2
 KINDS = {
@@ -169,3 +171,39 @@ def test_deviations_over_samples():
     bounds = [[one["total"]["movement_mJ"][i] for one in apart] for i in (0, 1)]
     assert energy["of_samples"]["movement_high_mJ"] == pytest.approx(bounds[1])
     assert energy["of_samples"]["movement_low_mJ"] == pytest.approx(bounds[0])
+
+
+def test_processes_together_have_what_one_has():
+    model, x = detector("ternary"), events()
+    shares = []
+    with torch.inference_mode():
+        with Estimate(model) as whole:
+            model.raw(x)
+        for i in range(B):
+            with Estimate(model) as estimate:
+                model.raw(x[:, i : i + 1])
+            shares.append(estimate)
+    shares[0].merge([share.state() for share in shares])
+    one, merged = whole.result(), shares[0].result()
+    assert merged["samples"] == B and merged["verdicts"] == one["verdicts"] and merged["excluded"] == one["excluded"]
+    assert merged["total"]["movement_mJ"] == pytest.approx(one["total"]["movement_mJ"])
+    for a, b in zip(one["layers"], merged["layers"], strict=True):
+        assert a["name"] == b["name"] and a.keys() == b.keys()
+        for key in ("sop", "theta", "theta_out", "additions", "macs", "reads", "writes", "mac_dense", "runs"):
+            assert a[key] == pytest.approx(b[key]), (a["name"], key)
+    for name, values in merged["of_samples"].items():
+        assert values == pytest.approx(one["of_samples"][name])
+
+
+def test_a_stream_carries_its_membranes_at_one_step():
+    model, x = detector("integer"), events()
+    model.encoder.T, kept = 1, []
+    for stream in (nullcontext(), Stream(model)):
+        with torch.inference_mode(), Estimate(model) as estimate, stream:
+            for t in range(T):
+                model.raw(x[t : t + 1])
+        energy = estimate.result()
+        row = next(row for row in energy["layers"] if row["name"] == "network.n3")
+        assert energy["T"] == 1 and energy["samples"] == T * B
+        kept.append((row["memory"], row["membrane"]))
+    assert kept == [(False, 0.0), (True, 256.0)]

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.energy.constants import MEMORIES, PRECISIONS
-from analysis.energy.price import ann, movement, papers
+from analysis.energy.price import ann, graded, movement, papers
 
 INT32 = PRECISIONS["int32"]
 N, STEPS = 4 * 8 * 8, 4  # 3 x 3, 2 to 4 channels on 8 x 8
@@ -57,6 +57,18 @@ def test_the_ann_of_the_layer_by_qualia():
 def test_the_layer_by_the_papers():
     assert papers(layer(), STEPS) == pytest.approx(3600 * 0.9)  # kernels beyond the border count
     assert papers(layer() | {"input": "real"}, STEPS) == pytest.approx(4 * 4608 * 4.6)
+
+
+def test_integers_as_one_message_each():
+    """40 messages of 100 unit spikes, which reach 1400 outputs: a multiplication of 3 bits in place of additions."""
+    row = layer() | {"messages": 40.0, "graded_macs": 1400.0}
+    assert graded(row, 1) is row and graded(row | {"input": "real"}, 4)["theta"] == 100
+    int8, qualia = PRECISIONS["int8"].of_activations(3), MEMORIES["qualia"]
+    found = movement(graded(row, 4), qualia, int8, reuse=False)
+    assert found["operations"] == pytest.approx(1400 * (0.2 * 3 / 8 + 0.03) + STEPS * N * 0.03)
+    assert found["addressing"] == pytest.approx(40 * (2 * 3.2 + 9 * 0.1))
+    reads = 40 * qualia.access(1000, 32) + 1400 * qualia.access(72, 8) + STEPS * N * qualia.access(4, 8)
+    assert found["memory"] == pytest.approx(reads + 2 * (1400 + STEPS * N) * qualia.access(N, 16))
 
 
 def test_reuse_reads_weights_once_a_step_and_never_more_than_without():
