@@ -154,9 +154,11 @@ def test_windows_of_a_prediction_are_read_from_the_recording(tmp_path):
     images = {"info": {}, "images": [window], "categories": [{"id": 1, "name": "car"}]}
     (tmp_path / "predicted" / "images.json").write_text(json.dumps(images))
     (tmp_path / "predicted" / "predictions.json").write_text("[]")
-    with pytest.raises(UserError, match="add --images DIR, the folder of the recordings"):
+    with pytest.raises(UserError, match="add --images DIR, the folder of the images or recordings"):
         main(["label-studio", str(tmp_path / "predicted"), "--out", str(tmp_path / "first")])
-    out = main(["label-studio", str(tmp_path / "predicted"), "--images", str(tmp_path)])
+    images["info"]["source"] = str(tmp_path / "a_td.dat")
+    (tmp_path / "predicted" / "images.json").write_text(json.dumps(images))
+    out = main(["label-studio", str(tmp_path / "predicted")])
     (file,) = (out / "data").iterdir()
     image = read_image(str(file))
     ground = image[:, 0, 0]

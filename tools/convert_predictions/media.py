@@ -32,7 +32,7 @@ STEPS = 5  # of a window drawn from a recording: older events are darker
 def find_images(source: Source, out: Path, root: Path | None, overrides: list[str]) -> dict[int, Path]:
     """{image id: file}. Images of recordings are written into `out`/data, in pixels of the sensor, as boxes are.
 
-    root:      where the files of `source.images` lie; None: the root of the evaluation's dataset
+    root:      where the files of `source.images` lie; None: the root of the evaluation's dataset, or what was predicted
     overrides: key=value for the config of the run, of whose dataset the windows of an evaluation are
     """
     windows = [image for image in source.images if "t_us" in image]
@@ -54,14 +54,22 @@ def find_images(source: Source, out: Path, root: Path | None, overrides: list[st
 
 
 def _files(source: Source, root: Path | None) -> dict[int, Path]:
-    root = root or (Path(source.info["root"]) if "root" in source.info else None)
-    if root is None:
-        raise UserError(f"{source.folder}: does not say where its images lie: add --images DIR, the folder of images")
+    root = root or _predicted(source, "root")
     files = {image["id"]: root / image["file_name"] for image in source.images}
     for path in files.values():
         if not path.is_file():
             raise UserError(f"{path}: no such file. Add --images DIR, the folder that {path.name} lies in")
     return files
+
+
+def _predicted(source: Source, key: str = "source") -> Path:
+    """The folder that file names are relative to, as far as `source` says it."""
+    where = Path(str(source.info.get(key, source.info.get("source", ""))))
+    if not where.exists() or where == Path():
+        raise UserError(
+            f"{source.folder}: add --images DIR, the folder of the images or recordings that were predicted"
+        )
+    return where if where.is_dir() else where.parent
 
 
 def _name(image: dict[str, Any]) -> str:
@@ -103,8 +111,7 @@ def on_sensor(picture: Tensor, sample: Sample) -> Tensor:
 
 def _of_recordings(source: Source, root: Path | None) -> Iterator[tuple[int, Tensor]]:
     """The windows that predict.py cut out of recordings, from these."""
-    if root is None:
-        raise UserError(f"{source.folder}: add --images DIR, the folder of the recordings that were predicted")
+    root = root or _predicted(source)
     reader: EventReader | None = None
     for image in source.images:
         path = root / image["file_name"]
