@@ -25,7 +25,7 @@ class TimeBar:
         self._rates = [0.0] * BINS  # events/s
 
     def add(self, t0_us: int, t1_us: int, events: int) -> None:
-        """Window (t0, t1] has been played, with that many events."""
+        """(t0, t1] has been played, with that many events."""
         first, last = (self._place(t, BINS - 1) for t in (t0_us, t1_us))
         rate = 1e6 * events / max(1, t1_us - t0_us)
         for k in range(int(first), int(last) + 1):
@@ -46,9 +46,9 @@ class TimeBar:
                 pen.line((left + x, bottom, left + x, bottom - height), fill=OFF)
         pen.rectangle((left, top, right, bottom), outline=TEXT)
         pen.rectangle((x0, top - 2, max(x0 + 1, x1), bottom + 2), outline=ON, width=2)
-        seconds = (t1_us - self._start) / 1e6, self._length / 1e6
+        seconds = min(t1_us - self._start, self._length) / 1e6, self._length / 1e6
         text = f"t = {seconds[0]:.3f} s of {seconds[1]:.3f} s"
-        rate = f"{self._rates[int(self._place(t1_us, BINS - 1))] / 1e6:.3g} M events/s, bar up to {most / 1e6:.3g}"
+        rate = f"{_rate(self._rates[int(self._place(t1_us, BINS - 1))])}, bar up to {_rate(most)}"
         pen.text((left, 4), text, fill=TEXT, font=typeface(size))
         room = pen.textlength(rate, font=typeface(size))
         if left + pen.textlength(text, font=typeface(size)) + 20 < right - room:
@@ -57,6 +57,11 @@ class TimeBar:
 
     def _place(self, t_us: int, cells: int) -> float:
         return cells * min(1.0, max(0.0, (t_us - self._start) / self._length))
+
+
+def _rate(per_second: float) -> str:
+    unit, size = ("M", 1e6) if per_second >= 1e6 else ("k", 1e3)
+    return f"{per_second / size:.3g} {unit} events/s"
 
 
 def event_panel(

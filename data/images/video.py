@@ -86,7 +86,8 @@ class VideoWriter:
         if image.shape != self._shape:
             (h, w, _), (height, width, _) = image.shape, self._shape
             raise UserError(
-                f"{self.path}: frame {self.count + 1} is {w}x{h}, those before {width}x{height}: a video has one size"
+                f"{self.path}: frame {self.count + 1} is {w}x{h}, those before {width}x{height}, and a video has "
+                "one size: leave --video out"
             )
         even = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
         self._writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))

@@ -12,6 +12,7 @@ from torch import Tensor
 from data.sample import Batch, collate
 from models import Detector
 from neurons import Stream
+from registry import UserError
 from scoring.evaluator import Evaluator
 
 from ..evaluation import Detections, evaluate
@@ -35,7 +36,13 @@ class Detect:
         truth: dict[str, Any] = {"images": images, "annotations": [], "categories": self._categories}
         evaluator = Evaluator(truth)
         batch = collate([frame.sample for frame in frames], self._scale)
-        evaluate(self._predict, [batch], [evaluator], self._device, self._precision)
+        try:
+            evaluate(self._predict, [batch], [evaluator], self._device, self._precision)
+        except UserError as error:
+            for frame in frames:  # by its file, not by its number
+                if str(error).startswith(number := f"image {frame.sample.image_id}: "):
+                    raise UserError(f"{frame.name}: {str(error).removeprefix(number)}") from error
+            raise
         found = [evaluator.found(frame.sample.image_id) for frame in frames]
         return [Found(**detections) for detections in found if detections is not None]
 

@@ -51,7 +51,7 @@ def predict(
         prediction.write(output)
         incomplete = f"{len(prediction.failed)} could not be read" if prediction.failed else None
     except KeyboardInterrupt:
-        incomplete = f"stopped after {prediction.done} frames"
+        incomplete = f"stopped after {_frames(prediction)}"
         if found.camera is None:
             raise
     finally:
@@ -70,7 +70,7 @@ def _opening(prediction: Prediction, source: Source) -> list[str]:
     lines.append(f"source      {source.name}: {', '.join(counts) or 'camera'}")
     if source.left_out:
         names = ", ".join(path.name for path in source.left_out[:3]) + (" ..." if len(source.left_out) > 3 else "")
-        lines.append(f"            {len(source.left_out)} other files are left out: {names}")
+        lines.append(f"            {len(source.left_out)} of other kinds left out: {names}")
     if windows is not None:
         lines.append(f"windows     {windows.describe()}")
     return lines
@@ -79,7 +79,7 @@ def _opening(prediction: Prediction, source: Source) -> list[str]:
 def _closing(prediction: Prediction, output: Output) -> list[str]:
     boxes = ", ".join(f"{count} {name}" for name, count in output.boxes.most_common())
     total, score = sum(output.boxes.values()), prediction.options.score
-    lines = [f"found       {total} boxes of score {score:g} or more on {prediction.done} {prediction.unit}s"]
+    lines = [f"found       {total} boxes of score {score:g} or more on {_frames(prediction)}"]
     lines[0] += f": {boxes}" if boxes else ""
     return [*lines, *prediction.watch.lines(prediction.unit, str(prediction.device)), f"written     {output.written()}"]
 
@@ -89,4 +89,8 @@ def _unread(prediction: Prediction) -> str:
     if not prediction.done and len(failed) == 1:
         return failed[0]
     names = "\n".join(f"  {error}" for error in failed[:10]) + ("\n  ..." if len(failed) > 10 else "")
-    return f"{len(failed)} could not be read; {prediction.done} {prediction.unit}s were predicted on:\n{names}"
+    return f"{len(failed)} could not be read; {_frames(prediction)} predicted on:\n{names}"
+
+
+def _frames(prediction: Prediction) -> str:
+    return f"{prediction.done} {prediction.unit}{'' if prediction.done == 1 else 's'}"

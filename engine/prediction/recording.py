@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from analysis.draw import event_image
 from analysis.event_panel import TimeBar, event_panel
-from data.events.clip import FromFirst
 from data.events.input import EventInput
 from data.problems import Problems
 from data.recordings import EventReader, open_events
@@ -24,31 +21,11 @@ from registry import UserError
 
 from .frame import Found, Frame
 from .image_parts import unlabelled
+from .windows import Windows
 
 log = logging.getLogger(__name__)
 
 SHOWN_STEPS = 5  # of a window as it is drawn: older events are darker
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Which windows of a recording are predicted on, in us. They end at the start of the recording plus 1, 2, ... times
-    `stride`, up to its last event; parts before its start are empty.
-
-    carry: each continues from the membranes of the one before; window and stride are then equal
-    whole: one window instead, from the first event, of that length or (None) to the last event
-    """
-
-    length: int
-    stride: int
-    carry: bool = False
-    whole: FromFirst | None = None
-
-    def describe(self) -> str:
-        state = "membranes carried from each to the next" if self.carry else "each from the initial state"
-        if self.whole is not None:
-            return f"one for each recording, as in the training; {state}"
-        return f"{self.length / 1e3:g} ms, one every {self.stride / 1e3:g} ms, {state}"
 
 
 class Recording:
@@ -82,7 +59,7 @@ class Recording:
                     "clip": Path(self.name).stem,
                     "t_us": t1,
                     "start_us": self._start,
-                    "window_us": t1 - t0,
+                    "window_us": t1 - t0 if self._windows.whole else self._windows.length,
                     "window": number + 1,
                 }
                 yield Frame(sample, self.name, about)
@@ -97,15 +74,16 @@ class Recording:
         return start - (start == self._start == self._first), end  # windows exclude their start
 
     def draw(self, frame: Frame, found: Found, class_names: list[str], score: float) -> Tensor:
-        t1, length = frame.about["t_us"], frame.about["window_us"]
-        events = self._reader.read(t1 - length, t1)
-        self._bar.add(t1 - length, t1, len(events))
+        (t0, t1), length = self._window(frame.about["window"] - 1), frame.about["window_us"]
+        events = self._reader.read(t0, t1)
+        new = t0 if self._windows.whole else max(t1 - self._windows.stride, self._start - 1)
+        self._bar.add(new, min(t1, self._last), int((events.t > new).sum()))
         form = build_representation("counts", min(SHOWN_STEPS, length))
-        image = event_image(torch.from_numpy(form(events, t1 - length, t1, *frame.sample.original_size)))
+        image = event_image(torch.from_numpy(form(events, t0, t1, *frame.sample.original_size)))
         count = f"{len(found.boxes)} box" + ("" if len(found.boxes) == 1 else "es")
         captions = f"{len(events):,} events in {length / 1e3:g} ms", f"{count} with score ≥ {score:g}"
         of_found = found.boxes, found.labels, found.scores, class_names
-        return event_panel(image, *of_found, captions, self._bar, (t1 - length, t1), found.tracks)
+        return event_panel(image, *of_found, captions, self._bar, (t0, t1), found.tracks)
 
 
 def _opened(path: Path, input: EventInput, max_unpacked_mb: int) -> EventReader:
@@ -127,29 +105,3 @@ def fitting(input: EventInput, reader: EventReader) -> EventInput:
     larger = copy.copy(input)
     larger.factor = factor
     return larger
-
-
-def windows_of(
-    config: dict[str, Any], input: EventInput, window_ms: float | None, stride_ms: float | None, carry: bool | None
-) -> Windows:
-    """Those of the training, but for what is given. config: of the run, plain values.
-
-    UserError for values that cannot be, and for `carry` of windows that overlap, leave gaps or run backwards."""
-    args = config["data"].get("args") or {}
-    sequential = args.get("sampling") == "sequential"
-    length = input.window_us if window_ms is None else round(1e3 * window_ms)
-    stride = length if stride_ms is None else round(1e3 * stride_ms)
-    carry = sequential if carry is None else carry
-    if length < input.num_steps:
-        raise UserError(f"--window-ms {window_ms:g}: is too short for {input.num_steps} steps of at least 1 us")
-    if carry and stride_ms is not None and stride != length:
-        raise UserError(
-            f"--stride-ms {stride_ms:g}: membranes are carried over windows that follow each other, here of "
-            f"{length / 1e3:g} ms. Leave it out, or add --no-carry"
-        )
-    if carry and input.newest_first:
-        raise UserError("--carry: the steps of this checkpoint run backwards (newest_first). Leave it out")
-    if config["data"]["name"] == "ncaltech101" and window_ms is None and stride_ms is None and not carry:
-        given = args.get("window_ms")
-        return Windows(length, length, whole=FromFirst(None if given is None else round(1e3 * given)))
-    return Windows(length, stride, carry)

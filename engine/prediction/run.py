@@ -14,6 +14,7 @@ from data.events.input import EventInput, FrameInput
 from data.images.input import ImageInput
 from data.recordings.unpacking import MAX_UNPACKED_MB
 from models.contracts import MakesFrames
+from neurons import DynamicNeuron
 from registry import UserError
 
 from ..config import config_from_plain, evaluation_options
@@ -24,10 +25,13 @@ from .frame import Found, Frame, Part
 from .image_parts import Stills, Video
 from .options import Options
 from .output import Output
-from .recording import Recording, Windows, windows_of
+from .recording import Recording
 from .source import Source
 from .stopwatch import Stopwatch
 from .tracks import LOW, Tracks, require_trackers
+from .windows import Windows, windows_of
+
+FEW = 64  # frames
 
 
 class Prediction:
@@ -36,7 +40,8 @@ class Prediction:
     def __init__(self, run: Run, source: Source, options: Options, device: torch.device):
         self.run, self.source, self.options, self.device = run, source, options, device
         self.input, self.cfg = run.input, config_from_plain(run.config)
-        self.watch, self.failed, self.done, self.unit = Stopwatch(), list[str](), 0, "frame"
+        self.watch, self.failed, self.unit = Stopwatch(), list[str](), "frame"
+        self.read = self.done = 0  # frames
         if isinstance(self.input, FrameInput):
             raise UserError(
                 f"{run.checkpoint}: was trained on frames that another program made of its recordings "
@@ -49,6 +54,7 @@ class Prediction:
                 raise UserError("--track: belongs to a video, camera or recording; still images have no order in time")
         self.windows = self._windows()
         self._set_options()
+        self._run_few_eagerly()
         self.precision = "fp32" if run.ann is not None else str(self.cfg.train.precision)
 
     def _windows(self) -> Windows | None:
@@ -78,6 +84,15 @@ class Prediction:
         if self.options.steps is not None:
             options["T"] = self.options.steps
         set_evaluation_options(model, steps, **options)
+
+    def _run_few_eagerly(self) -> None:
+        """Neurons on a CPU are not compiled for a few frames: it takes longer than they do."""
+        source, limit = self.source, self.options.limit
+        still = [] if source.camera is not None or set(source.files) != {"image"} else [len(source.files["image"])]
+        if self.device.type == "cpu" and min([*still, *([] if limit is None else [limit])], default=FEW) < FEW:
+            for neuron in self.run.model.modules():
+                if isinstance(neuron, DynamicNeuron) and neuron.backend == "auto":
+                    neuron.backend = "torch"
 
     def about(self) -> dict[str, Any]:
         """For images.json, plain values."""
@@ -131,6 +146,7 @@ class Prediction:
                 with self.watch.stage("draw"):
                     for frame, one in zip(frames, found, strict=True):
                         output.add(part, frame, at_least(one, options.score))
+                        self.done += 1
                 self.watch.end_batch(len(frames))
                 bar.update(len(frames))
 
@@ -138,7 +154,7 @@ class Prediction:
         """Consecutive frames of one shape, numbered."""
         size = self._batch_size()
         frames, batch = part.frames(), list[Frame]()
-        while self.options.limit is None or self.done < self.options.limit:
+        while self.options.limit is None or self.read < self.options.limit:
             with self.watch.stage("read"):
                 try:
                     frame = next(frames, None)
@@ -150,8 +166,8 @@ class Prediction:
             if isinstance(frame, UserError):
                 self._fail(frame)
                 continue
-            self.done += 1
-            frame.sample.image_id = self.done
+            self.read += 1
+            frame.sample.image_id = self.read
             if batch and frame.sample.x.shape != batch[0].sample.x.shape:
                 yield batch
                 batch = []
