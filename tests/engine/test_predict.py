@@ -21,7 +21,7 @@ from data.recordings.boxes import BOX_DTYPE
 from engine.config import config_to_plain, load_config
 from engine.prediction.predict import Options
 from engine.prediction.predict import predict as predict_with
-from engine.runs.checkpoint import load_checkpoint, save_checkpoint
+from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from registry import UserError
 
@@ -56,23 +56,10 @@ def assert_same(found, expected):
         assert np.allclose(np.array(found[name]), np.array(rows), rtol=0, atol=1e-9), name
 
 
-def with_input(run: Path, data: str) -> Path:
-    """The untrained `run`, whose checkpoints say how its samples are prepared, as those of a training do."""
-    from engine.build import build_dataset
-    from engine.config import config_from_plain
-
-    path = run / "checkpoint_best.pt"
-    kept = load_checkpoint(path)
-    dataset = build_dataset(config_from_plain(kept["config"]), "test")
-    save_checkpoint(path, {**kept, "input": dataset.input.to_plain()})
-    (run / "checkpoint_last.pt").unlink()
-    return run
-
-
 @pytest.fixture(scope="module")
 def photos(scenes, tmp_path_factory):
     """The run of an image detector on `scene_images`, and the folder of their test split."""
-    run = with_input(untrained_run(tmp_path_factory.mktemp("photos"), scenes, IMAGES, protocol="coco"), IMAGES)
+    run = untrained_run(tmp_path_factory.mktemp("photos"), scenes, IMAGES, protocol="coco")
     return run, scenes / "images" / "test"
 
 
@@ -96,7 +83,7 @@ def events(recordings, tmp_path_factory):
     """The run of an event detector of random sampling, and the folder of its test recordings."""
     data = EVENTS % ", window_ms: 250, classes: [car, pedestrian]"
     run = untrained_run(tmp_path_factory.mktemp("events"), recordings, data, protocol="raw")
-    return with_input(run, data), recordings / "test"
+    return run, recordings / "test"
 
 
 def test_boxes_of_images_are_those_of_evaluate(photos, tmp_path, capsys):
@@ -122,7 +109,7 @@ def test_boxes_of_recordings_are_those_of_evaluate(events, tmp_path):
 
 def test_membranes_are_carried_as_in_evaluate(recordings, tmp_path):
     data = EVENTS % ", window_ms: 50, sampling: sequential, classes: [car, pedestrian]"
-    run = with_input(untrained_run(tmp_path / "run", recordings, data, protocol="raw"), data)
+    run = untrained_run(tmp_path / "run", recordings, data, protocol="raw")
     out, rest = (tmp_path / name for name in ("out", "rest"))
     predict.main([str(run), str(recordings / "test"), "--out", str(out), "--no-draw", *ALL])
     predict.main([str(run), str(recordings / "test"), "--out", str(rest), "--no-draw", "--no-carry", *ALL])
@@ -215,7 +202,7 @@ def test_a_learned_sampler_predicts_on_a_recording(untrained, recordings, tmp_pa
 
 
 def test_a_converted_network_predicts(scenes, tmp_path):
-    run = with_input(untrained_run(tmp_path / "twin", scenes, IMAGES, neuron="relu", protocol="coco"), IMAGES)
+    run = untrained_run(tmp_path / "twin", scenes, IMAGES, neuron="relu", protocol="coco")
     path = convert.main([str(run), "--images", "4", "--T", "3"])
     folder = str(scenes / "images" / "test")
     out = predict.main([str(path), folder, "--out", str(tmp_path / "out"), "--save-json", "--limit", "2"])
