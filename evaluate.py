@@ -11,6 +11,7 @@
     python evaluate.py CHECKPOINT --steps 16,32,64 [--early-exit]                AP against T: curve.json, curve.png
     python evaluate.py CHECKPOINT --noise 0.1,0.2,0.3                            AP under noise: robustness.json, .png
     python evaluate.py CHECKPOINT --history 1,2,4,8,all                          AP against windows seen: history.json
+    python evaluate.py CHECKPOINT --windows 50,100                               AP with shorter windows: windows.json
     python evaluate.py --detections FILE --truth annotations.json --protocol voc07      no model, no drawings
     python evaluate.py CONFIG data.root=/elsewhere --detections FILE --split val        truth: the config's dataset
     python evaluate.py CHECKPOINT --detections FILE --protocol raw                      truth: that of its run
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     )  # fmt: skip
     parser.add_argument("--noise", metavar="D,D,...", help="also AP under salt-and-pepper noise of these densities")
     parser.add_argument("--history", metavar="N,..,all", help="AP of recordings N windows after a reset of the state")
+    parser.add_argument("--windows", metavar="MS,MS,...", help="also AP of recordings with windows of these lengths")
     parser.add_argument("--report", action="store_true", help="report.html: scores broken down, rates, energy")
     parser.add_argument("--plots", action="store_true", help="the report, and its plots as png; when frames close")
     parser.add_argument("--pictures", type=int, default=8, help="how many to draw, truth left, prediction right")

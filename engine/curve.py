@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -34,6 +34,7 @@ class Curve:
         ann: the network that `model` was converted from, scored on the same images.
         early_exit: when an image keeps its detections; a batch ends when all images do. None: never.
         progress: called with the number of image-steps done since the last call.
+        cost: called at each T with T, gives sums of costs over the images of the batch so far: `Estimate.so_far`.
 
     `run` fills it; `summary` is what curve.json holds.
     """
@@ -46,13 +47,16 @@ class Curve:
         ann: Detector | None = None,
         early_exit: EarlyExit | None = None,
         progress: Callable[[int], object] = lambda steps: None,
+        cost: Callable[[int], Mapping[str, float]] = lambda T: {},
     ):
         self.model, self.ann, self.early_exit, self.progress = model.eval(), ann, early_exit, progress
+        self.cost = cost
         self.steps = sorted(set(steps))
         self.scored = {T: new_evaluator() for T in self.steps}
         self.scored_ann = new_evaluator() if ann is not None else None
         self.complete = False  # the run has come to its end
-        # of each T: "images", "image-steps" simulated, "used-steps", ("spikes" | "negative" | "neurons", layer)
+        # of each T: "images", "image-steps" simulated, "used-steps", ("spikes" | "negative" | "neurons", layer),
+        # ("cost", name)
         self._sums: dict[int, Counter] = {T: Counter() for T in self.steps}
 
     @property
@@ -132,6 +136,7 @@ class Curve:
                             settled[i] = T, found[i]
                 before = found
                 counts = self._counts(simulation, images)
+                counts.update({("cost", name): value for name, value in self.cost(T).items()})
                 counts["used-steps"] = sum(settled[i][0] if i in settled else T for i in range(images))
                 kept = [settled[i][1] if i in settled else found[i] for i in range(images)]
                 yield T, kept, counts
@@ -189,6 +194,7 @@ class Curve:
                     "spikes_per_neuron": per_neuron,
                     "spikes_per_neuron_and_step": per_neuron / max(steps, 1),
                     **({"mean_T": sums["used-steps"] / images} if self.early_exit else {}),
+                    **{name: value / images for name, value in _of(sums, "cost").items()},
                     "spikes": spikes,
                     **({"negative_spikes": negative} if any(negative.values()) else {}),
                 }

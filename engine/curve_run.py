@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from analysis.cost_plot import plot_cost
 from analysis.energy.estimate import Estimate
 from analysis.plots import plot_curve, plot_robustness
 from models import Detector
@@ -76,7 +77,8 @@ class CurveRun:
             noise = noisy(self.model, self.ann, density) if density else nullcontext()
             counting = estimate if estimate and not density else nullcontext()
             with noise, counting, bar(desc=f"noise {density:g}" if self.options.densities else None) as progress:
-                curve = Curve(self.model, steps, self.new_evaluator, self.ann, early_exit, progress.update)
+                cost = {"cost": estimate.so_far} if estimate and not density else {}
+                curve = Curve(self.model, steps, self.new_evaluator, self.ann, early_exit, progress.update, **cost)
                 self.curves[density] = curve
                 try:
                     curve.run(loader, device, precision, save and (lambda: save(self.files(self.results()))))
@@ -101,6 +103,8 @@ class CurveRun:
         for name, content in results.items():
             files[f"{name}.json"] = json.dumps(content, indent=1) + "\n"
             files[f"{name}.png"] = partial(PLOTS[name], content, title=title)
+        if "papers_mJ" in results["curve"]["points"][0]:
+            files["ap_over_energy.png"] = partial(plot_cost, results["curve"], title=title)
         return files
 
     def _what_is_there(self, saved: bool) -> str:

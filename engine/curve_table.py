@@ -1,10 +1,12 @@
-"""AP against T, noise and history for the console and metrics.json: the points of curve.json, robustness.json and
-history.json, without their layers."""
+"""AP against T, noise, history and windows for the console and metrics.json: the points of curve.json, robustness.json,
+history.json and windows.json, without their layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from analysis.energy.table import mj
 
 WITHIN = ("smallest_T_within_1_percent", "smallest_T_within_1_point")
 KEPT = ("complete", "ann", *WITHIN, "early_exit", "noise", "sampling")
@@ -12,7 +14,7 @@ OF_LAYERS = ("spikes", "negative_spikes")
 
 
 def brief(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores and sums over the layers of the `content` of curve.json, robustness.json or history.json."""
+    """Scores and sums over the layers of the `content` of one of these files."""
     short = {key: content[key] for key in KEPT if key in content}
     for rows in content.keys() & {"points", "densities"}:
         short[rows] = [{key: value for key, value in row.items() if key not in OF_LAYERS} for row in content[rows]]
@@ -21,7 +23,7 @@ def brief(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of the table of `metrics` with an entry `curve`, `robustness` and `history`: at each T, at each density
-    of noise at the largest T, and at each length of history."""
+    of noise at the largest T, and at each length of history and of windows."""
     rows = []
     if curve := metrics.get("curve"):
         if curve["ann"]:
@@ -29,7 +31,8 @@ def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         for point in curve["points"]:
             steps = f", mean T {point['mean_T']:.1f}" if "mean_T" in point else ""
             spikes = f"{point['spikes_per_neuron']:.3g} spikes per neuron"
-            rows.append((f"  T={point['T']}", f"{_scores(point)}, {spikes}{steps}"))
+            energy = f", {mj(point['papers_mJ'])} as in papers" if "papers_mJ" in point else ""
+            rows.append((f"  T={point['T']}", f"{_scores(point)}, {spikes}{steps}{energy}"))
         if curve["ann"]:
             near = [curve.get(f"smallest_T_within_1_{what}") for what in ("percent", "point")]
             percent, point = ("none" if T is None else f"T={T}" for T in near)
@@ -45,6 +48,9 @@ def curve_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
         cost = f"{point['windows_run']} windows run"
         rows.append((f"  history {point['windows']}", f"{_scores(point)}; {mean} on average{fewer}; {cost}"))
+    for point in metrics.get("windows", {}).get("points", []):
+        trained = ", as in the training" if point["trained"] else ""
+        rows.append((f"  windows of {point['window_ms']:g} ms", f"{_scores(point)}{trained}"))
     return rows
 
 

@@ -139,8 +139,22 @@ class Counts(Operations):
         if not self._now or not self._stepped:
             self._now, self._stepped, self._calls = {}, 0, 0
             return
-        B, rows = self._B, []
+        B, rows = self._B, self.of_batch()
         self.steps = max(self.steps, self._stepped)
+        for facts, columns in rows:
+            totals = self.totals_of.setdefault(facts.name, defaultdict(float))
+            for key, value in columns.items():
+                totals[key] += float(value.sum())
+        self.images += B
+        self._image_steps += B * self._stepped
+        if self._of_batch is not None:
+            self._of_batch(rows)
+        self._now, self._stepped, self._calls = {}, 0, 0
+        self._source.clear()
+
+    def of_batch(self) -> list[tuple[Facts, Columns]]:
+        """(facts, {quantity: array [B]}) of each row, of the batch that is running, so far."""
+        B, rows = self._B, []
         for name, facts in self.facts.items():
             if name not in self._now:
                 continue
@@ -150,16 +164,8 @@ class Counts(Operations):
             }
             if "dense_macs" in columns and name not in self._once:
                 columns["dense_macs"] = columns["dense_macs"] / self._calls
-            totals = self.totals_of.setdefault(name, defaultdict(float))
-            for key, value in columns.items():
-                totals[key] += float(value.sum())
             rows.append((facts, columns))
-        self.images += B
-        self._image_steps += B * self._stepped
-        if self._of_batch is not None:
-            self._of_batch(rows)
-        self._now, self._stepped, self._calls = {}, 0, 0
-        self._source.clear()
+        return rows
 
     def _add(self, *args: Any) -> None:
         with _paused(self.maps):
@@ -270,7 +276,8 @@ class Counts(Operations):
         source = self._into.get(neuron)
         if source is None or source in self._shared:
             return False
-        return self.totals_of[source]["runs"] == self.totals_of[neuron]["runs"]
+        known = self.totals_of if source in self.totals_of else self._now  # in the first batch
+        return float(known[source]["runs"]) == float(known[neuron]["runs"])
 
     def state(self) -> dict[str, Any]:
         """What the processes of an evaluation exchange."""

@@ -55,17 +55,34 @@ class Estimate:
         return rows_of(self.counts, counted, real)
 
     def _of_batch(self, counted: list[tuple[Facts, Columns]]) -> None:
-        rows, images = _spiking_form(self._rows(counted)), len(next(iter(counted))[1]["runs"])
+        for name, values in self._figures(_spiking_form(self._rows(counted)), counted, self.counts.steps).items():
+            self._of_samples[name] += values.tolist()
+
+    def _figures(self, rows: list[Row], counted: list[tuple[Facts, Columns]], steps: int) -> dict[str, np.ndarray]:
+        """`FIGURES` of each image of a batch, [B]."""
+        images = len(next(iter(counted))[1]["runs"])
         figures = [
             sum(row["sop"] for row in rows),
-            papers_of(rows, self.counts.steps) * MILLIJOULE,
+            papers_of(rows, steps) * MILLIJOULE,
             *(
                 sum(sum(movement(row, self.memory, PRECISIONS["int8"], reuse).values()) for row in rows) * MILLIJOULE
                 for reuse in (True, False)
             ),
         ]
-        for name, values in zip(FIGURES, figures, strict=True):
-            self._of_samples[name] += np.broadcast_to(np.asarray(values, dtype=float), images).tolist()
+        return {
+            name: np.broadcast_to(np.asarray(values, dtype=float), images)
+            for name, values in zip(FIGURES, figures, strict=True)
+        }
+
+    def so_far(self, T: int) -> dict[str, float]:
+        """Sums of `FIGURES` over the images of the batch whose simulation has come to step T."""
+        counted, totals = self.counts.of_batch(), self.counts.totals_of
+        real = {
+            facts.name: totals.get(facts.name, {}).get("real", 0.0) + float(np.sum(columns.get("real", 0.0))) > 0
+            for facts, columns in counted
+        }
+        rows = _spiking_form(rows_of(self.counts, counted, real))
+        return {name: float(values.sum()) for name, values in self._figures(rows, counted, T).items()}
 
     def state(self) -> dict[str, Any]:
         """What the processes of an evaluation exchange."""

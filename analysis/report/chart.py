@@ -54,7 +54,7 @@ def chart(
 
     if x_ticks is None:
         x_ticks = (
-            [(k / TICKS, f"{k / TICKS:g}") for k in range(TICKS + 1)] if unit else _thin([(x, f"{x:g}") for x in xs])
+            [(k / TICKS, f"{k / TICKS:g}") for k in range(TICKS + 1)] if unit else _thin([(x, f"{x:.3g}") for x in xs])
         )
     shapes = [_grid(place, x_ticks, top), _labels(x_label, y_label)]
     shapes += [_line(line, place) for line in sorted(lines, key=lambda line: (line.mean, line.colour is not None))]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..draw import PALETTE
 from .chart import Line, chart
+from .cost import millijoule
 from .markup import Markup, join, number, table, tag
 
 SCORES = ("AP50", "AP")
@@ -22,18 +23,25 @@ def _steps(metrics: dict[str, Any]) -> Markup:
     if not (curve := metrics.get("curve")):
         return Markup()
     points, ann = curve["points"], curve.get("ann")
+    priced = all("papers_mJ" in point for point in points)
+    header = ["after", *SCORES, "spikes per neuron"]
     rows = [[f"T = {p['T']}", *_scores(p), number(p["spikes_per_neuron"])] for p in points]
-    rows += [["ANN", *_scores(ann), "–"]] if ann else []
-    over_T = _over([p["T"] for p in points], points, "T", "AP over the number of time steps T.")
-    charts = [over_T, *_costs(points)]
-    shown = table(["after", *SCORES, "spikes per neuron"], rows, "steps")
-    return tag("h3", "Time steps") + shown + tag("div", join(charts), class_="charts")
-
-
-def _costs(points: Sequence[dict[str, Any]]) -> list[Markup]:
-    """AP over what it costs: energy where it was estimated, spikes otherwise."""
-    spikes = [p["spikes_per_neuron"] for p in points]
-    return [_over(spikes, points, "spikes per neuron and image", "AP over the number of spikes.")]
+    if priced:
+        header += ["additions, million", "mJ as in papers", "mJ moving data, int8"]
+        for row, p in zip(rows, points, strict=True):
+            bounds = [p["movement_low_mJ"], p["movement_high_mJ"]]
+            row += [f"{p['synops'] / 1e6:,.2f}", millijoule(p["papers_mJ"]), millijoule(bounds)]
+    if ann:
+        rows.append(["ANN", *_scores(ann), *["–"] * (len(header) - 3)])
+    charts = [_over([p["T"] for p in points], points, "T", "AP over the number of time steps T.")]
+    if priced:
+        papers, moving = [p["papers_mJ"] for p in points], [p["movement_high_mJ"] for p in points]
+        charts.append(_over(papers, points, "mJ per image, as in papers", "AP over the energy as papers estimate it."))
+        charts.append(_over(moving, points, "mJ per image", "AP over the energy of moving data without reuse, int8."))
+    else:
+        spikes = [p["spikes_per_neuron"] for p in points]
+        charts.append(_over(spikes, points, "spikes per neuron and image", "AP over the number of spikes."))
+    return tag("h3", "Time steps") + table(header, rows, "steps") + tag("div", join(charts), class_="charts")
 
 
 def _noise(metrics: dict[str, Any]) -> Markup:
@@ -95,5 +103,6 @@ def _over(x: Sequence[float], points: Sequence[dict[str, Any]], x_label: str, ca
         for key in SCORES
         if any(p[key] is not None for p in points)
     ]
+    wide = min(x) > 0 and max(x) > 20 * min(x)
     names = ", ".join(f"{line.name} {'blue' if line.name == 'AP50' else 'orange'}" for line in lines)
-    return chart(lines, x_label, "AP", f"{caption} {names}." if names else caption, unit=False)
+    return chart(lines, x_label, "AP", f"{caption} {names}." if names else caption, unit=False, logarithmic=wide)

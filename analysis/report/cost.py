@@ -100,10 +100,10 @@ def _energy(energy: dict[str, Any]) -> Markup:
 def _layers(rows: Sequence[dict[str, Any]]) -> Markup:
     header = ["layer", "kind", "output", "dense MACs", "additions", "spikes per synapse", "rate", "weights, bytes"]
     shown = [
-        [row["name"], row["kind"], " × ".join(map(str, row["shape"])), f"{row['mac_dense']:,.0f}", f"{row['sop']:,.0f}",
+        [row["name"], row["kind"], "×".join(map(str, row["shape"])), f"{row['mac_dense']:,.0f}", f"{row['sop']:,.0f}",
          number(row["rho"]), number(row["rate"]), f"{row['weight_bytes']:,}"]
         for row in rows
-        if row["mac_dense"]
+        if row["mac_dense"] and row["form"] != "as run"
     ]  # fmt: skip
     return table(header, shown, "energy-layers", 3)
 

@@ -27,7 +27,7 @@ def report(folder: Path) -> str:
         Section("curves", "Precision, recall and F1", curves(metrics, breakdown)),
         Section("sizes", "Size of boxes", sizes(metrics)),
         Section("confusion-section", "Confusion", confusion(breakdown)),
-        Section("conditions", "AP against time, noise and history", conditions(metrics)),
+        Section("conditions", "AP against time, energy, noise, history, windows", conditions(metrics)),
         Section("worst-section", "Worst images", worst(metrics, folder / "pictures")),
         Section("firing-section", "Firing rates", firing(metrics)),
         Section("cost", "Operations and energy", cost(metrics, energy)),

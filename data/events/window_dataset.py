@@ -95,7 +95,7 @@ class WindowDataset(DetectionDataset):
         In sequential sampling they are the windows of this dataset, in random sampling windows of a label's own length.
         UserError for recordings with a single label for all of their length.
         """
-        if any(clip.from_first is not None for clip in self._clips):
+        if self.from_first:
             raise UserError(f"split {self.split!r}: each recording is one sample from its start, without a history")
         found = copy.copy(self)
         if self.sequential:
@@ -105,6 +105,11 @@ class WindowDataset(DetectionDataset):
             found._windows = windows_before(self._windows, windows, [clip.start_us for clip in self._clips])
         found.sequential = True
         return found
+
+    @property
+    def from_first(self) -> bool:
+        """Whether recordings are one sample each, from their first event on."""
+        return any(clip.from_first is not None for clip in self._clips)
 
     @property
     def histories(self) -> np.ndarray:

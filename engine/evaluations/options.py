@@ -33,6 +33,7 @@ class Options:
     early_exit: float | None = None
     noise: str | None = None
     history: str | None = None
+    windows: str | None = None
     plots: bool = False
     report: bool = False
     pictures: int = 8
@@ -57,6 +58,7 @@ class Options:
             "noise",
             "early_exit",
             "history",
+            "windows",
         ):
             if getattr(self, flag):
                 raise UserError(f"--{flag.replace('_', '-')} is about running a model: leave it out with --detections")

@@ -1,4 +1,4 @@
-"""The passes of an evaluation over the split: one; or one per T, noise, or length of history."""
+"""The passes of an evaluation over the split: one; or one per T, noise, length of history or of windows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scoring.evaluator import Evaluator
 from ..curve_run import CurveRun, Files
 from ..history import HistoryRun
 from ..recorded import Recorded, estimated, evaluate_recorded
+from ..window_lengths import WindowsRun
 from .subject import Subject
 
 
@@ -22,7 +23,7 @@ class Passed:
 
     evaluator: Evaluator
     recorded: Recorded
-    several: CurveRun | HistoryRun | None = None
+    several: CurveRun | HistoryRun | WindowsRun | None = None
 
 
 def run_passes(
@@ -51,5 +52,10 @@ def run_passes(
         history = HistoryRun(model, *split, subject.protocol, settings, source)
         recorded = history.run(device, precision, save, spikes, energy)
         return Passed(history.evaluator, recorded, history)
+    if subject.windows:
+        split = subject.dataset, subject.windows, subject.with_window, subject.load, subject.new_evaluator
+        windows = WindowsRun(model, *split, subject.protocol, settings, source)
+        recorded = windows.run(device, precision, save, spikes, energy)
+        return Passed(windows.evaluator, recorded, windows)
     evaluator, loader = subject.new_evaluator(), subject.load(subject.dataset)
     return Passed(evaluator, evaluate_recorded(model, loader, evaluator, device, precision, spikes, energy=energy))

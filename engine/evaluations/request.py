@@ -31,6 +31,7 @@ def request_of(subject: Subject, asked: Options) -> Request:
     numbers = {"steps": asked.steps and curve.steps, "noise": curve.densities}
     differs += [option(key, "-".join(f"{n:g}" for n in given)) for key, given in numbers.items() if given]
     differs += [option("history", asked.history.replace(",", "-"))] if asked.history else []
+    differs += [option("windows", asked.windows.replace(",", "-"))] if asked.windows else []
     differs += [option("early_exit", asked.early_exit)] if asked.early_exit is not None else []
     differs += [
         option(key, new) for key, (_, new) in changes.items() if key not in ("data.test_split", "eval.protocol")
@@ -47,6 +48,7 @@ def request_of(subject: Subject, asked: Options) -> Request:
         "config_changes": changes,  # {key: [of the run, here]}
         **({"steps": curve.steps, "noise": curve.densities, "early_exit": asked.early_exit} if curve.steps else {}),
         **({"history": asked.history} if asked.history else {}),
+        **({"windows": subject.windows} if asked.windows else {}),
     }
     return Request(out, content, ", ".join([f"{checkpoint.resolve().parent.name} ({checkpoint.name})", *differs]))
 

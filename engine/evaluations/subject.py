@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from ..curve_options import CurveOptions, curve_options
 from ..evaluation_options import set_evaluation_options
 from ..history import Lengths, parse_history
 from ..runs.open import Run
+from ..window_lengths import parse_windows
 from .options import Options
 
 
@@ -32,7 +34,7 @@ class Subject:
     model:     the detector to be run, on `device`
     dataset:   the split
     selection: T and the selection of detections that are in effect
-    curve, history: what is to be scored besides; empty: nothing
+    curve, history, windows: what is to be scored besides; empty: nothing
     parameters: of the network as trained
     """
 
@@ -44,6 +46,7 @@ class Subject:
     selection: dict[str, Any]
     curve: CurveOptions
     history: Lengths
+    windows: list[float]
     parameters: int
     allow_missing: bool
 
@@ -64,6 +67,15 @@ class Subject:
 
     def new_evaluator(self) -> Evaluator:
         return Evaluator(self.truth, self.dataset.expected_images, self.allow_missing)
+
+    def with_window(self, length_ms: float) -> DetectionDataset:
+        """The split with windows of another length and the same labels."""
+        cfg = copy.deepcopy(self.cfg)
+        cfg.data.args.window_ms = length_ms
+        problems = Problems(strict=False)  # told of the split already
+        dataset = build_dataset(cfg, self.split, generate=False, allow_missing=self.allow_missing, problems=problems)
+        assert [i["id"] for i in dataset.ground_truth()["images"]] == [i["id"] for i in self.truth["images"]]
+        return dataset
 
     def load(self, samples: DetectionDataset) -> DataLoader:
         """This rank's share of `samples`."""
@@ -89,10 +101,14 @@ def prepare(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> 
     if run.ann is not None:
         run.ann.to(device)
         set_evaluation_options(run.ann, steps, **evaluation_options(cfg))
-    history = parse_history(asked.history, dataset, converted)
-    _check_one_evaluation(cfg, asked, curve, history)
+    history, windows = parse_history(asked.history, dataset, converted), parse_windows(asked.windows, dataset)
+    _check_one_evaluation(cfg, asked, curve)
+    if windows and cfg.data.args.get("window_ms") != run.config["data"]["args"].get("window_ms"):
+        raise UserError(f"data.args.window_ms = {cfg.data.args.window_ms}: add it to --windows {asked.windows} instead")
     parameters = sum(p.numel() for p in (run.ann or model).parameters())
-    return Subject(run, cfg, device, model, dataset, selection, curve, history, parameters, asked.allow_missing)
+    return Subject(
+        run, cfg, device, model, dataset, selection, curve, history, windows, parameters, asked.allow_missing
+    )
 
 
 def dataset_of(cfg: DictConfig, split: str, allow_missing: bool) -> DetectionDataset:
@@ -117,9 +133,10 @@ def _check_same_kind(run: Run, dataset: DetectionDataset, split: str) -> None:
         )
 
 
-def _check_one_evaluation(cfg: DictConfig, asked: Options, curve: CurveOptions, history: Lengths) -> None:
-    if history and curve.steps:
-        raise UserError("--history and --steps are evaluations of their own: leave one of them out")
+def _check_one_evaluation(cfg: DictConfig, asked: Options, curve: CurveOptions) -> None:
+    several = {"--history": asked.history, "--windows": asked.windows, "--steps": curve.steps}
+    if len(given := [flag for flag, value in several.items() if value]) > 1:
+        raise UserError(f"{' and '.join(given)} are evaluations of their own: leave one of them out")
     if curve.steps and (asked.binary or cfg.eval.T is not None):
         of_one_T = "--binary" if asked.binary else f"eval.T={cfg.eval.T}"
         remedy = "leave it out" if asked.binary else "leave it out, or add eval.T=null"

@@ -35,7 +35,7 @@ WRITTEN = (
 METRICS, PICTURES, DRAWN = "metrics.json", "pictures", ("image", "closing", "worst")
 FIGURES = (
     "precision_recall.png", "confusion.png", "confidence.png", "firing_rates.png", "curve.png", "robustness.png",
-    "history.png", "windows.png",
+    "history.png", "windows.png", "ap_over_energy.png",
 )  # fmt: skip
 SCORED = (
     "detections.json", "annotations.json", "curve.json", "robustness.json", "history.json", "windows.json",
