@@ -137,9 +137,12 @@ def side_by_side(
     panels = [captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
     gap = max(4, left.shape[2] // 80)
     image = torch.cat([panels[0], blank(panels[0].shape[1], gap), panels[1]], 2)
-    if steps and x.dim() == 4:
-        image = torch.cat([image, time_strip(x, image.shape[2])], 1)
-    return image
+    return _with_steps(image, x, steps)
+
+
+def _with_steps(image: Tensor, x: Tensor, steps: bool) -> Tensor:
+    """`image`, with `steps` above the strip of x, if that is event frames."""
+    return torch.cat([image, time_strip(x, image.shape[2])], 1) if steps and x.dim() == 4 else image
 
 
 def overlay(
@@ -148,10 +151,11 @@ def overlay(
     prediction: dict[str, Tensor],
     class_names: Sequence[str],
     score_threshold: float = 0.3,
+    steps: bool = False,
 ) -> Tensor:
     """Truth (white, unnamed) and prediction in one image under a caption, legible as a thumbnail: uint8 [3, H', W'].
 
-    Arguments as of `side_by_side`; about half as large.
+    Arguments as of `side_by_side`; about half as large, and `steps` adds no strip of a single frame.
     """
     image = event_image(x) if x.dim() == 4 else x.detach().cpu()
     height, width = image.shape[1:]
@@ -164,7 +168,8 @@ def overlay(
     shown = prediction["scores"].detach().cpu() >= score_threshold
     boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
     drawn = draw_boxes(to_tensor(canvas), zoom * boxes, labels, class_names, scores, zoom=1)
-    return captioned(drawn, f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}")
+    words = f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}"
+    return _with_steps(captioned(drawn, words), x, steps and len(x) > 1)
 
 
 def time_strip(frames: Tensor, width: int) -> Tensor:

@@ -54,6 +54,13 @@ class Anneal:
         between = {name: first + (last - first) * share for name, (first, last, _) in self.ends.items()}
         return {name: round(value) if self.ends[name][2] is int else value for name, value in between.items()}
 
+    def set(self, epoch: int, *models: Detector) -> dict[str, Number]:
+        """Set the values of an epoch in `models`; returns them as a training logs them."""
+        values = self.values(epoch)
+        for model in models:
+            set_values(model, values)
+        return {f"anneal/{name}": value for name, value in values.items()}
+
     def changes_scores(self, epoch: int) -> bool:
         """Whether D or T, on which scores depend beside the weights, differ from those of the epoch before."""
         now, before = self.values(epoch), self.values(max(epoch - 1, 0))

@@ -95,6 +95,7 @@ class TrainConfig:
     pack_spikes: bool
     compile: bool
     eval_every: int
+    eval_both: bool
     patience: int | None
     keep_every: int | None
     save_minutes: float | None
@@ -211,7 +212,7 @@ def _checked(cfg: DictConfig) -> DictConfig:
 
 def config_changes(before: DictConfig, after: DictConfig) -> dict[str, list[Any]]:
     """{dotted key: [value before, value after]} where they differ; None stands for a key that is not there."""
-    old, new = (_flat(config_to_plain(cfg)) for cfg in (before, after))
+    old, new = (flat(config_to_plain(cfg)) for cfg in (before, after))
     keys = [*old, *(key for key in new if key not in old)]
     return {key: [old.get(key), new.get(key)] for key in keys if old.get(key) != new.get(key)}
 
@@ -317,12 +318,12 @@ def _check_keys(plain: dict[str, Any], schema: type, source: str, prefix: str = 
             _check_keys(value, types[key], source, f"{prefix}{key}.")  # type: ignore[arg-type]
 
 
-def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted key: value}, lists whole."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in plain.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _all_keys(schema: type, prefix: str = "") -> list[str]:

@@ -22,6 +22,7 @@ from registry import UserError
 
 from .distributed import add_up, world_size
 from .ema import SharedWeights
+from .gradient_norms import GradientNorms
 from .multi_scale import resized
 from .nonfinite import Keep, StepStart, explain
 from .optim import Schedule
@@ -42,6 +43,7 @@ class Step:
     grad_norm: float
     step_time: float  # seconds, data included
     data_time: float  # seconds spent waiting for the loader
+    stage_norms: dict[str, float] = field(default_factory=dict)  # of the gradient of each stage of the network
 
 
 @dataclass
@@ -130,6 +132,7 @@ def train_epoch(
     net = getattr(model, "module", model)  # without DDP
     buffers = [b for b in net.buffers() if b.is_floating_point()]
     before = [torch.empty_like(b) for b in buffers]
+    norms = GradientNorms(net)
     running = Running() if running is None else running
     step = first_step
     started = time.perf_counter()
@@ -155,9 +158,9 @@ def train_epoch(
         phase("optimizer")
         if scaler is not None:
             scaler.unscale(update.optimizer)
-        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        norm, of_stages = norms()
         peak = nn.utils.get_total_norm(buffers, math.inf)
-        losses, count, grad_norm, finite = _over_ranks(summed, labelled, norm, peak)
+        losses, count, (grad_norm, *stage_norms), finite = _over_ranks(summed, labelled, norm, of_stages, peak)
         overflow = scaler is not None and scaler.skips(grad_norm)
         if not finite or not (overflow or math.isfinite(grad_norm)):
             explain(f"step {step}: losses {losses}, gradient norm {grad_norm}", net, group, taken, start, keep)
@@ -170,7 +173,9 @@ def train_epoch(
         running.add(count, losses)
         running.batches += len(group)
         running.seconds += now - started
-        on_step(Step(step, {k: v / count for k, v in losses.items()}, lr, grad_norm, now - started, data_time))
+        per_image = {key: value / count for key, value in losses.items()}
+        of_stage = dict(zip(norms.stages, stage_norms, strict=True))
+        on_step(Step(step, per_image, lr, grad_norm, now - started, data_time, of_stage))
         started = now
         step += 1
         phase("data")
@@ -228,17 +233,20 @@ def run_batches(
 
 
 def _over_ranks(
-    summed: dict[str, torch.Tensor], labelled: int, norm: torch.Tensor, peak: torch.Tensor
-) -> tuple[dict[str, float], int, float, bool]:
-    """(losses and labelled images of all ranks, gradient norm, whether losses and buffers of all ranks are finite):
-    the one host synchronisation of a step. norm: the same on all ranks; peak: largest buffer of this one."""
+    summed: dict[str, torch.Tensor], labelled: int, norm: torch.Tensor, of_stages: torch.Tensor, peak: torch.Tensor
+) -> tuple[dict[str, float], int, list[float], bool]:
+    """(losses and labelled images of all ranks, norms, whether losses and buffers of all ranks are finite): the one
+    host synchronisation of a step. Norms are the same on all ranks: of the gradient and of its stages; peak: largest
+    buffer of this rank."""
     device = next(iter(summed.values())).device
     images = torch.full((), labelled, dtype=torch.float64, device=device)
     numbers = add_up(torch.stack([*(value.double() for value in summed.values()), images, peak.to(device).double()]))
-    *losses, count, largest, grad_norm = torch.cat([numbers, norm.to(device).float().double()[None]]).tolist()
+    of_all = torch.cat([norm[None], of_stages]).to(device).float().double()
+    found = torch.cat([numbers, of_all]).tolist()
+    (*losses, count, largest), norms = found[: len(numbers)], found[len(numbers) :]
     finite = all(map(math.isfinite, (*losses, largest)))
     # A step may have no label at all.
-    return dict(zip(summed, losses, strict=True)), max(round(count), 1), grad_norm, finite
+    return dict(zip(summed, losses, strict=True)), max(round(count), 1), norms, finite
 
 
 def stream_of(model: nn.Module, batches: DataLoader, bptt: int = 1) -> AbstractContextManager[Stream | None]:

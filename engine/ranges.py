@@ -135,6 +135,10 @@ def check_values(plain: Mapping[str, Any]) -> None:
         raise UserError(
             "train.pack_spikes = true: compiled blocks choose themselves what they keep; set train.compile=false"
         )
+    if plain["train"]["eval_both"] and not values["train.ema_decay"]:
+        raise UserError(
+            "train.eval_both = true: with train.ema_decay=0 there is no average beside the weights; set false"
+        )
     warmup, epochs = values["optim.warmup_epochs"], values["train.epochs"]
     if warmup >= epochs:
         raise UserError(

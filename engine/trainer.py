@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from data.atomic_file import remove_partial_files
 from models import Detector
-from models.adjustable import set_values
 from models.contracts import FollowsEpochs
 from neurons import Stream
 from registry import UserError
@@ -31,6 +30,7 @@ from .nonfinite import Keeper
 from .runs.checkpoint import Content, load_checkpoint
 from .runs.console_text import ExpectedTime, epoch_text
 from .runs.files import BEST, KEPT, LAST
+from .runs.hyperparameters import hyperparameters
 from .runs.identity import COMPARED, compare, refuse, same_judge
 from .runs.log import RunLog, SilentLog
 from .runs.newest import save_all, set_damaged_aside
@@ -107,6 +107,7 @@ class Trainer:
         steps = self.epochs * self.steps_per_epoch
         main = distributed.is_main()
         log = RunLog(self.folder, self.log_every, first_epoch, self.step, steps) if main else SilentLog()
+        log.hyperparameters(hyperparameters(self.identity["config"]))
         run = self.execution
         model = wrap(self.model, run.checkpoint, run.compile, run.device, run.pack)
         took: list[float] = []
@@ -216,12 +217,9 @@ class Trainer:
         Where D or T change the best score starts anew, as scores before are those of another network."""
         if self.anneal is None:
             return {}
-        values = self.anneal.values(epoch)
-        set_values(self.model, values)
-        set_values(cast(Detector, self.update.ema.module), values)
         if self.anneal.changes_scores(epoch):
             self.best.starts_anew()
-        return {f"anneal/{name}": value for name, value in values.items()}
+        return self.anneal.set(epoch, self.model, cast(Detector, self.update.ema.module))
 
     def _finish_epoch(self, log: Log, record: Plain, validate: bool) -> Plain:
         """Score, log and save an epoch; returns its record, complete.
@@ -259,7 +257,8 @@ class Trainer:
     def _score(self, log: Log, step: int) -> Plain:
         run, draws = self.execution, self.validation.draws_after(self.epoch, self.epochs)
         with self.interrupts.at_once():
-            return self.validation.score(self.update.ema.module, run.device, run.precision, log, step, draws)
+            averaged = self.update.ema.module
+            return self.validation.score(averaged, self.model, run.device, run.precision, log, step, draws)
 
     def _improved(self, record: Plain) -> bool:
         """Whether the score of a record is the best so far, which it then becomes. Patience counts whole epochs, once

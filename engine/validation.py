@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,11 @@ from torch.utils.data import DataLoader
 
 from analysis.silence import silence_text, silent_layers
 from scoring.evaluator import Evaluator
+from scoring.protocols import get_protocol
+from scoring.voc_ap import Curve, precision_recall
 
 from . import distributed
-from .evaluation import evaluate, predictor
+from .evaluation import Predict, evaluate, predictor
 from .inspection import Inspection
 from .runs.log import RunLog, SilentLog
 
@@ -29,6 +32,7 @@ class Validation:
     draw: (evaluator of the whole validation split) -> its images, uint8 [3, H, W] each.
     draw_closing: (model in evaluation mode) -> images of when event frames close, none if its encoder closes none.
     every: epochs between validations; the last epoch is always validated.
+    both: also score the weights that are trained, without their average.
     silent: layers that the user was warned of.
     """
 
@@ -38,6 +42,7 @@ class Validation:
     draw: Callable[[Evaluator], list[torch.Tensor]]
     draw_closing: Callable[[Any], list[torch.Tensor]] | None = None
     every: int = 1
+    both: bool = False
     silent: set[str] = field(default_factory=set, init=False)
 
     def draws_after(self, epoch: int, epochs: int) -> bool:
@@ -48,33 +53,57 @@ class Validation:
     def score(
         self,
         model: nn.Module,
+        current: nn.Module,
         device: torch.device,
         precision: str,
         log: RunLog | SilentLog,
         step: int,
         draws: bool = True,
     ) -> dict[str, Any]:
-        """Evaluate `model` with rank 0's buffers, log what it shows at `step`; returns the scores as "val/...".
+        """Evaluate `model`, the averaged weights, log what it shows at `step`; returns the scores as "val/...".
 
+        current: the weights that are trained, which are scored too with `both`, as "val/..._of_weights".
         draws: whether images and single layers are logged, too.
         """
-        distributed.broadcast_buffers(model)
         evaluator = self.new_evaluator()
-        with Inspection(model, closely=draws) as inspection, predictor(model, self.loader) as predict:
-            evaluate(inspection.first(predict), self.loader, [evaluator], device, precision)
+        with Inspection(model, closely=draws) as inspection:
+            self._fill(evaluator, model, device, precision, inspection.first)
         inspection.merge()
         scores = evaluator.score(self.protocol)
         log.scalars(inspection.scalars(), step)
         self._warn(inspection.firing.rates(), log, step)
         if draws:
+            log.attempt("precision-recall curves", lambda: log.precision_recall(self._curves(evaluator), step))
             log.attempt("drawing layers", lambda: log.images(inspection.images(), step))
             log.attempt("drawing validation images", lambda: log.images(_numbered("val", self.draw(evaluator)), step))
         if draws and self.draw_closing is not None:
             images = self.draw_closing
             log.attempt("drawing when frames close", lambda: log.images(_numbered("val_closing", images(model)), step))
-        return {"val/protocol": self.protocol} | {
-            f"val/{key}": value for key, value in scores.items() if isinstance(value, (int, float))
-        }
+        found = {f"val/{key}": value for key, value in scores.items()}
+        if self.both:
+            evaluator, weights = self.new_evaluator(), copy.deepcopy(model)  # with the options of evaluation
+            weights.load_state_dict(current.state_dict())
+            self._fill(evaluator, weights, device, precision)
+            ap = {key: value for key, value in evaluator.score(self.protocol).items() if key in ("AP", "AP50", "AP75")}
+            found |= {f"val/{key}_of_weights": value for key, value in ap.items()}
+        numbers = {key: value for key, value in found.items() if isinstance(value, (int, float))}
+        return {"val/protocol": self.protocol} | numbers
+
+    def _fill(
+        self,
+        evaluator: Evaluator,
+        model: nn.Module,
+        device: torch.device,
+        precision: str,
+        watched: Callable[[Predict], Predict] = lambda predict: predict,
+    ) -> None:
+        """Add the detections of `model`, with rank 0's buffers, on the whole split."""
+        distributed.broadcast_buffers(model)
+        with predictor(model, self.loader) as predict:
+            evaluate(watched(predict), self.loader, [evaluator], device, precision)
+
+    def _curves(self, evaluator: Evaluator) -> dict[str, Curve]:
+        return precision_recall(*get_protocol(self.protocol).counted(*evaluator.truth_and_detections()))
 
     def _warn(self, rates: dict[str, float], log: RunLog | SilentLog, step: int) -> None:
         """Warn of layers that have fallen silent since the last warning."""

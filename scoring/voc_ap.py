@@ -36,6 +36,12 @@ class Curve:
     def precision(self) -> np.ndarray:
         return np.cumsum(self.is_true) / np.arange(1, len(self.is_true) + 1)
 
+    def counts(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(true positives, false positives) among the detections whose score is at least each of the thresholds [n]."""
+        above = np.searchsorted(-self.scores, -thresholds, side="right")
+        true = np.r_[0, np.cumsum(self.is_true)][above]
+        return true, above - true
+
     def ap_11_point(self) -> float | None:
         """VOC2007: mean over recall r = 0, 0.1 .. 1 of the best precision at recall >= r (0 where never reached).
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from scoring.voc_ap import Curve
+
+from .hyperparameters import METRICS
 
 PREFIX = "events.out.tfevents."
+THRESHOLDS = np.linspace(0, 1, 101)  # of scores
+CLASSES = 20  # of more only the curve of all together
 
 
 class Board:
@@ -29,7 +38,29 @@ class Board:
 
     def write(self, method: str, *arguments: Any) -> None:
         """`method` of `SummaryWriter` that takes a walltime: add_scalar, add_image ..."""
-        getattr(self._writer, method)(*arguments, walltime=self._start + time.monotonic() - self._clock)
+        getattr(self._writer, method)(*arguments, walltime=self._now())
+
+    def _now(self) -> float:
+        return self._start + time.monotonic() - self._clock
+
+    def precision_recall(self, curves: Mapping[str, Curve], step: int) -> None:
+        """Points of each class at `THRESHOLDS`, and of all classes together."""
+        found = {name: curve.counts(THRESHOLDS) for name, curve in curves.items() if curve.positives}
+        positives = {name: curves[name].positives for name in found}
+        shown = dict(found) if len(found) <= CLASSES else {}
+        if found:
+            all_classes = [np.sum([counts[i] for counts in found.values()], 0) for i in range(2)]
+            shown["all classes"], positives["all classes"] = (all_classes[0], all_classes[1]), sum(positives.values())
+        for name, (true, false) in shown.items():
+            missed = positives[name] - true
+            precision, recall = true / np.maximum(true + false, 1), true / positives[name]
+            rows = (true, false, np.zeros_like(true), missed, precision, recall)
+            self.write("add_pr_curve_raw", f"val_precision_recall/{name}", *rows, step, len(THRESHOLDS), None)
+
+    def hyperparameters(self, values: Mapping[str, str | float]) -> None:
+        """Differs from `SummaryWriter.add_hparams`, which makes a run of its own for them: they are of this one."""
+        for summary in hparams(dict(values), dict.fromkeys(METRICS, 0.0))[:2]:  # the third says that it ended well
+            self._writer._get_file_writer().add_summary(summary, walltime=self._now())
 
     def flush(self) -> None:
         self._writer.flush()

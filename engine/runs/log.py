@@ -13,24 +13,28 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.atomic_file import append_line, write_atomically
+from scoring.voc_ap import Curve
 
 from ..loop import Step
 from .board import Board
 from .console_text import ExpectedTime
 
+POINTS = 5000  # of a training at most, after the first steps: TensorBoard shows 1000 of a tag
 TAGS = {"peak_gib": "peak/memory_gib", "loss_scale": "optim/loss_scale", "skipped_steps": "optim/skipped_steps"}
 
 
 class RunLog:
     """Logs into the run folder `folder`; on a terminal epochs show a tqdm bar, elsewhere one plain line each.
 
-    `log_every`: steps between points in TensorBoard; each of the first `log_every` steps is a point, for short runs.
+    `log_every`: steps between points in TensorBoard, more in a training of over `POINTS` of them; each of the first
+    `log_every` steps is a point, for short runs.
     `first_epoch`: when resuming, lines of that epoch and later are cut from metrics.jsonl, and TensorBoard hides points
     from `first_step` on, since they are written again. `steps`: of the whole training, for the expected time.
     """
 
     def __init__(self, folder: Path, log_every: int, first_epoch: int = 0, first_step: int = 0, steps: int = 0):
         self.folder, self.log_every = folder, log_every
+        self.every = log_every * max(1, -(-steps // (log_every * POINTS)))
         self.expected = ExpectedTime(first_step, steps)
         self.metrics = folder / "metrics.jsonl"
         self.bar: tqdm | None = None
@@ -92,7 +96,7 @@ class RunLog:
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in step.losses.items()} | {"lr": f"{step.lr['']:.1e}"})
         if line := self.expected.step(step.step, step.step_time):
             self.say(line)
-        if step.step % self.log_every and step.step >= self.log_every:
+        if step.step % self.every and step.step >= self.log_every:
             return
         for key, value in step.losses.items():
             self._write("add_scalar", f"loss/{key}", value, step.step)
@@ -100,6 +104,7 @@ class RunLog:
         for pattern, lr in step.lr.items():
             self._write("add_scalar", f"optim/lr_of_{pattern}" if pattern else "optim/lr", lr, step.step)
         self._write("add_scalar", "optim/grad_norm", step.grad_norm, step.step)
+        self.scalars({f"optim_grad_norm/{stage}": norm for stage, norm in step.stage_norms.items()}, step.step)
         self._write("add_scalar", "time/step", step.step_time, step.step)
         self._write("add_scalar", "time/data", step.data_time, step.step)
 
@@ -122,6 +127,14 @@ class RunLog:
         """{tag: uint8 [3, H, W]}."""
         for tag, image in images.items():
             self._write("add_image", tag, image, step)
+
+    def precision_recall(self, curves: Mapping[str, Curve], step: int) -> None:
+        """{class: its curve}."""
+        self._on_board(lambda board: board.precision_recall(curves, step))
+
+    def hyperparameters(self, values: Mapping[str, str | float]) -> None:
+        """{config key: value}, beside which the tab HParams shows the last `METRICS`."""
+        self._on_board(lambda board: board.hyperparameters(values))
 
     def warn(self, text: str, step: int) -> None:
         """On the console and in TensorBoard."""
@@ -154,6 +167,12 @@ class SilentLog:
         pass
 
     def images(self, images: Mapping[str, Tensor], step: int) -> None:
+        pass
+
+    def precision_recall(self, curves: Mapping[str, Curve], step: int) -> None:
+        pass
+
+    def hyperparameters(self, values: Mapping[str, str | float]) -> None:
         pass
 
     def warn(self, text: str, step: int) -> None:

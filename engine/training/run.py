@@ -181,9 +181,10 @@ def _validation(cfg: DictConfig, splits: Splits, device: torch.device) -> Valida
         loader,
         new_evaluator=lambda: Evaluator(val_set.ground_truth(), val_set.expected_images, cfg.data.allow_missing),
         protocol=cfg.eval.protocol,
-        draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, overlay).values()),
+        draw=lambda evaluator: list(draw_samples(evaluator, val_set, 4, partial(overlay, steps=True)).values()),
         draw_closing=lambda detector: list(draw_closing(detector, val_set, 2, device).values()),
         every=cfg.train.eval_every,
+        both=cfg.train.eval_both,
     )
 
 

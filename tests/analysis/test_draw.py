@@ -254,3 +254,8 @@ def test_overlay_shows_truth_white_and_predictions_in_their_colour_on_one_small_
     assert pixel(image, 2, caption + 20) == (128, 128, 128)  # a score below the threshold
     wide = overlay(torch.zeros(2, 2, 240, 304), truth, found | {"scores": torch.zeros(2)}, NAMES)
     assert wide.shape[2] == 304  # a thumbnail of TensorBoard shows it at about its own size
+    nothing = {"boxes": boxes(), "labels": torch.empty(0, dtype=torch.int64), "scores": torch.empty(0)}
+    for frames, rows in ((1, 0), (4, 23 + round(73 * 240 / 304))):
+        x = torch.zeros(frames, 2, 240, 304)
+        heights = [overlay(x, nothing, nothing, NAMES, steps=steps).shape[1] for steps in (False, True)]
+        assert heights[1] - heights[0] == rows

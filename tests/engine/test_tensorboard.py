@@ -1,12 +1,20 @@
 """What a training writes for TensorBoard, read back from its event files."""
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_trainer import Net, tiny_trainer
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util import tensor_util
+from tiny_trainer import MeanScore, Net, tiny_trainer
 
+from engine.config import BASE, load_config
 from engine.inspection import Inspection
+from engine.runs.log import RunLog
+from engine.validation import Validation
 from models import create_model
+from registry import UserError
+from scoring.voc_ap import Curve
 
 MEASURES = ("firing_rate", "dead", "saturated", "local_saturation_off_objects", "local_saturation_on_objects")
 
@@ -23,7 +31,7 @@ def test_tags_are_in_few_groups_and_layers_in_one(run):
     board = read(run)
     tags = board.Tags()
     groups = {tag.split("/")[0] for tag in tags["scalars"]}
-    assert groups == {"loss", "optim", "peak", "time", "val", "val_layers", "val_spikes"}
+    assert groups == {"loss", "optim", "optim_grad_norm", "peak", "time", "val", "val_layers", "val_spikes"}
     layers = group(tags["scalars"], "val_layers/firing_rate")
     assert len(layers) == 16 and all(group(tags["scalars"], f"val_layers/{name}") == layers for name in MEASURES[1:-1])
     assert group(tags["scalars"], f"val_layers/{MEASURES[-1]}") < layers  # in coarse maps no cell is on an object
@@ -45,10 +53,6 @@ def test_images_are_few_and_small(run):
 
 
 def test_a_network_that_falls_silent_is_reported_once_in_both_places(tmp_path, capsys):
-    """The neurons of the deeper layers get a threshold that nothing reaches."""
-    from engine.runs.log import RunLog
-    from engine.validation import Validation
-
     log, validation = RunLog(tmp_path, 1), Validation(None, None, "coco", None)
     for step, deep in enumerate((0.1, 0.0004, 0.0, 0.0)):
         validation._warn({"stem": 0.2, "deep": deep, "deeper": deep / 2}, log, step)
@@ -81,3 +85,61 @@ def test_a_network_without_neurons_has_no_such_tags(tmp_path):
     assert seen.scalars() == {} == seen.images()
     tiny_trainer(tmp_path, epochs=1).fit()
     assert not {tag for tag in read(tmp_path).Tags()["scalars"] if tag.startswith(("val_spikes", "val_layers"))}
+
+
+def test_points_of_a_step_have_the_gradient_of_each_stage(run):
+    board = read(run)
+    stages = group(board.Tags()["scalars"], "optim_grad_norm")
+    assert {"stem", "stages.0", "head"} <= stages
+    total = [event.value for event in board.Scalars("optim/grad_norm")]
+    of_stages = zip(*([e.value for e in board.Scalars(f"optim_grad_norm/{stage}")] for stage in stages), strict=True)
+    assert [sum(v * v for v in values) ** 0.5 for values in of_stages] == pytest.approx(total, rel=1e-5)
+
+
+def test_points_of_a_long_training_are_bounded(tmp_path):
+    assert RunLog(tmp_path, 20, steps=100_000).every == 20
+    assert RunLog(tmp_path, 20, steps=1_000_000).every == 200
+    assert RunLog(tmp_path, 20).every == 20
+
+
+def test_precision_and_recall_of_each_class_and_of_all(run):
+    board = read(run)
+    curves = group(board.Tags()["tensors"], "val_precision_recall")
+    assert curves == {"car", "pedestrian", "all classes"}
+    true, false, _, missed, precision, recall = tensor_util.make_ndarray(
+        board.Tensors("val_precision_recall/all classes")[-1].tensor_proto
+    )
+    assert len(true) == 101 and true[0] + missed[0] == 13  # boxes of the validation split
+    assert (recall == true / 13).all() and (precision == true / (true + false).clip(1)).all()
+    assert (np.diff(true) <= 0).all() and (np.diff(false) <= 0).all()
+
+
+def test_counts_above_a_score():
+    curve = Curve(np.array([True, False, True]), np.array([0.9, 0.5, 0.5]), positives=4)
+    true, false = curve.counts(np.array([0.0, 0.5, 0.6, 0.95]))
+    assert true.tolist() == [2, 2, 1, 0] and false.tolist() == [1, 1, 0, 0]
+    assert [part.tolist() for part in Curve(np.zeros(0, bool), np.zeros(0), 3).counts(np.array([0.5]))] == [[0], [0]]
+
+
+def test_runs_can_be_compared_by_their_settings(run):
+    content = HParamsPluginData.FromString(read(run).PluginTagToContent("hparams")["_hparams_/session_start_info"])
+    found = {key: value.number_value or value.string_value for key, value in content.session_start_info.hparams.items()}
+    assert found["model.name"] == "ems_resnet10_ee" and found["model.neuron"] == "lif" and found["train.epochs"] == 3
+    assert found["model.args.width"] == 0.125 and found["train.ema_decay"] == pytest.approx(0.9)
+    assert found["data.name"] == "gen1" and "counts" in found["data.args"] and len(found) < 25
+    assert not {"data.root", "optim.weight_decay", "train.log_every", "device"} & found.keys()
+    content = HParamsPluginData.FromString(read(run).PluginTagToContent("hparams")["_hparams_/experiment"])
+    metrics = [metric.name.tag for metric in content.experiment.metric_infos]
+    assert metrics == ["val/AP", "val/AP50"] and set(metrics) <= set(read(run).Tags()["scalars"])
+
+
+def test_weights_are_scored_beside_their_average(tmp_path):
+    trainer = tiny_trainer(tmp_path, epochs=2, both=True)
+    trainer.fit()
+    average, weights = ([e.value for e in read(tmp_path).Scalars(f"val/{key}")] for key in ("AP", "AP_of_weights"))
+    assert len(average) == len(weights) == 2 and average != weights
+    evaluator = MeanScore()
+    trainer.validation._fill(evaluator, trainer.model, trainer.execution.device, "fp32")
+    assert evaluator.score("coco")["AP"] == pytest.approx(weights[-1])
+    with pytest.raises(UserError, match="no average beside the weights"):
+        load_config(BASE.parent / "demo.yaml", ["train.eval_both=true", "train.ema_decay=0"])

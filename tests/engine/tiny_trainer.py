@@ -61,6 +61,9 @@ class MeanScore:
     def add(self, outputs, batch):
         self.scores += [float(output["scores"]) for output in outputs]
 
+    def truth_and_detections(self):
+        return {"images": [], "annotations": [], "categories": []}, []
+
     def score(self, protocol):
         return {"AP": sum(self.scores) / len(self.scores)}
 
@@ -76,7 +79,7 @@ def tiny_trainer(folder: Path, epochs: int = 4, workers: int = 0, data: Images |
     def draw(model):
         return [torch.zeros(3, 8, 8, dtype=torch.uint8)]
 
-    judged = {key: kwargs.pop(key) for key in ("new_evaluator", "protocol", "draw", "every") if key in kwargs}
+    judged = {key: kwargs.pop(key) for key in ("new_evaluator", "protocol", "draw", "every", "both") if key in kwargs}
     judged = {"new_evaluator": MeanScore, "protocol": "coco", "draw": draw, **judged}
     return Trainer(
         **{
