@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class RunLog:
     def images(self, images: Mapping[str, Tensor], step: int) -> None:
         """{tag: uint8 [3, H, W]}."""
         for tag, image in images.items():
-            self._write("add_image", tag, image, step)
+            self._on_board(partial(Board.image, tag=tag, image=image, step=step))
 
     def precision_recall(self, curves: Mapping[str, Curve], step: int) -> None:
         """{class: its curve}."""

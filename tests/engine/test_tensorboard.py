@@ -1,8 +1,11 @@
 """What a training writes for TensorBoard, read back from its event files."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
@@ -49,7 +52,9 @@ def test_images_are_few_and_small(run):
     assert set(board.Tags()["images"]) == {"val_layers_pictures/firing", "val_layers_pictures/membranes", *pictures}
     for tag in board.Tags()["images"]:
         (first, *_), images = board.Images(tag), board.Images(tag)
-        assert len(images) == 3 and first.width <= 640 and len(first.encoded_image_string) < 100_000
+        assert len(images) == 3 and first.width <= 640 and len(first.encoded_image_string) < 50_000
+        drawn = Image.open(io.BytesIO(first.encoded_image_string))
+        assert drawn.size == (first.width, first.height)
 
 
 def test_a_network_that_falls_silent_is_reported_once_in_both_places(tmp_path, capsys):
@@ -143,3 +148,14 @@ def test_weights_are_scored_beside_their_average(tmp_path):
     assert evaluator.score("coco")["AP"] == pytest.approx(weights[-1])
     with pytest.raises(UserError, match="no average beside the weights"):
         load_config(BASE.parent / "demo.yaml", ["train.eval_both=true", "train.ema_decay=0"])
+
+
+def test_an_image_of_few_colours_is_written_as_it_is(tmp_path):
+    image = torch.zeros(3, 20, 30, dtype=torch.uint8)
+    image[:, 5:, :7] = torch.tensor([255, 92, 92])[:, None, None]
+    log = RunLog(tmp_path, 1)
+    log.images({"picture": image}, 4)
+    log.close()
+    (event,) = read(tmp_path).Images("picture")
+    drawn = np.array(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
+    assert event.step == 4 and (drawn == image.permute(1, 2, 0).numpy()).all()
