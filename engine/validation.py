@@ -19,6 +19,7 @@ from scoring.voc_ap import Curve, precision_recall
 from . import distributed
 from .evaluation import Predict, evaluate, predictor
 from .inspection import Inspection
+from .runs.board import THRESHOLDS
 from .runs.log import RunLog, SilentLog
 
 DRAWN = 20
@@ -103,7 +104,10 @@ class Validation:
             evaluate(watched(predict), self.loader, [evaluator], device, precision)
 
     def _curves(self, evaluator: Evaluator) -> dict[str, Curve]:
-        return precision_recall(*get_protocol(self.protocol).counted(*evaluator.truth_and_detections()))
+        """Of the boxes that count, and detections of at least the first threshold that is shown."""
+        truth, found = evaluator.truth_and_detections()
+        found = [detection for detection in found if detection["score"] >= THRESHOLDS[1]]
+        return precision_recall(*get_protocol(self.protocol).counted(truth, found))
 
     def _warn(self, rates: dict[str, float], log: RunLog | SilentLog, step: int) -> None:
         """Warn of layers that have fallen silent since the last warning."""

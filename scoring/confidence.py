@@ -64,8 +64,8 @@ def best_threshold(curve: Curve) -> dict[str, float | int | None]:
 
 
 def _at(curve: Curve, thresholds: np.ndarray) -> dict[str, list[float | None]]:
-    found = np.searchsorted(-curve.scores, -thresholds, side="right")
-    true = np.r_[0, np.cumsum(curve.is_true)][found]
+    true, false = curve.counts(thresholds)
+    found = true + false
     unknown: list[float | None] = [None] * len(thresholds)
     precision = [float(t / n) if n else None for t, n in zip(true, found, strict=True)]
     if not curve.positives:

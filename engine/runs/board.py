@@ -20,7 +20,7 @@ from scoring.voc_ap import Curve
 from .hyperparameters import METRICS
 
 PREFIX = "events.out.tfevents."
-THRESHOLDS = np.linspace(0, 1, 101)  # of scores
+THRESHOLDS = np.linspace(0, 1, 101)  # of scores; at the first one are the detections of the second, 0.01
 CLASSES = 20  # of more only the curve of all together
 
 
@@ -70,7 +70,7 @@ class Board:
         """uint8 [3, H, W], in 256 colours: a third of the file that `SummaryWriter.add_image` writes."""
         file = io.BytesIO()
         colours = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-        colours.quantize(256, dither=Image.Dither.NONE).save(file, "PNG")
+        colours.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "PNG")
         encoded = Summary.Image(height=colours.height, width=colours.width, encoded_image_string=file.getvalue())
         summary = Summary(value=[Summary.Value(tag=tag, image=encoded)])
         self._writer._get_file_writer().add_summary(summary, step, self._now())
