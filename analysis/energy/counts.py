@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from models import Detector
 from models.deploy.converted import ConvertedNetwork
 from models.deploy.pool import AccumulatedMaxPool, GatedMaxPool
+from models.layers.step_weights import StepWeights
 from models.layers.watch import watch
 from models.samplers.base import Sampler
 from neurons import MultiStepNeuron
 
 from ..operations import OPERATIONS, Operations
 from .layer_facts import Facts, facts_of_layer, facts_of_map, facts_of_neuron
-from .maps import MapOperations, storage, window
+from .maps import MapOperations, columns_of
+from .wiring import Wiring
 
 POOLS = (GatedMaxPool, AccumulatedMaxPool)
 Columns = dict[str, Any]  # {quantity: of each image, an array [B]; or the mean, a float}
@@ -53,10 +55,7 @@ class Counts(Operations):
         self._watched: dict[Any, str] = {m: n for m, n in neurons.items() if not isinstance(m, Sampler)}
         self._path: list[str] = []
         self.maps = MapOperations(self._after_map)
-        self._source: dict[int, str] = {}  # {storage of a convolution's output: its row}
-        self._normed: set[str] = set()  # convolutions whose BatchNorm becomes their bias
-        self._shared: set[str] = set()  # convolutions whose output goes to more than one neuron
-        self._into: dict[str, str] = {}  # {neuron's row: the convolution whose output it takes}
+        self._wiring = Wiring()
         self._once: set[str] = set()  # layers that run once for all steps of a simulation
         self._ordinal: Counter[str] = Counter()
         self._stepped = self._calls = 0  # steps, and calls of the network, of the running batch
@@ -150,7 +149,7 @@ class Counts(Operations):
         if self._of_batch is not None:
             self._of_batch(rows)
         self._now, self._stepped, self._calls = {}, 0, 0
-        self._source.clear()
+        self._wiring.forget()
 
     def of_batch(self) -> list[tuple[Facts, Columns]]:
         """(facts, {quantity: array [B]}) of each row, of the batch that is running, so far."""
@@ -187,7 +186,7 @@ class Counts(Operations):
             spikes = (x.float() * max(steps, 1.0)).round().ne(0).float()
             columns["messages"], columns["graded_macs"] = self._spikes(one, spikes, y).unbind(1)
         self._record(facts_of_layer(name, one, x, y, passes, self._B), runs=runs, **columns)
-        self._source[storage(y)] = name
+        self._wiring.layer(name, y)
         return found
 
     def _after_any_neuron(self, neuron: Any, x: Tensor, y: Tensor) -> None:
@@ -208,49 +207,22 @@ class Counts(Operations):
                     additions=inputs, comparisons=(size - 1) * outputs, macs=0.0, runs=T,
                 )  # fmt: skip
                 return
+            if isinstance(neuron, StepWeights):  # of a read-out: the sums of each step are weighted
+                facts, size = facts_of_map(name, "scale", x, y, T * self._B), y.numel() / self._B
+                moved = dict(reads=size, reads_once=size, writes=size, additions=0.0, comparisons=0.0)
+                self._record(facts, **moved, macs=size, runs=T)
+                return
             facts = facts_of_neuron(name, neuron, x, self._B)
             carried = float(getattr(neuron, "stream", None) is not None)
             self._record(facts, carried=carried, updates=y.numel() / self._B, theta_out=emitted, real=real, runs=T,
                          messages_out=of_image.ne(0).sum(1, dtype=torch.float64))  # fmt: skip
-            source = self._source.get(storage(x))
-            if storage(y) != storage(x):
-                self._source.pop(storage(y), None)
-            if source is not None:
-                known = self._into.setdefault(name, source)
-                taken = any(other == source and row != name for row, other in self._into.items())
-                if known != source or taken:
-                    self._shared |= {source, known}
-            elif name in self._into:
-                self._shared.add(self._into[name])
+            self._wiring.neuron(name, x, y)
 
     def _after_map(self, kind: str, inputs: list[Tensor], output: Tensor, args: tuple) -> None:
-        own = storage(output)
-        sources = [self._source[storage(x)] for x in inputs if storage(x) in self._source]
-        if kind == "batch_norm" and sources:
-            self._source[own] = sources[0]  # folded into the convolution
-            self._normed.add(sources[0])
-            return
-        if not any(storage(x) == own for x in inputs):
-            self._source.pop(own, None)
-            self._shared.update(sources)
-        if kind == "other":
+        if self._wiring.operation(inputs, output, kind == "batch_norm") or kind == "other":
             return
         B = self._B
-        read, written = sum(x.numel() for x in inputs) / B, output.numel() / B
-        columns = dict(reads=read, reads_once=read, writes=written, additions=0.0, comparisons=0.0, macs=0.0)
-        maps = [x for x in inputs if x.numel() == output.numel()]
-        if kind == "sum":
-            columns["additions"] = max(len(maps) - 1, 1) * written
-        elif kind == "batch_norm":
-            columns["macs"], columns["reads"] = written, written
-        elif kind == "fourier":  # of N real values 2.5 N log2 N operations, two fifths of them multiplications
-            work = max(read, written) * math.log2(max(math.prod((inputs[0] if len(maps) else output).shape[-2:]), 2))
-            columns["macs"], columns["additions"] = work, work / 2
-        elif kind in ("max_pool", "average_pool"):
-            size = window(kind, inputs, output, args)
-            columns["reads"] = size * written
-            columns["comparisons" if kind == "max_pool" else "additions"] = (size - 1) * written
-            columns["macs"] = written if kind == "average_pool" else 0.0
+        columns = {key: value / B for key, value in columns_of(kind, inputs, output, args).items()}
         name = f"{label(self._path[-1] if self._path else 'network')}.{kind}"
         self._ordinal[name] += 1
         name += str(self._ordinal[name]) if self._ordinal[name] > 1 else ""
@@ -269,12 +241,12 @@ class Counts(Operations):
 
     def has_bias(self, facts: Facts) -> bool:
         """Whether the layer has a bias once its BatchNorm is folded into it."""
-        return facts.biases > 0 or facts.name in self._normed or facts.name in self._merged
+        return facts.biases > 0 or facts.name in self._wiring.normed or facts.name in self._merged
 
     def in_place(self, neuron: str) -> bool:
         """Whether the sums of a convolution are the membrane of this neuron: it alone takes its output, each step."""
-        source = self._into.get(neuron)
-        if source is None or source in self._shared:
+        source = self._wiring.into.get(neuron)
+        if source is None or source in self._wiring.shared:
             return False
         known = self.totals_of if source in self.totals_of else self._now  # in the first batch
         return float(known[source]["runs"]) == float(known[neuron]["runs"])
@@ -284,9 +256,8 @@ class Counts(Operations):
         self._end_batch()
         totals = {name: dict(of_row) for name, of_row in self.totals_of.items()}
         return {
-            "facts": self.facts, "totals": totals, "images": self.images, "steps": self.steps, "into": self._into,
-            "shared": self._shared, "normed": self._normed, "image_steps": self._image_steps,
-            "excluded": self.maps.excluded,
+            "facts": self.facts, "totals": totals, "images": self.images, "steps": self.steps,
+            "image_steps": self._image_steps, "wiring": self._wiring.state(), "excluded": self.maps.excluded,
         }  # fmt: skip
 
     def merge_states(self, states: Iterable[dict[str, Any]]) -> None:
@@ -297,9 +268,7 @@ class Counts(Operations):
             self.facts = {**state["facts"], **self.facts}
             self.images += state["images"]
             self.steps = max(self.steps, state["steps"])
-            self._into |= state["into"]
-            self._shared |= state["shared"]
-            self._normed |= state["normed"]
+            self._wiring.merge(state["wiring"])
             self._image_steps += state["image_steps"]
             excluded.update(state["excluded"])
             for name, of_row in state["totals"].items():

@@ -130,7 +130,9 @@ class Estimate:
         }
 
     def _levels(self) -> int:
-        return max([1, *(facts.levels for facts in self.counts.facts.values() if facts.spiking)])
+        """D, of the network's own neurons: with that of a memory's cells the rates of all others would look low."""
+        spiking = [facts for facts in self.counts.facts.values() if facts.spiking and facts.part != "memory"]
+        return max([1, *(facts.levels for facts in spiking)])
 
     def _coding(self) -> str:
         """thermometer: integers as so many unit spikes; binary; ternary; none of a network without spikes."""

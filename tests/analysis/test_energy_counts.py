@@ -8,6 +8,7 @@ from torch import nn
 
 from analysis.energy.counts import Counts
 from analysis.energy.estimate import Estimate
+from analysis.energy.maps import MapOperations, columns_of
 from models import Detector, DirectEncoder
 from models.deploy import simulate
 from models.layers.resample import max_pool, upsample
@@ -207,3 +208,33 @@ def test_a_stream_carries_its_membranes_at_one_step():
         assert energy["T"] == 1 and energy["samples"] == T * B
         kept.append((row["memory"], row["membrane"]))
     assert kept == [(False, 0.0), (True, 256.0)]
+
+
+@pytest.mark.parametrize(
+    "operation, kind, work",
+    [
+        (lambda x: x + x + x, "sum", {"additions": 128, "reads": 256, "writes": 128}),  # the first of two
+        (lambda x: nn.functional.max_pool2d(x, 3, 1, 1), "max_pool", {"comparisons": 8 * 128, "reads": 9 * 128}),
+        (lambda x: nn.functional.max_pool2d(x, (2, 1)), "max_pool", {"comparisons": 64, "reads": 128, "macs": 0}),
+        (lambda x: nn.functional.avg_pool2d(x, 2), "average_pool", {"additions": 96, "macs": 32, "writes": 32}),
+        (lambda x: x[None].mean(0), None, {}),  # of the read-out
+        (lambda x: x.mean((-2, -1), keepdim=True), None, {"excluded": 4}),
+        (lambda x: nn.functional.adaptive_avg_pool2d(x, 2), "adaptive_average_pool", {"additions": 120, "macs": 8}),
+        (lambda x: nn.functional.interpolate(x, scale_factor=2), "upsample", {"reads": 128, "writes": 512}),
+        (torch.fft.rfft2, "fourier", {"macs": 128 * 6, "additions": 192 * 6}),
+        (lambda x: torch.cat([x, x], 1).flip(2)[..., :4].contiguous(), None, {}),
+        (lambda x: x.exp(), None, {"excluded": 256}),
+    ],
+)
+def test_operations_between_layers(operation, kind, work):
+    """On maps of 2 channels, 8 x 8, of two images."""
+    seen, x = [], torch.rand(2, 2, 8, 8)
+    with torch.inference_mode(), MapOperations(lambda kind, *of: seen.append((kind, columns_of(kind, *of)))) as maps:
+        maps.paused = 0
+        operation(x)
+    seen = [found for found in seen if found[0] != "other"]
+    assert sum(maps.excluded.values()) == work.pop("excluded", 0)
+    if kind is None:
+        assert not seen
+        return
+    assert seen[0][0] == kind and {key: seen[0][1][key] / 2 for key in work} == work
