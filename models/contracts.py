@@ -93,7 +93,8 @@ class Head(Protocol):
 
     Its logits are those of each step, averaged over T (`layers.time.readout`). `size` is the input's
     (height, width) in pixels; `targets` are one dict per image of boxes [N, 4] xyxy in pixels and labels [N], N >= 0.
-    Optional: `Selects`, `Distills`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `ReadsOut`, `HasPublishedNames`.
+    Optional: `GivesCandidates`, `Selects`, `Distills`, `HasClassRows`, `FitsAnchors`, `FollowsEpochs`, `ReadsOut`,
+    `HasPublishedNames`.
     """
 
     __call__: Callable[..., Any]
@@ -103,6 +104,14 @@ class Head(Protocol):
 
     def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+
+
+@runtime_checkable
+class GivesCandidates(Protocol):
+    """A head whose decoding ends in thresholds and NMS: what goes into them, of the same shape for all logits."""
+
+    def candidates(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [B, M, 4] xyxy in pixels of the input and scores [B, M, K] of all M predictions."""
 
 
 @runtime_checkable

@@ -119,11 +119,14 @@ class AnchorHead(nn.Module):
 
     def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+        return [select_detections(b, s, **self.selection) for b, s in zip(*self.candidates(logits), strict=True)]
+
+    def candidates(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [B, M, 4] xyxy in pixels of the input and scores [B, M, K] of all predictions, before thresholds."""
         boxes, scores = self.decode_dense(logits)
-        boxes = box_convert(boxes, "cxcywh", "xyxy")
         # With one class its logit is not trained: the score is the objectness.
-        confidence = scores[..., :1] if self.num_classes == 1 else scores[..., :1] * scores[..., 1:]
-        return [select_detections(b, c, **self.selection) for b, c in zip(boxes, confidence, strict=True)]
+        scores = scores[..., :1] if self.num_classes == 1 else scores[..., :1] * scores[..., 1:]
+        return box_convert(boxes, "cxcywh", "xyxy"), scores
 
     def decode_dense(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All predictions, level by level, anchor by anchor, row by row: boxes [B, M, 4] cxcywh in pixels of the input,

@@ -100,9 +100,12 @@ class DFLHead(nn.Module):
 
     def decode(self, logits: list[Tensor], size: tuple[int, int]) -> list[dict[str, Tensor]]:
         """Per image boxes [N, 4] xyxy in pixels of the input, scores [N], labels [N], best first."""
+        return [select_detections(b, s, **self.selection) for b, s in zip(*self.candidates(logits), strict=True)]
+
+    def candidates(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [B, M, 4] xyxy in pixels of the input and scores [B, M, K] of all predictions, before thresholds."""
         boxes, scores = self.decode_dense(logits)
-        boxes = box_convert(boxes, "cxcywh", "xyxy")
-        return [select_detections(b, s, **self.selection) for b, s in zip(boxes, scores, strict=True)]
+        return box_convert(boxes, "cxcywh", "xyxy"), scores
 
     def decode_dense(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All predictions, level by level, row by row: boxes [B, M, 4] cxcywh in pixels of the input, and probabilities

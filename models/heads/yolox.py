@@ -115,10 +115,12 @@ class YOLOXHead(nn.Module):
 
         A score is p_objectness p_class. Every class of a cell is a candidate (published: its best class alone).
         """
+        return [select_detections(b, s, **self.selection) for b, s in zip(*self.candidates(logits), strict=True)]
+
+    def candidates(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes [B, M, 4] xyxy in pixels of the input and scores [B, M, K] of all predictions, before thresholds."""
         boxes, scores = self.decode_dense(logits)
-        boxes = box_convert(boxes, "cxcywh", "xyxy")
-        confidence = scores[..., :1] * scores[..., 1:]
-        return [select_detections(b, c, **self.selection) for b, c in zip(boxes, confidence, strict=True)]
+        return box_convert(boxes, "cxcywh", "xyxy"), scores[..., :1] * scores[..., 1:]
 
     def decode_dense(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All predictions, level by level, row by row: boxes [B, M, 4] cxcywh in pixels of the input, and probabilities
