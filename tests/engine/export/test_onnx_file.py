@@ -33,9 +33,9 @@ def test_a_file_says_what_a_reader_needs_and_detects_the_same(run, capsys):
     assert beside["check"]["on"] == "4 samples of split val" and beside["bytes"] == path.stat().st_size
     x, _ = collate([dataset[i] for i in range(3)], dataset.scale).to("cpu")
     with torch.no_grad():
-        for here, there in zip(opened.model(x), OnnxDetector(Session(path), opened.model.head)(x), strict=True):
-            assert torch.equal(here["labels"], there["labels"])
-            assert torch.allclose(here["boxes"], there["boxes"], atol=1e-3)
+        boxes, scores = opened.model.head.candidates(opened.model.raw(x))
+    found = Session(path)(x)
+    assert torch.allclose(found["boxes"], boxes, 1e-3, 1e-3) and torch.allclose(found["scores"], scores, 1e-3, 1e-4)
     exact = score(opened.model, dataset, "coco")
     found = score_file(path, opened.model.head, dataset)
     assert found["images"] == len(dataset) and found["AP50"] == pytest.approx(exact["AP50"], abs=1e-6)
@@ -48,7 +48,8 @@ def test_int8_rounds_no_spike(run, capsys):
     assert path == run / "best_raw_int8.onnx" and "checkpoint: AP" in said and "file: AP" in said
     beside = json.loads(path.with_name("best_raw_int8.onnx.json").read_text())
     convolutions = beside["int8"]["convolutions"]
-    assert convolutions["exact"] == convolutions["int8"] > 10 and {"checkpoint", "file"} < beside["score"].keys()
+    assert convolutions["int8"] >= convolutions["exact"] > 15  # the others take membranes past a shortcut
+    assert {"checkpoint", "file"} < beside["score"].keys()
     model = onnx.load(path)
     spikes = rounding_of_spikes(model)
     dataset = split_of(run, "test")
