@@ -22,6 +22,7 @@ WALLS = {
     "h5py": {"data/recordings/hdf5_file.py"},
     "hdf5plugin": {"data/recordings/hdf5_file.py"},
     "pynvml": {"analysis/energy/joules.py"},
+    "onnxruntime": {"models/deploy/onnx_graph/int8.py", "models/deploy/onnx_graph/session.py"},
     "safetensors": {"models/checkpoints/weights_file.py"},
     "trackers": {"engine/prediction/tracks.py"},
 }

@@ -30,7 +30,7 @@ FEW = 10  # such outputs that may differ in any layer
 @dataclasses.dataclass
 class Agreement:
     """difference: the largest of an output, relative where outputs are above 1.
-    spikes, differing: number of all outputs of neurons, and of those that differ; None: not looked at.
+    spikes, differing: number of all outputs of spiking layers, and of those that differ; None: not looked at.
     given_spikes: the largest difference of a layer's input, and of the outputs, where all spikes are equal."""
 
     difference: float
@@ -72,7 +72,8 @@ def check(model: onnx.ModelProto, detector: Detector, neurons: Sequence[str], x:
         if name not in spikes:
             continue
         theirs = spikes[name].view(out.shape)
-        total, differing = total + out.numel(), differing + int((theirs != free[name][1]).sum())
+        if layers[name].spiking:
+            total, differing = total + out.numel(), differing + int((theirs != free[name][1]).sum())
         if (own := inner.get(f"{name}/input")) is not None:
             here = _difference({"": own.view(ins.shape)}, {"": ins})
             largest = max(largest, here)
