@@ -74,7 +74,7 @@ class _Shapes(fx.Interpreter):
         self.shapes: dict[fx.Node, Shape] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        y = self.env[n.args[0]] if n.meta["kind"] == "activation" else super().run_node(n)
+        y = self.env[n.all_input_nodes[0]] if n.meta["kind"] == "activation" else super().run_node(n)
         if isinstance(y, Tensor) and y.dim() >= 3:
             self.shapes[n] = tuple(y.shape[-3:])
         return y
