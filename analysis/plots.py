@@ -210,16 +210,15 @@ def confusion_matrix(
 
     score_threshold: of all classes, or {class name: its own}; None: no detection of that class.
     """
-    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    of_classes = score_threshold if isinstance(score_threshold, Mapping) else None
+    limits = {c["id"]: of_classes[c["name"]] if of_classes else score_threshold for c in ground_truth["categories"]}
     index = {c["id"]: k for k, c in enumerate(ground_truth["categories"])}
     matrix = np.zeros((len(index) + 1, len(index) + 1), dtype=np.int64)
     truth, found = defaultdict(list), defaultdict(list)
     for annotation in ground_truth["annotations"]:
         truth[annotation["image_id"]].append(annotation)
     for detection in sorted(detections, key=lambda d: -d["score"]):
-        limit = score_threshold
-        if isinstance(limit, Mapping):
-            limit = limit[names[detection["category_id"]]]
+        limit = limits[detection["category_id"]]
         if limit is not None and detection["score"] >= limit:
             found[detection["image_id"]].append(detection)
     for image in ground_truth["images"]:

@@ -84,11 +84,9 @@ class WindowsRun:
         """save: called with the files as they are after each length but the last. operations, energy: of the length of
         the training, see `evaluate_recorded`."""
         for length, data in self._splits():
-            evaluator, own = self.new_evaluator(), length == self.trained
-            of_own = {"operations": operations, "energy": energy} if own else {}
-            recorded = evaluate_recorded(
-                self.model, self.load(data), evaluator, device, precision, title=f"windows of {length:g} ms", **of_own
-            )
+            evaluator, own, title = self.new_evaluator(), length == self.trained, f"windows of {length:g} ms"
+            counted = (operations, title, energy) if own else (False, title, None)
+            recorded = evaluate_recorded(self.model, self.load(data), evaluator, device, precision, *counted)
             if own:
                 self.evaluator, of_training = evaluator, recorded
             if distributed.is_main():

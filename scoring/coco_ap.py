@@ -99,7 +99,8 @@ def _accumulate(
     if not images or not categories:
         return np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0)
     # Copies, because the evaluator writes into its inputs. Ids from 1, because it reads a match with id 0 as no match.
-    area = size or (lambda box: box.get("area"))  # the evaluator compares the `area` of both with the ranges
+    # The evaluator compares the `area` of both with the ranges.
+    area: Callable[[dict[str, Any]], float | None] = size or (lambda box: box.get("area"))
     truth = [_record(i, a, area(a), a.get("iscrowd", 0)) for i, a in enumerate(ground_truth["annotations"], 1)]
     found = [
         _record(i, d, size(d) if size else None, 0) | {"score": float(d["score"])} for i, d in enumerate(detections, 1)

@@ -134,7 +134,8 @@ def matches(
     taken: set[tuple[int, int]] = set()
     for detection in sorted(detections, key=lambda d: -d["score"]):  # sorted() keeps the order of equal scores
         image = detection["image_id"]
-        annotation, is_true = None, False
+        annotation: dict[str, Any] | None = None
+        is_true: bool | None = False
         if image in boxes:
             overlap = iou(detection["bbox"], boxes[image])
             best = int(overlap.argmax())

@@ -103,7 +103,7 @@ def _layers(rows: Sequence[dict[str, Any]]) -> Markup:
         [row["name"], row["kind"], "×".join(map(str, row["shape"])), f"{row['mac_dense']:,.0f}", f"{row['sop']:,.0f}",
          number(row["rho"]), number(row["rate"]), f"{row['weight_bytes']:,}"]
         for row in rows
-        if row["mac_dense"] and row["form"] != "as run"
+        if row.get("mac_dense") and row["form"] != "as run"
     ]  # fmt: skip
     return table(header, shown, "energy-layers", 3)
 

@@ -37,7 +37,7 @@ def evaluated(metrics: dict[str, Any]) -> Markup:
     data = metrics["data"]
     of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
     rows += [
-        ("data", f"{data.get('name', '')} {data.get('root', '')}, fingerprint {data['fingerprint']}".strip()),
+        ("data", ", ".join([*(data[key] for key in ("name", "root") if key in data), f"truth {data['fingerprint']}"])),
         ("split", f"{metrics['split']}: {metrics['images']} of {metrics['expected_images']} samples{of_clips}, "
                   f"{metrics['evaluated_images']} scored with {metrics['boxes']} boxes"),
         ("protocol", metrics["protocol"]),

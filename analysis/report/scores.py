@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,19 @@ OTHER = ("AR", "AR_1", "AR_10", "AP_small", "AP_medium", "AP_large", "AR_small",
 def ap_table(metrics: dict[str, Any]) -> Markup:
     """AP of each class, with its best threshold, and of all; other averages of the protocol below."""
     best, per_class = metrics["best_thresholds"], metrics.get("per_class") or {}
-    names = list(best["classes"])
-    colours = _colours(names)
+    colours = _colours(best["classes"])
     header = ["class", "boxes", "AP", "AP50", "best threshold", "precision", "recall", "F1"]
     mean = best["mean"]
     rows: list[Sequence[Any]] = [
         ["all classes", number(metrics["boxes"]), number(metrics["AP"]), number(metrics["AP50"]),
          *(number(mean[key]) for key in ("threshold", *FIGURES))]
     ]  # fmt: skip
-    for name in names:
-        of = best["classes"][name]
+    for name, of in best["classes"].items():
         scores = number(per_class.get(name)), number(metrics["per_class_AP50"][name])
         figures = (number(of[key]) for key in ("threshold", *FIGURES))
-        rows.append([swatch(colours[name]) + name, number(of["boxes"]), *scores, *figures])
+        rows.append(
+            [(swatch(colours[name]) if name in colours else Markup()) + name, number(of["boxes"]), *scores, *figures]
+        )
     note = (
         "Best threshold: the score from which detections should count for the largest F1, 2PR / (P + R), at IoU 0.5; "
         "the row of all classes has one threshold for all, with the means of precision, recall and F1."
@@ -44,9 +44,8 @@ def ap_table(metrics: dict[str, Any]) -> Markup:
 def curves(metrics: dict[str, Any], breakdown: dict[str, Any]) -> Markup:
     """Precision over recall; precision, recall and F1 over the confidence."""
     confidence, over_recall = breakdown["confidence"], breakdown["precision_recall"]
-    boxes = {name: best["boxes"] for name, best in confidence["best"].items()}
-    with_truth = [name for name in boxes if boxes[name]]
-    colours = _colours(list(boxes)) if len(with_truth) <= NAMED else {}
+    with_truth = [name for name, best in confidence["best"].items() if best["boxes"]]
+    colours = _colours(confidence["best"])
     iou = f"IoU ≥ {breakdown['iou_threshold']:g}"
 
     def lines(x: Sequence[float], of: dict[str, Any], mean: Sequence[float | None]) -> list[Line]:
@@ -67,12 +66,9 @@ def curves(metrics: dict[str, Any], breakdown: dict[str, Any]) -> Markup:
             for name, best in confidence["best"].items()
             if best["threshold"] is not None and name in colours
         ]
-        figures.append(
-            chart(
-                lines(confidence["thresholds"], of, confidence["mean"][key]), "score from which detections count",
-                words.lower() if key != "f1" else words, f"{words} over the score, {iou}; points: largest F1.", marks,
-            )
-        )  # fmt: skip
+        caption = f"{words} over the score, {iou}{'; points: largest F1' * bool(marks)}."
+        shown = lines(confidence["thresholds"], of, confidence["mean"][key])
+        figures.append(chart(shown, "score from which detections count", words, caption, marks))
     if not with_truth:
         return tag("p", "No box of the truth counts, so there are no curves.")
     key = join((tag("span", swatch(colours[name]) + name) for name in with_truth if name in colours), " ")
@@ -145,8 +141,10 @@ def _which(row: dict[str, Any]) -> str:
     return f"{row.get('file_name', '')} (image {row['image_id']})".strip()
 
 
-def _colours(names: Sequence[str]) -> dict[str, Colour]:
-    return dict(zip(names, class_colours(len(names)), strict=True))
+def _colours(best: Mapping[str, dict[str, Any]]) -> dict[str, Colour]:
+    """{class: its colour in all figures of a run}, if few classes have truth."""
+    few = sum(of["boxes"] > 0 for of in best.values()) <= NAMED
+    return dict(zip(best, class_colours(len(best)), strict=True)) if few else {}
 
 
 def _cell(count: int, row: int) -> Markup:

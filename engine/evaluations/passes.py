@@ -53,8 +53,8 @@ def run_passes(
         recorded = history.run(device, precision, save, spikes, energy)
         return Passed(history.evaluator, recorded, history)
     if subject.windows:
-        split = subject.dataset, subject.windows, subject.with_window, subject.load, subject.new_evaluator
-        windows = WindowsRun(model, *split, subject.protocol, settings, source)
+        lengths = subject.dataset, subject.windows, subject.with_window, subject.load, subject.new_evaluator
+        windows = WindowsRun(model, *lengths, subject.protocol, settings, source)
         recorded = windows.run(device, precision, save, spikes, energy)
         return Passed(windows.evaluator, recorded, windows)
     evaluator, loader = subject.new_evaluator(), subject.load(subject.dataset)
