@@ -45,7 +45,7 @@ figure { margin: 0; } img { max-width: 100%; height: auto; border-radius: .25rem
 @media print { @page { margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } figure, tr, .headline div { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .scroll { overflow: visible; } .charts, .images { grid-template-columns: 1fr 1fr; }
-  .scroll table { font-size: 8pt; } }
+  .scroll table { font-size: 8pt; } .bars { columns: 2; font-size: 7.5pt; } }
 @media print and (prefers-color-scheme: dark) { :root { --page: #fff; --text: #1b2130; --soft: #566072;
   --rule: #d8dde6; --box: #f4f6f9; --accent: #0b62b0; --shade: 11 98 176; --ink: 78%; --into: black; } }
 """
