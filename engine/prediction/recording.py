@@ -14,7 +14,7 @@ from analysis.draw import event_image
 from analysis.event_panel import TimeBar, event_panel
 from data.events.input import EventInput
 from data.problems import Problems
-from data.recordings import EventReader, open_events
+from data.recordings import EventReader, ShiftedReader, open_events
 from data.recordings.unpacking import MAX_UNPACKED_MB
 from data.representations import build_representation
 from registry import UserError
@@ -29,15 +29,17 @@ SHOWN_STEPS = 5  # of a window as it is drawn: older events are darker
 
 
 class Recording:
-    """path: of any format that `open_events` reads. max_unpacked_mb: its limit."""
+    """path: of any format that `open_events` reads. max_unpacked_mb, shift_clock: see `data.events.gen1`."""
 
     unit = "window"
 
     def __init__(
-        self, name: str, path: Path, input: EventInput, windows: Windows, max_unpacked_mb: int = MAX_UNPACKED_MB
-    ):
+        self, name: str, path: Path, input: EventInput, windows: Windows, max_unpacked_mb: int = MAX_UNPACKED_MB,
+        shift_clock: bool = False,
+    ):  # fmt: skip
         self.name, self._windows = name, windows
-        self._reader = _opened(path, input, max_unpacked_mb)
+        reader = _opened(path, input, max_unpacked_mb)
+        self._reader = ShiftedReader(reader) if shift_clock else reader
         self._input = fitting(input, self._reader)
         self.rate = 1e6 / windows.stride
         span = self._reader.span(exact=True)

@@ -117,8 +117,9 @@ class Prediction:
 
     def _recording(self, name: str, path: Path) -> Recording:
         assert isinstance(self.input, EventInput) and self.windows is not None
-        limit = (self.run.config["data"].get("args") or {}).get("max_unpacked_mb", MAX_UNPACKED_MB)
-        return Recording(name, path, self.input, self.windows, limit)
+        args = self.run.config["data"].get("args") or {}
+        opened = args.get("max_unpacked_mb", MAX_UNPACKED_MB), bool(args.get("shift_clock", False))
+        return Recording(name, path, self.input, self.windows, *opened)
 
     def _fail(self, error: UserError) -> None:
         self.failed.append(str(error))

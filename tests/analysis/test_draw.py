@@ -259,3 +259,11 @@ def test_overlay_shows_truth_white_and_predictions_in_their_colour_on_one_small_
         x = torch.zeros(frames, 2, 240, 304)
         heights = [overlay(x, nothing, nothing, NAMES, steps=steps).shape[1] for steps in (False, True)]
         assert heights[1] - heights[0] == rows
+
+
+def test_boxes_carry_the_numbers_of_their_tracks():
+    image, boxes = torch.zeros(3, 200, 300, dtype=torch.uint8), torch.tensor([[40.0, 60.0, 200.0, 160.0]])
+    label, score = torch.tensor([0]), torch.tensor([0.5])
+    plain = draw_boxes(image, boxes, label, ["car"], score)
+    numbered, none = (draw_boxes(image, boxes, label, ["car"], score, tracks=torch.tensor([k])) for k in (7, -1))
+    assert torch.equal(plain, none) and not torch.equal(plain, numbered)

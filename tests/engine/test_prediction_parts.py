@@ -81,6 +81,13 @@ def test_windows_hold_every_event_once(tmp_path):
     assert [frame.sample.start for frame in frames] == [True] + [False] * 6
 
 
+def test_a_shifted_clock_begins_at_the_first_event(tmp_path):
+    path = recording(tmp_path / "late_td.dat", 0.1, 1000, first_us=300_000)
+    of = "late", path, EventInput({"name": "counts"}, 2, 50_000, (64, 96)), Windows(50_000, 50_000)
+    own, shifted = ([frame.about["t_us"] for frame in Recording(*of, shift_clock=s).frames()] for s in (False, True))
+    assert own == [50_000 * k for k in range(1, 9)] and shifted == [50_000, 100_000]
+
+
 def test_a_larger_sensor_is_divided_by_more(tmp_path, caplog):
     input = EventInput(COUNTS, 2, 50_000, (64, 96))
     with caplog.at_level(logging.WARNING):
