@@ -66,6 +66,6 @@ def _example(run: Run, shape: tuple[int, int, int]) -> Tensor:
     """float64 [T, 1, C, H, W]: of images one of noise, shown for T steps, of events counts, in the mean 0.3."""
     generator = torch.Generator().manual_seed(0)
     steps = run.model.T
-    if run.content.get("input", {}).get("kind") == "image":
+    if (run.content.get("input") or {}).get("kind") == "image":
         return torch.rand(1, 1, *shape, generator=generator, dtype=torch.float64).expand(steps, -1, -1, -1, -1)
     return torch.poisson(torch.full((steps, 1, *shape), 0.3, dtype=torch.float64), generator=generator)
