@@ -16,6 +16,7 @@ from neurons.window import membrane, threshold, window
 from .recorder import Recorder
 
 BINS = 60  # of a histogram
+WIDEST = 15.0  # thresholds; in units of a learned one near 0 the window of a surrogate has any width
 NAMES = ("dead", "inside", "saturated", "dead_channels", "firing_rate")
 
 
@@ -45,14 +46,16 @@ class Saturation(Recorder):
 
     Args:
         calls: of each layer, the first ones are measured: H is computed again for them. None: all.
-        histograms: count H in bins, from two thresholds below rest to one above the widest window of the network.
+        histograms: count H in bins, from two thresholds below rest to one above the widest window of the network,
+            at most 16.
     """
 
     def __init__(self, model: nn.Module, calls: int | None = None, histograms: bool = False):
         neurons = {n: m for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and window(m) is not None}
         super().__init__(neurons, {"counts": _counts, **({"histogram": self._histogram} if histograms else {})})
         self._neurons = neurons
-        self._high = 1 + max([2.0, *(end for layer in neurons.values() for end in _ends(layer) if end < math.inf)])
+        ends = [end for layer in neurons.values() for end in _ends(layer) if end < math.inf]
+        self._high = 1 + min(max([2.0, *ends]), WIDEST)
         self._low = -self._high if any(min(_fires(layer), default=0) < 0 for layer in neurons.values()) else -2.0
         self._left: Counter[nn.Module] = Counter(dict.fromkeys(neurons.values(), calls or 1 << 62))
 

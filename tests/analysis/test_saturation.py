@@ -55,6 +55,18 @@ def test_a_dead_channel_is_one_that_is_dead_in_all_calls():
     assert parts.shares() == one.shares()
 
 
+@pytest.mark.parametrize("start, low, high", [(1.0, -2, 3), (0.002, -2, 16)])
+def test_histograms_have_the_membranes_in_units_of_the_threshold(start, low, high):
+    neuron = build_neuron("lif", v_threshold=start, surrogate="rectangle", learn_threshold=True)
+    x = start * torch.tensor([-9.0, 0.2, 0.2, 2.6, 99.0]).view(1, 1, 5, 1, 1) / neuron.dynamics.gain
+    with torch.no_grad(), Saturation(nn.Sequential(neuron), histograms=True) as saturation:
+        neuron(x)
+    (found,) = saturation.histograms().values()
+    place = [min(max(int((value - low) / (high - low) * 60), 0), 59) for value in (-9.0, 0.2, 0.2, 2.6, 99.0)]
+    assert (found.low, found.high, found.fires) == (low, high, (1.0,))
+    assert [k for k, count in enumerate(found.counts) for _ in range(int(count))] == sorted(place)
+
+
 def test_the_first_call_of_a_stream_is_measured():
     neuron, x = build_neuron("plif"), torch.rand(3, 2, 4, 5, 5) * 2
     model = nn.Sequential(neuron)
