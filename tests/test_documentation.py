@@ -5,8 +5,6 @@ import functools
 import io
 import re
 import runpy
-import shlex
-import shutil
 import sys
 import warnings
 from itertools import pairwise
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pages import COMMANDS, PAGES, ROOT, TINY, blocks, configs_shown, make_files
 
 from data import create_dataset
 from data.events.input import EventInput
@@ -29,44 +27,6 @@ from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from registry import UserError
 from tools import make_scenes
-
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-RECORDED = {"results.md"}  # commands of runs, with what stood in for a folder of a user
-TINY = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)  # in pairs, whatever their language
-    return [block for found, block in fenced if found == language]
-
-
-def commands(page: Path) -> list[list[str]]:
-    """Each command of a page as its words: those in blocks, and those in the text."""
-    found = []
-    for block in blocks(page, ""):
-        found += re.sub(r"\\\n", " ", block).splitlines()
-    inline = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
-    found += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
-    wanted = ("python ", "torchrun ", ".venv/bin/python ")
-    return [shlex.split(line, comments=True) for line in found if line.startswith(wanted)]
-
-
-def commands_above(config: Path) -> list[list[str]]:
-    """Those in the comments of a config."""
-    found = re.findall(r"^# +((?:python|torchrun) .*)", config.read_text(), re.M)
-    return [shlex.split(line) for line in found if " -c " not in line]
-
-
-COMMANDS = [(page, words) for page in PAGES if page.name not in RECORDED for words in commands(page)]
-COMMANDS += [(config, words) for config in CONFIGS for words in commands_above(config)]
-
-
-def configs_shown() -> dict[str, str]:
-    """The config files that pages show whole: blocks that begin with `# configs/NAME.yaml`."""
-    shown = [block for page in PAGES for block in blocks(page, "yaml") if block.startswith("# configs/")]
-    return {block.split("\n", 1)[0].removeprefix("# "): block for block in shown}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -188,24 +148,7 @@ def test_configs_shown_are_read(page, block, tmp_path):
 def place(tmp_path_factory):
     """A folder with what pages take for granted: photographs in VOC's layout, recordings, and trained detectors."""
     folder = tmp_path_factory.mktemp("place")
-    rng = np.random.default_rng(0)
-    voc = folder / "BCCD_Dataset" / "BCCD"
-    for part in ("ImageSets/Main", "Annotations", "JPEGImages"):
-        (voc / part).mkdir(parents=True)
-    for split, count in {"train": 4, "val": 1, "test": 1}.items():
-        names = [f"{split}_{k}" for k in range(count)]
-        (voc / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            Image.fromarray(rng.integers(0, 255, (480, 640, 3), np.uint8)).save(voc / "JPEGImages" / f"{name}.jpg")
-            corners = "<xmin>10</xmin><ymin>20</ymin><xmax>200</xmax><ymax>180</ymax>"
-            kinds = ("RBC", "WBC", "Platelets")
-            objects = "".join(f"<object><name>{kind}</name><bndbox>{corners}</bndbox></object>" for kind in kinds)
-            size = "<size><width>640</width><height>480</height><depth>3</depth></size>"
-            (voc / "Annotations" / f"{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-    shutil.copy(voc / "JPEGImages" / "train_0.jpg", folder / "photo.jpg")
-    t = np.sort(rng.integers(0, 1_500_000, 30_000))
-    columns = (rng.integers(0, n, len(t)) for n in (304, 240, 2))
-    write_dat(folder / "recording_td.dat", t, *columns, 304, 240)
+    make_files(folder)
     (folder / "docs").mkdir()
     (folder / "cells.yaml").write_text(configs_shown()["configs/cells.yaml"])
     demo = load_config(ROOT / "configs/demo.yaml", [f"data.args.scenes={TINY}"])
