@@ -86,7 +86,9 @@ def _grid(place, x_ticks: Sequence[tuple[float, str]], top: float) -> Markup:
     for value, text in x_ticks:
         x, _ = place(value, 0)
         lines.append(f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{escape(text)}</text>')
+        near = len(text) > 3 and {LEFT: "start", x1: "end"}.get(round(x))  # so that it stays within the drawing
+        anchor = near or "middle"
+        lines.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="{anchor}">{escape(text)}</text>')
     return Markup("\n".join(lines))
 
 
