@@ -100,7 +100,10 @@ def _accumulate(
         return np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0)
     # Copies, because the evaluator writes into its inputs. Ids from 1, because it reads a match with id 0 as no match.
     # The evaluator compares the `area` of both with the ranges.
-    area: Callable[[dict[str, Any]], float | None] = size or (lambda box: box.get("area"))
+
+    def area(box: dict[str, Any]) -> float | None:
+        return box.get("area") if size is None else size(box)
+
     truth = [_record(i, a, area(a), a.get("iscrowd", 0)) for i, a in enumerate(ground_truth["annotations"], 1)]
     found = [
         _record(i, d, size(d) if size else None, 0) | {"score": float(d["score"])} for i, d in enumerate(detections, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,8 @@ class Outputs(nn.Module):
         self.detector, self.raw = detector, raw
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        logits = self.detector.logits(self.detector.encode(x))
-        return tuple(logits) if self.raw else self.detector.head.candidates(logits)
+        logits, head = self.detector.logits(self.detector.encode(x)), cast(Any, self.detector.head)
+        return tuple(logits) if self.raw else head.candidates(logits)
 
 
 def write_program(run: Run, out: Path, options: ExportOptions) -> None:

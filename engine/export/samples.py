@@ -59,13 +59,13 @@ def samples_of(run: Run, options: ExportOptions) -> Samples:
 
 
 def _random(run: Run, options: ExportOptions) -> tuple[Tensor, dict[str, Any]]:
-    form = run.input
+    form: Any = run.input
     if options.size is not None:
         form = type(form)(**{k: v for k, v in form.to_plain().items() if k != "kind"} | {"size": options.size})
     rng = np.random.default_rng(0)
     if form.num_steps is None:
-        x = torch.from_numpy(rng.integers(0, 256, (options.batch or 2, 3, *form.size), dtype=np.uint8))
-        return x.float() * form.scale, form.to_plain()
+        images = torch.from_numpy(rng.integers(0, 256, (options.batch or 2, 3, *form.size), dtype=np.uint8))
+        return images.float() * form.scale, form.to_plain()
     if form.kind != "events":
         raise UserError("an input of precomputed frames has no random example: give the data, data.root=FOLDER")
     height, width = form.sensor

@@ -38,9 +38,12 @@ def to_onnx(
         raise UserError(f"{type(head).__name__} has no `candidates`, boxes and scores of all cells: export with --raw")
     seen: dict[nn.Module, tuple[Any, Any]] = {}
 
+    def keep(layer: nn.Module, ins: Tensor, out: Tensor) -> None:
+        seen.setdefault(layer, (ins, out))
+
     def forward(x: Tensor) -> Any:
         seen.clear()
-        with watch(neurons, lambda layer, ins, out: seen.setdefault(layer, (ins, out))):
+        with watch(neurons, keep):
             logits = model.logits(model.encode(x))
         shown = dict(zip(("boxes", "scores"), () if raw else head.candidates(logits), strict=False))  # type: ignore[attr-defined]
         shown |= {f"logits_{i}": level for i, level in enumerate(logits)}
@@ -48,7 +51,7 @@ def to_onnx(
             shown |= {f"{neurons[layer]}/input": ins, f"{neurons[layer]}/spikes": out}
         return shown
 
-    neurons = {m: name for name, m in model.named_modules() if isinstance(m, MultiStepNeuron)}
+    neurons: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, MultiStepNeuron)}
     recorded = record(forward, _of(example), KNOWN, batch)
     (end,) = (node for node in recorded.graph.nodes if node.op == "output")
     results = end.meta["args"][0]

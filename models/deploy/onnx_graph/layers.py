@@ -77,7 +77,7 @@ def _only_use(x: fx.Node) -> bool:
 
 
 def _max_pool2d_with_indices(b: Builder, node, x, kernel, stride=(), padding=(0, 0), dilation=(1, 1), ceil_mode=False):
-    attributes = dict(
+    attributes: dict[str, Any] = dict(
         kernel_shape=_pair(kernel), strides=_pair(stride or kernel), pads=_pair(padding) * 2,
         dilations=_pair(dilation), ceil_mode=int(ceil_mode),
     )  # fmt: skip
