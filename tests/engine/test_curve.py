@@ -170,7 +170,7 @@ def test_an_interrupted_run_leaves_the_curve_of_the_images_seen(images, monkeypa
 
 
 def test_an_error_after_the_run_does_not_lose_the_curve(images, monkeypatch):
-    monkeypatch.setattr(evaluate, "draw_samples", lambda *_: 1 / 0)
+    monkeypatch.setattr("engine.evaluations.checkpoint.draw_samples", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         score(images, "--steps", "1,2")
     folder = images / "eval" / "test_coco_best_steps=1-2"

@@ -224,7 +224,8 @@ def test_evaluate_writes_its_numbers_beside_their_protocol(run, tmp_path, capsys
     assert needed <= set(written) and written["protocol"] == "coco" and written["T"] == 2
     assert written["images"] == written["expected_images"] > 0
     assert isinstance(json.loads((out / "detections.json").read_text()), list)
-    assert len(list((out / "pictures").glob("*.png"))) == min(8, written["images"])
+    drawn = {kind: len(list((out / "pictures").glob(f"{kind}_*.png"))) for kind in ("image", "worst")}
+    assert drawn["image"] == min(8, written["images"]) and drawn["worst"] == len(written["worst_images"]) > 0
     assert (out / "precision_recall.png").exists() and (out / "confusion.png").exists()
     printed = capsys.readouterr().out
     assert "AP50" in printed and str(out) in printed and written["rule"] in printed
