@@ -39,7 +39,8 @@ class LocalSaturation(Recorder):
         spiking = spiking_layers(model).items()
         layers = {name: layer for name, layer in spiking if layer.emits and layer not in sampled}
         super().__init__(layers, {"counts": self._counts})
-        self._boxes, self._size = boxes, size
+        # Copies: those of a loader's worker lie in shared memory, each with a descriptor.
+        self._boxes, self._size = [None if b is None else b.clone() for b in boxes], size
         self._masks: dict[
             Any, tuple[Tensor, Tensor]
         ] = {}  # of one (h, w): those in boxes, and beside them [B, 1, h, w]
