@@ -12,8 +12,9 @@ demo: .venv/installed
 	$(BIN)/python train.py configs/demo.yaml name=$(NAME) overwrite=true $(DEMO)
 	$(BIN)/python evaluate.py runs/$(NAME)/checkpoint_last.pt
 
+# The tests of a file stay in one process: they share what its fixtures make. At most 8, of about 1 GB each.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 # A broken link is an error. The variable turns off an advertisement.
 docs: .venv/installed
