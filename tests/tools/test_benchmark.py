@@ -112,6 +112,7 @@ def test_a_config_its_loader_and_a_checkpoint(measured, tmp_path):
     assert "a.pt T=2, 1 x 2 x 64 x 32" in out
     for arguments, words in (
         ([str(path), "model.T=4"], "model.T=4: the checkpoint decides that"),
+        ([str(path), "eval.T=4"], "eval.T = 4: only images"),
         ([str(path), "--classes", "4"], "--classes: the checkpoint decides that"),
         ([str(path), "--rival", "relu"], "model.neuron=relu: the checkpoint decides that"),
         ([*config[:3], "--data", "--rival", "relu"], "--data: leave out --rival"),

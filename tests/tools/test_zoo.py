@@ -62,15 +62,19 @@ def ended(tmp_path):
     run = tmp_path / "images_one"
     metrics = {"protocol": "coco", "T": 1, "parameters": 1_500_000, "AP50": 0.75, "AP": 0.5, "seed": 0}
     energy = {"papers_mJ": 0.125, "movement_mJ": [0.25, 1.5], "twin_mJ": [0.5, 2.0], "ann_int8_mJ": [0.0625, 3]}
-    spikes = {"T": 64, "AP": 0.25, "firing_rates": {"a": 0.125, "b": 0.375}, "energy": energy}
-    spikes["operations"] = {"synops": 2e6, "macs": 1e6}
-    for folder, content in ((steps.SCORED, metrics), (steps.SIMULATED, metrics | spikes)):
+    spikes = {"T": 64, "AP": 0.25, "firing_rates": {"a": 0.125, "b": 0.375}}
+    for folder, content, synops in ((steps.SCORED, metrics, 0.0), (steps.SIMULATED, metrics | spikes, 2e6)):
         (run / folder).mkdir(parents=True)
         (run / folder / "metrics.json").write_text(json.dumps(content))
-    (run / steps.TIMED).write_text(json.dumps({"rows": [{"ms_total": 12.4, "peak_bytes": 3 << 20}]}))
-    record = {name: {"command": [], "commit": "abc", "seconds": 90.0} for name in ("train", "evaluate", "time")}
-    (tmp_path / "images_one.json").write_text(json.dumps(record))
-    return network, Place(tmp_path)
+        (run / folder / "energy.json").write_text(
+            json.dumps({"D": 1, "total": energy | {"synops": synops, "macs": 1e6}})
+        )
+    for file, ms, peak in ((steps.TIMED, 12.4, 3 << 20), (steps.TIMED_CONVERTED, 200.0, None)):
+        (run / file).write_text(json.dumps({"rows": [{"ms_total": ms, "peak_bytes": peak}]}))
+    place = Place(tmp_path)
+    ran = {name: {"command": [], "commit": "abc", "seconds": 90.0} for name, _ in steps.commands(network, place)}
+    (tmp_path / "images_one.json").write_text(json.dumps(ran))
+    return network, place
 
 
 def test_table_has_a_row_of_the_ann_and_one_of_its_conversion(ended):
@@ -90,19 +94,22 @@ def test_table_has_a_row_of_the_ann_and_one_of_its_conversion(ended):
     assert cells[0]["AP50"] == ".750" and cells[0]["CPU ms"] == "12" and cells[0]["MiB"] == "3"
     assert cells[1]["papers"] == "125" and cells[1]["data movement"] == "250 .. 1500"
     assert cells[1]["twin"] == "500 .. 2000" and cells[1]["int8"] == "62.5 .. 3000"
-    assert cells[1]["additions"] == "2 M" and cells[0]["additions"] == cells[1]["CPU ms"] == "-"
+    assert cells[1]["additions"] == "2 M" and cells[0]["additions"] == "0 M" and cells[1]["CPU ms"] == "200"
+    assert cells[1]["MiB"] == "-" and (cells[1]["T"], cells[1]["D"]) == ("64", "1")
 
 
 def test_a_network_whose_steps_have_not_ended_has_no_row(ended):
     network, place = ended
     record = place.out / "images_one.json"
-    record.write_text(json.dumps({"train": json.loads(record.read_text())["train"]}))
-    assert table.rows(network, place) == []
+    ran = json.loads(record.read_text())
+    for missing in ran:
+        record.write_text(json.dumps({name: step for name, step in ran.items() if name != missing}))
+        assert table.rows(network, place) == []
 
 
 def test_commands(command, tmp_path):
     listed = command("-m", "tools.zoo", "--list", "images_syolov3", "train.epochs=2", "--out", str(tmp_path))
-    assert listed.returncode == 0 and listed.stdout.count("python ") == 5 and "train.epochs=2" in listed.stdout
+    assert listed.returncode == 0 and listed.stdout.count("python ") == 6 and "train.epochs=2" in listed.stdout
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="'ems': no such network; there are events_ems, "):
         zoo.main(["ems"])

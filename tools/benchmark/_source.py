@@ -16,6 +16,7 @@ from data.sample import Batch, Placement
 from data.type_checks import height_width
 from engine.build import build_dataset, build_model
 from engine.config import BASE, apply_overrides, config_from_plain, config_to_plain, load_config
+from engine.evaluation_options import set_evaluation_options
 from engine.runs.open import open_run
 from models import Detector, model_defaults
 from models.contracts import MakesFrames
@@ -83,6 +84,7 @@ def open_source(what: str, overrides: list[str], classes: int | None, channels: 
         cfg, channels = config_from_plain(run.config), run.content["model_kwargs"].get("in_channels", 3)
         source = Source(cfg, len(run.class_names), channels, (0, 0), run.model)
         source.cfg = source.config(overrides)
+        set_evaluation_options(run.model, None if channels == 3 else run.model.T, source.cfg.eval.T)
     elif path.suffix in (".yaml", ".yml"):
         cfg = load_config(path, overrides)
         if classes is None or channels is None:

@@ -9,7 +9,7 @@ The same command again continues: a training at its last checkpoint, and what ha
 are in configs/zoo/, one for events and one for images. Printed, and written as <out>/zoo.md and zoo.json:
 
     rate                firing rate, mean of the layers
-    additions, MACs     of spikes, and multiply-accumulates, per image
+    additions, MACs     per image, of the network with BatchNorm fused: of spikes (SOPs), and multiply-accumulates
     papers .. int8      energy in uJ per image: as the papers count it; with data movement, with .. without reuse of
                         what was read; the same of the bit-matched twin and of the ANN in int8 (docs/energy.md)
     CPU ms, MiB         of one image: CPU time and peak memory with one thread; `trained`: wall time of the training

@@ -45,7 +45,7 @@ def networks() -> list[Network]:
     found = []
     for data in ("events", "images"):
         found += _direct(data, "ems", "ems_resnet10_ee", "LIF", QUARTER, "model.T=4")
-        found += _direct(data, "spikeyolo", "spikeyolo_n", "I-LIF, D = 4", QUARTER, "model.T=1")
+        found += _direct(data, "spikeyolo", "spikeyolo_n", "I-LIF", QUARTER, "model.T=1")
         if data == "events":  # samplers are for events alone
             found += _direct(data, "eas", "eas_snn_s", "PLIF", EAS, "model.T=3", *MICRO_BINS)
         found += _direct(data, "yolox", "spiking_yolox_s", "ternary IF", YOLOX, "model.T=2", "model.neuron=ternary_if")

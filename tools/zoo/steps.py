@@ -18,8 +18,9 @@ from registry import UserError
 from .networks import Network
 
 ROOT = Path(__file__).parents[2]
-STEPS = "16,64"  # of converted networks; the last is that of the table's row
-SCORED, SIMULATED, TIMED = "evaluation", "evaluation_converted", "inference.json"
+STEPS = (16, 64)  # of converted networks; the last is that of the table's row
+SCORED, SIMULATED = "evaluation", "evaluation_converted"
+TIMED, TIMED_CONVERTED = "inference.json", "inference_converted.json"
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,13 @@ def commands(network: Network, place: Place) -> Iterator[tuple[str, list[str]]]:
     yield "evaluate", [evaluate, last, *seen, "--out", str(run / SCORED)]
     if network.convert is not None:
         yield "convert", [convert, last, *network.convert, "--out", converted]
-        yield "simulate", [evaluate, converted, "--steps", STEPS, *seen, "--out", str(run / SIMULATED)]
-    timed = ["-m", "tools.benchmark", "infer", last, "train.batch_size=1", "--turns", "9", "--json", str(run / TIMED)]
-    yield "time", timed
+        steps = ",".join(map(str, STEPS))
+        yield "simulate", [evaluate, converted, "--steps", steps, *seen, "--out", str(run / SIMULATED)]
+    time = ["-m", "tools.benchmark", "infer"]
+    one = ["train.batch_size=1", "--turns", "9", "--json"]
+    yield "time", [*time, last, *one, str(run / TIMED)]
+    if network.convert is not None:
+        yield "time converted", [*time, converted, f"eval.T={STEPS[-1]}", *one, str(run / TIMED_CONVERTED)]
 
 
 def run_steps(network: Network, place: Place) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from .networks import CONVERTED, Network
-from .steps import SCORED, SIMULATED, TIMED, Place
+from .steps import SCORED, SIMULATED, TIMED, TIMED_CONVERTED, Place, commands
 
 MISSING = "-"
 HEAD = (
-    "network", "neuron", "kind", "T", "params", "AP50", "AP", "rate", "additions", "MACs", "papers", "data movement",
-    "twin", "int8", "CPU ms", "MiB", "trained",
+    "network", "neuron", "kind", "T", "D", "params", "AP50", "AP", "rate", "additions", "MACs",
+    "papers", "data movement", "twin", "int8", "CPU ms", "MiB", "trained",
 )  # fmt: skip
+OF_ENERGY = ("synops", "macs", "papers_mJ", "movement_mJ", "twin_mJ", "ann_int8_mJ")
 
 
 def rows(network: Network, place: Place) -> list[dict[str, Any]]:
@@ -22,23 +24,30 @@ def rows(network: Network, place: Place) -> list[dict[str, Any]]:
     run = place.out / network.name
     record = place.out / f"{network.name}.json"
     ended = json.loads(record.read_text()) if record.is_file() else {}
-    if "time" not in ended:
+    if {name for name, _ in commands(network, place)} - ended.keys():
         return []
-    timed = json.loads((run / TIMED).read_text())["rows"][0]
-    row = _row(network, network.kind, run / SCORED) | {
-        "cpu_ms": timed["ms_total"],
-        "peak_mib": None if timed["peak_bytes"] is None else timed["peak_bytes"] / 2**20,
+    row = _row(network, network.kind, run / SCORED) | _measured(run / TIMED)
+    row |= {
         "train_minutes": ended["train"]["seconds"] / 60,
         "commits": sorted({step["commit"] for step in ended.values() if step["commit"]}),
     }
     if network.convert is None:
         return [row]
-    return [row, _row(network, CONVERTED, run / SIMULATED) | {"commits": row["commits"]}]
+    converted = _row(network, CONVERTED, run / SIMULATED) | _measured(run / TIMED_CONVERTED)
+    return [row, converted | {"commits": row["commits"]}]
 
 
-def _row(network: Network, kind: str, evaluation: Any) -> dict[str, Any]:
+def _measured(timed: Path) -> dict[str, Any]:
+    row = json.loads(timed.read_text())["rows"][0]
+    return {
+        "cpu_ms": row["ms_total"],
+        "peak_mib": None if row["peak_bytes"] is None else row["peak_bytes"] / 2**20,
+    }
+
+
+def _row(network: Network, kind: str, evaluation: Path) -> dict[str, Any]:
     metrics = json.loads((evaluation / "metrics.json").read_text())
-    operations, rates = metrics.get("operations") or {}, metrics.get("firing_rates") or {}
+    energy, rates = json.loads((evaluation / "energy.json").read_text()), metrics.get("firing_rates") or {}
     return {
         "name": network.name,
         "data": network.data,
@@ -48,9 +57,8 @@ def _row(network: Network, kind: str, evaluation: Any) -> dict[str, Any]:
         "protocol": metrics["protocol"],
         **{key: metrics[key] for key in ("T", "parameters", "AP50", "AP", "seed")},
         "firing_rate": mean(rates.values()) if rates else None,
-        "synops": operations.get("synops"),
-        "macs": operations.get("macs"),
-        "energy": metrics.get("energy") or {},
+        "D": energy["D"],
+        **{key: energy["total"][key] for key in OF_ENERGY},
     }
 
 
@@ -66,13 +74,14 @@ def markdown(found: Iterable[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    energy = row["energy"]
+    bounds = (row["movement_mJ"], row["twin_mJ"], row["ann_int8_mJ"])
     return [
-        f"`{row['family']}`", row["neuron"], row["kind"], str(row["T"]), f"{row['parameters'] / 1e6:.2f} M",
-        _share(row["AP50"]), _share(row["AP"]), _share(row["firing_rate"]),
-        *(MISSING if row[key] is None else f"{row[key] / 1e6:.0f} M" for key in ("synops", "macs")),
-        _uj(energy.get("papers_mJ")), *(_bounds(energy.get(key)) for key in ("movement_mJ", "twin_mJ", "ann_int8_mJ")),
-        _number(row.get("cpu_ms")), _number(row.get("peak_mib")), _minutes(row.get("train_minutes")),
+        f"`{row['family']}`", row["neuron"], row["kind"], str(row["T"]), str(row["D"]),
+        f"{row['parameters'] / 1e6:.2f} M", _share(row["AP50"]), _share(row["AP"]), _share(row["firing_rate"]),
+        f"{row['synops'] / 1e6:.0f} M", f"{row['macs'] / 1e6:.0f} M",
+        _uj(row["papers_mJ"]), *(" .. ".join(map(_uj, pair)) for pair in bounds),
+        f"{row['cpu_ms']:.0f}", MISSING if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
+        MISSING if "train_minutes" not in row else f"{row['train_minutes']:.1f} min",
     ]  # fmt: skip
 
 
@@ -80,18 +89,6 @@ def _share(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}".replace("0.", ".", 1)
 
 
-def _uj(millijoules: float | None) -> str:
+def _uj(millijoules: float) -> str:
     """In microjoules, three digits."""
-    return MISSING if millijoules is None else f"{float(f'{1e3 * millijoules:.3g}'):g}"
-
-
-def _bounds(millijoules: list[float] | None) -> str:
-    return MISSING if millijoules is None else " .. ".join(map(_uj, millijoules))
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.0f}"
-
-
-def _minutes(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.1f} min"
+    return f"{float(f'{1e3 * millijoules:.3g}'):g}"
