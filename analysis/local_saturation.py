@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +38,7 @@ class LocalSaturation(Recorder):
         sampled = {m for sampler in model.modules() if isinstance(sampler, Sampler) for m in sampler.modules()}
         spiking = spiking_layers(model).items()
         layers = {name: layer for name, layer in spiking if layer.emits and layer not in sampled}
-        super().__init__(layers, {"counts": self._counts})
-        # Copies: those of a loader's worker lie in shared memory, each with a descriptor.
-        self._boxes, self._size = [None if b is None else b.clone() for b in boxes], size
-        self._masks: dict[
-            Any, tuple[Tensor, Tensor]
-        ] = {}  # of one (h, w): those in boxes, and beside them [B, 1, h, w]
+        super().__init__(layers, {"counts": partial(_counts, _Objects(boxes, size))})
 
     def shares(self) -> dict[str, dict[str, float]]:
         """{layer: {"on_objects", "off_objects": share of saturated windows}}, without a place that has no window, in
@@ -56,23 +51,34 @@ class LocalSaturation(Recorder):
             for layer, sums in self.sums().items()
         }
 
-    def _counts(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor | float:
-        """[2, 2] float64: windows, and saturated ones, on objects and off them."""
-        if y.dim() != 5 or y.shape[1] != len(self._boxes):
-            return torch.zeros(2, 2, dtype=torch.float64, device=y.device)
-        rate = y.abs().mean(0, dtype=torch.float32) / largest_output(layer)
-        mean = F.avg_pool2d(rate, SIDE, 1, SIDE // 2, count_include_pad=False)
-        full = (mean >= SATURATED).sum(1, keepdim=True)
-        places = self._places(y.shape[-2], y.shape[-1], y.device)
-        return torch.stack([torch.stack([where.sum() * y.shape[2], (full * where).sum()]) for where in places]).double()
 
-    def _places(self, h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
+class _Objects:
+    """`objects(h, w, device)`: which cells of a map of (h, w) lie on objects of the labelled images, and which beside
+    them, bool [B, 1, h, w] each."""
+
+    def __init__(self, boxes: Sequence[Tensor | None], size: tuple[int, int]):
+        # Copies: those of a loader's worker lie in shared memory, each with a descriptor.
+        self.boxes, self._size = [None if b is None else b.clone() for b in boxes], size
+        self._masks: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if (h, w) not in self._masks:
-            known = torch.tensor([boxes is not None for boxes in self._boxes]).view(-1, 1, 1, 1)
+            known = torch.tensor([boxes is not None for boxes in self.boxes]).view(-1, 1, 1, 1)
             none = torch.zeros(0, 4)
-            inside = torch.stack([_inside(none if b is None else b.cpu(), h, w, self._size) for b in self._boxes])
+            inside = torch.stack([_inside(none if b is None else b.cpu(), h, w, self._size) for b in self.boxes])
             self._masks[h, w] = (inside & known).to(device), (~inside & known).to(device)
         return self._masks[h, w]
+
+
+def _counts(objects: _Objects, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """[2, 2] float64: windows, and saturated ones, on objects and off them."""
+    if y.dim() != 5 or y.shape[1] != len(objects.boxes):
+        return torch.zeros(2, 2, dtype=torch.float64, device=y.device)
+    rate = y.abs().mean(0, dtype=torch.float32) / largest_output(layer)
+    mean = F.avg_pool2d(rate, SIDE, 1, SIDE // 2, count_include_pad=False)
+    full = (mean >= SATURATED).sum(1, keepdim=True)
+    places = objects(y.shape[-2], y.shape[-1], y.device)
+    return torch.stack([torch.stack([where.sum() * y.shape[2], (full * where).sum()]) for where in places]).double()
 
 
 def _inside(boxes: Tensor, h: int, w: int, size: tuple[int, int]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -52,11 +53,12 @@ class Saturation(Recorder):
 
     def __init__(self, model: nn.Module, calls: int | None = None, histograms: bool = False):
         neurons = {n: m for n, m in model.named_modules() if isinstance(m, MultiStepNeuron) and window(m) is not None}
-        super().__init__(neurons, {"counts": _counts, **({"histogram": self._histogram} if histograms else {})})
-        self._neurons = neurons
         ends = [end for layer in neurons.values() for end in _ends(layer) if end < math.inf]
-        self._high = 1 + min(max([2.0, *ends]), WIDEST)
-        self._low = -self._high if any(min(_fires(layer), default=0) < 0 for layer in neurons.values()) else -2.0
+        self._high = high = 1 + min(max([2.0, *ends]), WIDEST)
+        self._low = low = -high if any(min(_fires(layer), default=0) < 0 for layer in neurons.values()) else -2.0
+        of_bins = {"histogram": partial(_histogram, low, high)} if histograms else {}
+        super().__init__(neurons, {"counts": _counts, **of_bins})
+        self._neurons = neurons
         self._left: Counter[nn.Module] = Counter(dict.fromkeys(neurons.values(), calls or 1 << 62))
 
     def _add(self, layer: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -75,10 +77,6 @@ class Saturation(Recorder):
         firing_rate     of outputs that are not 0
         """
         return {layer: _shares(torch.tensor(sums["counts"])) for layer, sums in self.sums().items()}
-
-    def _histogram(self, layer: nn.Module, h: Tensor, y: Tensor) -> Tensor:
-        inside = (h.float() / threshold(layer)).clamp(self._low, self._high)
-        return torch.histc(inside, BINS, self._low, self._high).double()
 
     def histograms(self) -> dict[str, Histogram]:
         """{layer: `Histogram` of H}, all over the same values, in the order of the network."""
@@ -102,6 +100,12 @@ def _fires(layer: nn.Module) -> tuple[float, ...]:
     if d is None or d.emit not in ("binary", "integer", "ternary"):
         return ()
     return (-d.negative, 1.0) if d.emit == "ternary" else (1.0,) if d.emit == "binary" else (0.5,)
+
+
+def _histogram(low: float, high: float, layer: nn.Module, h: Tensor, y: Tensor) -> Tensor:
+    """float64 [BINS]: elements of H in each bin from `low` to `high` thresholds."""
+    inside = (h.float() / threshold(layer)).clamp(low, high)
+    return torch.histc(inside, BINS, low, high).double()
 
 
 def _counts(layer: nn.Module, h: Tensor, y: Tensor) -> Tensor:

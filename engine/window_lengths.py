@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader
 
 from analysis.window_plot import plot_windows
 from data import DetectionDataset
 from data.events.dataset import EventDataset
-from models import Detector
 from registry import UserError
-from scoring.evaluator import Evaluator
 
-from . import distributed
-from .curve_run import Files
-from .recorded import Recorded, evaluate_recorded
+from .sweep import Sweep, Variant
 
 Lengths = list[float]  # ms, increasing, that of the training among them
 
@@ -40,77 +30,21 @@ def parse_windows(text: str | None, dataset: DetectionDataset) -> Lengths:
     return sorted({*lengths, dataset.input.window_us / 1e3})
 
 
-class WindowsRun:
-    """Evaluations of one detector with windows of several lengths, one after the other; the T frames of a window share
-    its length. Labels are the same.
+def window_sweep(
+    dataset: DetectionDataset, lengths: Lengths, with_window: Callable[[float], DetectionDataset]
+) -> Sweep:
+    """The split with windows of each of `lengths`, whose T frames share it, and the same labels; that of the training
+    is `own`. with_window: makes the split with windows of another length in ms."""
+    assert isinstance(dataset, EventDataset)  # `parse_windows` has said so
+    return Sweep("windows", plot_windows, len(lengths), _variants(dataset, lengths, with_window))
 
-    Args:
-        model: in evaluation mode.
-        dataset: the split, with windows as long as in the training.
-        with_window: makes the split with windows of another length in ms.
-        load: makes a loader of this rank's share of a dataset.
-        protocol, settings: of the evaluation; the settings stand in the file beside the results.
-        source: run, checkpoint and options, for the title.
 
-    After `run`, `evaluator` and what the method returns are those of the length of the training.
-    """
-
-    def __init__(
-        self,
-        model: Detector,
-        dataset: DetectionDataset,
-        lengths: Lengths,
-        with_window: Callable[[float], DetectionDataset],
-        load: Callable[[DetectionDataset], DataLoader],
-        new_evaluator: Callable[[], Evaluator],
-        protocol: str,
-        settings: dict[str, Any],
-        source: str,
-    ):
-        assert isinstance(dataset, EventDataset)  # `parse_windows` has said so
-        self.model, self.dataset, self.lengths, self.with_window, self.load = model, dataset, lengths, with_window, load
-        self.trained = dataset.input.window_us / 1e3
-        self.new_evaluator, self.protocol, self.settings, self.source = new_evaluator, protocol, settings, source
-        self.points: list[dict[str, Any]] = []
-
-    def run(
-        self,
-        device: torch.device,
-        precision: str,
-        save: Callable[[Files], object] | None = None,
-        operations: bool = False,
-        energy: str | None = None,
-    ) -> Recorded:
-        """save: called with the files as they are after each length but the last. operations, energy: of the length of
-        the training, see `evaluate_recorded`."""
-        for length, data in self._splits():
-            evaluator, own, title = self.new_evaluator(), length == self.trained, f"windows of {length:g} ms"
-            counted = (operations, title, energy) if own else (False, title, None)
-            recorded = evaluate_recorded(self.model, self.load(data), evaluator, device, precision, *counted)
-            if own:
-                self.evaluator, of_training = evaluator, recorded
-            if distributed.is_main():
-                scores = evaluator.score(self.protocol)
-                of_length = {key: scores.get(key) for key in ("AP50", "AP75", "AP")}
-                self.points.append({"window_ms": length, "trained": own, **of_length, "windows_run": len(data)})
-                if save is not None and len(self.points) < len(self.lengths):
-                    save(self.files(self.results()))
-        return of_training
-
-    def _splits(self) -> Iterator[tuple[float, DetectionDataset]]:
-        for length in self.lengths:
-            yield length, self.dataset if length == self.trained else self.with_window(length)
-
-    def results(self) -> dict[str, dict[str, Any]]:
-        """What windows.json holds, as it is now."""
-        done = len(self.points) == len(self.lengths)
-        return {"windows": {"complete": done, "protocol": self.protocol, "points": self.points, **self.settings}}
-
-    def files(self, results: dict[str, dict[str, Any]]) -> Files:
-        """{name: content} of windows.json and windows.png."""
-        content = results["windows"]
-        title = f"split {self.settings['split']}, protocol {self.protocol}: {self.source}"
-        return {
-            "windows.json": json.dumps(content, indent=1) + "\n",
-            "windows.png": partial(plot_windows, content, title=title),
-        }
+def _variants(
+    dataset: EventDataset, lengths: Lengths, with_window: Callable[[float], DetectionDataset]
+) -> Iterator[Variant]:
+    trained = dataset.input.window_us / 1e3
+    for length in lengths:
+        own = length == trained
+        data = dataset if own else with_window(length)
+        at = {"window_ms": length, "trained": own}
+        yield Variant(f"windows of {length:g} ms", data, own, at, {"windows_run": len(data)})

@@ -13,7 +13,8 @@ from registry import UserError, none_of
 class Options:
     """One field per argument of evaluate.py, whose help describes it; command: the whole command line.
 
-    A new option is an argument there, a field here, and an entry in `changes` if it makes another evaluation.
+    A new option is an argument there, a field here, and an entry in `differs` of `request_of` if it makes another
+    evaluation.
     """
 
     checkpoint: str | None = None

@@ -11,9 +11,8 @@ from models import Detector
 from scoring.evaluator import Evaluator
 
 from ..curve_run import CurveRun, Files
-from ..history import HistoryRun
 from ..recorded import Recorded, estimated, evaluate_recorded
-from ..window_lengths import WindowsRun
+from ..sweep import SweepRun
 from .subject import Subject
 
 
@@ -23,7 +22,7 @@ class Passed:
 
     evaluator: Evaluator
     recorded: Recorded
-    several: CurveRun | HistoryRun | WindowsRun | None = None
+    several: CurveRun | SweepRun | None = None
 
 
 def run_passes(
@@ -47,15 +46,10 @@ def run_passes(
         rates, shares = curves.curve.firing_rates(), curves.curve.spike_shares()
         recorded = Recorded(rates, shares, energy=estimated(estimate))
         return Passed(curves.curve.scored[subject.curve.steps[-1]], recorded, curves)
-    if subject.history:
-        split = subject.dataset, subject.history, subject.load, subject.new_evaluator
-        history = HistoryRun(model, *split, subject.protocol, settings, source)
-        recorded = history.run(device, precision, save, spikes, energy)
-        return Passed(history.evaluator, recorded, history)
-    if subject.windows:
-        lengths = subject.dataset, subject.windows, subject.with_window, subject.load, subject.new_evaluator
-        windows = WindowsRun(model, *lengths, subject.protocol, settings, source)
-        recorded = windows.run(device, precision, save, spikes, energy)
-        return Passed(windows.evaluator, recorded, windows)
+    if (sweep := subject.sweep()) is not None:
+        split = subject.load, subject.new_evaluator, subject.protocol
+        several = SweepRun(model, sweep, *split, settings, source)
+        recorded = several.run(device, precision, save, spikes, energy)
+        return Passed(several.evaluator, recorded, several)
     evaluator, loader = subject.new_evaluator(), subject.load(subject.dataset)
     return Passed(evaluator, evaluate_recorded(model, loader, evaluator, device, precision, spikes, energy=energy))

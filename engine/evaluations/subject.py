@@ -20,9 +20,10 @@ from ..build import build_dataset, fixed_steps
 from ..config import evaluation_options
 from ..curve_options import CurveOptions, curve_options
 from ..evaluation_options import set_evaluation_options
-from ..history import Lengths, parse_history
+from ..history import Lengths, history_sweep, parse_history
 from ..runs.open import Run
-from ..window_lengths import parse_windows
+from ..sweep import Sweep
+from ..window_lengths import parse_windows, window_sweep
 from .options import Options
 
 
@@ -76,6 +77,11 @@ class Subject:
         dataset = build_dataset(cfg, self.split, generate=False, allow_missing=self.allow_missing, problems=problems)
         assert [i["id"] for i in dataset.ground_truth()["images"]] == [i["id"] for i in self.truth["images"]]
         return dataset
+
+    def sweep(self) -> Sweep | None:
+        if self.history:
+            return history_sweep(self.dataset, self.history)
+        return window_sweep(self.dataset, self.windows, self.with_window) if self.windows else None
 
     def load(self, samples: DetectionDataset) -> DataLoader:
         """This rank's share of `samples`."""

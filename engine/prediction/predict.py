@@ -13,8 +13,9 @@ from registry import UserError
 from .. import distributed
 from ..runs.open import open_run
 from ..runs.provenance import provenance
+from .options import Options
 from .output import Output, free_folder
-from .run import Options, Prediction
+from .run import Prediction
 from .source import Source, find_source
 
 

@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from analysis.closing import ClosingTimes
 from analysis.firing_rate import FiringRates
+from analysis.local_saturation import LocalSaturation
 from analysis.recorder import Recorder
+from analysis.saturation import Saturation
+from analysis.spike_times import SpikeTimes
 from models import create_model
 from models.layers.watch import watch
 from neurons import StepNeuron, Stream, build_neuron
@@ -63,6 +67,29 @@ def test_keeps_sums_alone_whatever_the_number_of_batches():
     assert len(kept) == 10 and not any(ref() is not None for ref in kept)
     assert not any(t.requires_grad for t in seen._sums["conv"].values() if isinstance(t, torch.Tensor))
     assert not model.conv._forward_hooks
+
+
+RECORDERS = {
+    "firing rates": FiringRates,
+    "spike times": SpikeTimes,
+    "saturation": lambda model: Saturation(model, histograms=True),
+    "local saturation": lambda model: LocalSaturation(model, [torch.zeros(1, 4)], (4, 4)),
+    "closing times": ClosingTimes,
+}
+
+
+@pytest.mark.parametrize("name", RECORDERS)
+def test_a_recorder_is_freed_with_its_last_reference(name):
+    """Not at the next garbage collection alone, as an object in a reference cycle: it may hold boxes and sums."""
+    model = Net()
+    recorder = RECORDERS[name](model)
+    with recorder, torch.no_grad():
+        model(torch.rand(2, 1, 2, 4, 4))
+    freed = weakref.ref(recorder)
+    gc.disable()
+    del recorder
+    gc.enable()
+    assert freed() is None
 
 
 def test_no_call_waits_for_the_device():

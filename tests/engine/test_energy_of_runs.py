@@ -30,3 +30,24 @@ def test_energy_of_a_run(scenes, tmp_path, capsys):
     energy = json.loads(file.read_text())
     assert energy["T"] == 3 == energy["mean_T"] and energy["samples"] == metrics["images"]
     assert energy["total"]["memory"] == "horowitz45" and energy["total"]["synops"] > 0
+
+
+def test_energy_at_each_T_is_that_of_the_evaluation_at_that_T(scenes, tmp_path):
+    run = untrained_run(tmp_path, scenes, IMAGES, protocol="coco")
+
+    def score(*arguments):
+        return evaluate.main([str(run / "checkpoint_best.pt"), "--energy", "--pictures", "0", *arguments])
+
+    metrics = score("--steps", "1,2", "--report")
+    folder = run / "eval" / "test_coco_best_steps=1-2"
+    for point in metrics["curve"]["points"]:
+        alone = score(f"eval.T={point['T']}")["energy"]
+        assert point["synops"] == pytest.approx(alone["synops"]) and point["synops"] > 0
+        assert point["papers_mJ"] == pytest.approx(alone["papers_mJ"])
+        moved = [point["movement_low_mJ"], point["movement_high_mJ"]]
+        assert moved == pytest.approx(alone["movement_mJ"], rel=0.15)  # step by step membranes are kept in between
+    assert point["papers_mJ"] == pytest.approx(metrics["energy"]["papers_mJ"])
+    assert moved == pytest.approx(metrics["energy"]["movement_mJ"])
+    assert (folder / "ap_over_energy.png").read_bytes().startswith(b"\x89PNG")
+    text = (folder / "report.html").read_text()
+    assert "AP over the energy as papers estimate it" in text and f"{point['papers_mJ']:.3g}" in text

@@ -7,7 +7,7 @@ import torch
 from untrained import EVENTS, IMAGES, parts, untrained_run
 
 import evaluate
-from engine import history
+from engine.sweep import SweepRun
 from models import Detector
 from neurons import Stream
 
@@ -36,13 +36,13 @@ def found_by_hand(run, windows):
 
 def found_by_history(run, lengths, monkeypatch):
     """The same of each of `lengths` by evaluate.py."""
-    made, original = [], history.HistoryRun.run
+    made, original = [], SweepRun.run
 
     def remembering(self, *arguments):
         keep, self.new_evaluator = self.new_evaluator, lambda: made.append(keep()) or made[-1]
         return original(self, *arguments)
 
-    monkeypatch.setattr(history.HistoryRun, "run", remembering)
+    monkeypatch.setattr(SweepRun, "run", remembering)
     score(run, "--history", lengths)
     return [{image: rows[:, 4].tolist() for image, rows in evaluator.state()} for evaluator in made]
 

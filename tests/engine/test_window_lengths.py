@@ -52,20 +52,3 @@ def test_images_have_no_windows(scenes, tmp_path):
     images = untrained_run(tmp_path, scenes, IMAGES, protocol="coco")
     with pytest.raises(ValueError, match="--windows 50: the samples of this dataset are no windows of events"):
         score(images, "--windows", "50")
-
-
-def test_energy_at_each_T_is_that_of_the_evaluation_at_that_T(scenes, tmp_path):
-    images = untrained_run(tmp_path, scenes, IMAGES, protocol="coco")
-    metrics = score(images, "--steps", "1,2", "--energy", "--report")
-    folder = images / "eval" / "test_coco_best_steps=1-2"
-    for point in metrics["curve"]["points"]:
-        alone = score(images, f"eval.T={point['T']}", "--energy")["energy"]
-        assert point["synops"] == pytest.approx(alone["synops"]) and point["synops"] > 0
-        assert point["papers_mJ"] == pytest.approx(alone["papers_mJ"])
-        moved = [point["movement_low_mJ"], point["movement_high_mJ"]]
-        assert moved == pytest.approx(alone["movement_mJ"], rel=0.15)  # step by step membranes are kept in between
-    assert point["papers_mJ"] == pytest.approx(metrics["energy"]["papers_mJ"])
-    assert moved == pytest.approx(metrics["energy"]["movement_mJ"])
-    assert (folder / "ap_over_energy.png").read_bytes().startswith(b"\x89PNG")
-    text = (folder / "report.html").read_text()
-    assert "AP over the energy as papers estimate it" in text and f"{point['papers_mJ']:.3g}" in text

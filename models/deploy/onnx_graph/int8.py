@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def to_int8(model: onnx.ModelProto, inputs: Iterable[Tensor]) -> tuple[onnx.Mode
     """
     model = shape_inference.infer_shapes(model)
     convolutions = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
-    ends = _first(model) | _last(model)
+    ends = _ends(model)
     quantised = [node for node in convolutions if node.name not in ends]
     if not quantised:
         raise UserError("int8: this network has no convolutions but the first and the last ones, which stay float32")
@@ -79,29 +79,24 @@ def _scale(grid: Grid, kind: QuantType) -> dict[str, Any]:
     return {"quant_type": kind, "scale": np.array(grid.unit, np.float32), "zero_point": zero}
 
 
-def _first(model: onnx.ModelProto) -> set[str]:
-    """Names of the convolutions before which there is no other one."""
-    behind: set[str] = set()  # values with a convolution before them
-    found = set()
-    for node in model.graph.node:
-        after = any(name in behind for name in node.input)
-        if node.op_type in CONVOLUTIONS and not after:
-            found.add(node.name)
-        if after or node.op_type in CONVOLUTIONS:
-            behind |= set(node.output)
-    return found
+def _ends(model: onnx.ModelProto) -> set[str]:
+    """Names of the convolutions before which, or behind which, there is no other one."""
+    nodes = list(model.graph.node)
+    forward = _outermost((node, node.input, node.output) for node in nodes)
+    return forward | _outermost((node, node.output, node.input) for node in reversed(nodes))
 
 
-def _last(model: onnx.ModelProto) -> set[str]:
-    """Names of the convolutions behind which there is no other one."""
-    before: set[str] = set()
+def _outermost(nodes: Iterable[tuple[onnx.NodeProto, Sequence[str], Sequence[str]]]) -> set[str]:
+    """Names of the convolutions that no earlier one of `nodes` leads to. nodes: (node, the values that lead to it, and
+    those it leads to)."""
+    reached: set[str] = set()  # values that a convolution leads to
     found = set()
-    for node in reversed(model.graph.node):
-        ahead = any(name in before for name in node.output)
-        if node.op_type in CONVOLUTIONS and not ahead:
+    for node, near, far in nodes:
+        behind, convolves = not reached.isdisjoint(near), node.op_type in CONVOLUTIONS
+        if convolves and not behind:
             found.add(node.name)
-        if ahead or node.op_type in CONVOLUTIONS:
-            before |= set(node.input)
+        if convolves or behind:
+            reached.update(far)
     return found
 
 

@@ -16,15 +16,8 @@ from .trace import name_of
 
 def emit(b: Builder, op: str, node: fx.Node, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The value of `node`, an operator named `op`, a list of several; None for an operator of another kind."""
-    emitter = globals().get(f"_{op.strip('_')}")
-    return emitter(b, node, *args, **kwargs) if emitter is not None and op in OPERATORS else None
-
-
-OPERATORS = {
-    "convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-    "max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "upsample_nearest2d", "upsample_bilinear2d",
-    "mm", "bmm", "addmm", "_softmax", "sum", "mean", "amax", "amin", "cumsum",
-}  # fmt: skip
+    emitter = OPERATORS.get(op)
+    return None if emitter is None else emitter(b, node, *args, **kwargs)
 
 
 def _convolution(b: Builder, node, x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
@@ -124,9 +117,6 @@ def _mm(b: Builder, node, x, y):
     return b.add("MatMul", [b.value(x), b.value(y)])
 
 
-_bmm = _mm
-
-
 def _addmm(b: Builder, node, bias, x, y):
     return b.add("Gemm", [b.value(x), b.value(y), b.value(bias)])
 
@@ -166,3 +156,13 @@ def _axes(b: Builder, x: fx.Node, dims: Any) -> str:
 
 def _pair(value: Any) -> list[int]:
     return [value] * 2 if isinstance(value, int) else list(value) * (2 if len(value) == 1 else 1)
+
+
+OPERATORS = {
+    "convolution": _convolution, "native_batch_norm": _native_batch_norm,
+    "_native_batch_norm_legit_no_training": _native_batch_norm_legit_no_training,
+    "max_pool2d_with_indices": _max_pool2d_with_indices, "avg_pool2d": _avg_pool2d,
+    "_adaptive_avg_pool2d": _adaptive_avg_pool2d, "upsample_nearest2d": _upsample_nearest2d,
+    "upsample_bilinear2d": _upsample_bilinear2d, "mm": _mm, "bmm": _mm, "addmm": _addmm, "_softmax": _softmax,
+    "sum": _sum, "mean": _mean, "amax": _amax, "amin": _amin, "cumsum": _cumsum,
+}  # fmt: skip
