@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -158,7 +159,7 @@ def _pair(value: Any) -> list[int]:
     return [value] * 2 if isinstance(value, int) else list(value) * (2 if len(value) == 1 else 1)
 
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[..., Any]] = {
     "convolution": _convolution, "native_batch_norm": _native_batch_norm,
     "_native_batch_norm_legit_no_training": _native_batch_norm_legit_no_training,
     "max_pool2d_with_indices": _max_pool2d_with_indices, "avg_pool2d": _avg_pool2d,
