@@ -34,6 +34,7 @@ class VideoReader:
         self.source = source
         if isinstance(source, Path):
             require_regular(source)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what cannot be opened is said below
         self._capture: Any = cv2.VideoCapture(source if isinstance(source, int) else str(source.absolute()))
         if not self._capture.isOpened():
             if isinstance(source, int):

@@ -38,7 +38,7 @@ def open_events(
     problems:    collects what was dropped or repaired: a truncated last record, no events, events outside the sensor
                  or slightly out of order, invalid words. None: they are logged
     whole:       False: skip the pass over the file that formats other than .dat need; only `span` and `sensor_size`
-    work max_unpacked_mb: limit in MiB of an unpacked .npz, or of one chunk of an HDF5 file
+    max_unpacked_mb: limit in MiB of an unpacked .npz, or of one chunk of an HDF5 file
 
     ValueError names file, record, value and remedy: for a file of no such format or a damaged one, times that run
     backwards by more than jitter, more than 1 % to drop or repair, data in other files, or more than

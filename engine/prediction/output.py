@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,31 @@ def free_folder(wanted: Path | None, checkpoint: Path, name: str) -> Path:
         stem, number = checkpoint.parent / "predict" / name, 1
         while (folder := stem if number == 1 else stem.with_name(f"{name}-{number}")).exists():
             number += 1
+        require_free(folder)
         return folder
-    if wanted.exists() and not wanted.is_dir():
-        raise UserError(f"--out {wanted}: is a file. Name a new folder")
-    held = next(wanted.iterdir(), None) if wanted.exists() else None
-    if held is not None:
-        raise UserError(f"--out {wanted}: exists and holds files ({held.name}). Name a new folder, or empty it")
+    require_free(wanted)
     return wanted
+
+
+def require_free(folder: Path) -> None:
+    """UserError if `folder` holds files, or cannot be made."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: is a file. Name a new folder")
+    held = next(folder.iterdir(), None) if folder.exists() else None
+    if held is not None:
+        raise UserError(f"--out {folder}: exists and holds files ({held.name}). Name a new folder, or empty it")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise UserError(f"--out {folder}: {above} is a file. Name a folder elsewhere")
+    if not os.access(above, os.W_OK):
+        raise UserError(f"--out {folder}: {above} cannot be written to. Name a folder elsewhere with --out")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be made ({error.strerror}). Name a folder elsewhere") from error
 
 
 class Output:
@@ -52,17 +72,17 @@ class Output:
         self._video: VideoWriter | None = None
         self._json: tuple[JsonStream, JsonStream] | None = None
         if options.save_json:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             categories = [{"id": k, "name": name} for k, name in enumerate(class_names, 1)]
             before = f'{{"info": {json.dumps(about)},\n"categories": {json.dumps(categories)},\n"images": ['
             self._json = JsonStream(folder / PREDICTIONS), JsonStream(folder / IMAGES, before, "]}")
 
     def add(self, part: Part, frame: Frame, found: Found) -> None:
-        self.boxes.update(self._names[label] for label in found.labels.tolist())
         if self._json is not None:
             self._write(frame, found)
         if self._options.draw:
             self._keep(part, frame, part.draw(frame, found, self._names, self._options.score))
+        self.boxes.update(self._names[label] for label in found.labels.tolist())
 
     def _write(self, frame: Frame, found: Found) -> None:
         assert self._json is not None
@@ -84,26 +104,33 @@ class Output:
             if self._video is None:
                 path = self._free(Path(part.name).with_suffix(".mp4"), Path(f"{part.name}.mp4"))
                 self._video = VideoWriter(path, part.rate or self._options.fps)
-            self._video.write(image.permute(1, 2, 0).contiguous().numpy())
+            try:
+                self._video.write(image.permute(1, 2, 0).contiguous().numpy())
+            except UserError as error:
+                raise UserError(f"{frame.name}: {error}") from error
             return
-        name = Path(part.name if moving else frame.name)
+        names = [Path(part.name if moving else frame.name)]
         if moving:
             number = frame.about.get("frame", frame.about.get("window"))
-            name = name.with_name(f"{name.stem}_{number:06d}.{'jpg' if part.unit == 'frame' else 'png'}")
-        path = self._free(Path(DRAWN) / name)
+            end = f"_{number:06d}.{'jpg' if part.unit == 'frame' else 'png'}"
+            names = [names[0].with_name(start + end) for start in (names[0].stem, names[0].name)]
+        elif names[0].suffix.lower() not in (*JPEG, ".png"):
+            names = [names[0].with_name(f"{names[0].name}.png")]
+        path = self._free(*(Path(DRAWN) / name for name in names))
         if path.suffix.lower() in JPEG:
             write_jpeg(image, str(path), quality=95)
         else:
-            path = path if path.suffix.lower() == ".png" else path.with_name(f"{path.name}.png")
             write_png(image, str(path), compression_level=1)
         self.images += 1
 
     def _free(self, *names: Path) -> Path:
-        """The first of `names` below the folder that no file has yet; its folder is made."""
-        path = next((self.folder / name for name in names if self.folder / name not in self._taken), None)
-        path = path or self.folder / names[-1]
+        """The first of `names` below the folder that no file has yet, or the last one with a number; its folder is
+        made."""
+        last = names[-1]
+        numbered = (last.with_name(f"{last.stem}-{k}{last.suffix}") for k in count(2))
+        path = next(path for name in chain(names, numbered) if (path := self.folder / name) not in self._taken)
         self._taken.add(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         return path
 
     def end_part(self) -> None:

@@ -50,7 +50,8 @@ def predict(
     incomplete: str | None = "an error ended it"
     try:
         prediction.write(output)
-        incomplete = f"{len(prediction.failed)} could not be read" if prediction.failed else None
+        incomplete = f"--limit {options.limit}" if prediction.limited else None
+        incomplete = f"{len(prediction.failed)} could not be read" if prediction.failed else incomplete
     except KeyboardInterrupt:
         incomplete = f"stopped after {_frames(prediction)}"
         if found.camera is None:
@@ -70,7 +71,8 @@ def _opening(prediction: Prediction, source: Source) -> list[str]:
     counts = [f"{len(paths)} {kind}{'' if len(paths) == 1 else 's'}" for kind, paths in source.files.items()]
     lines.append(f"source      {source.name}: {', '.join(counts) or 'camera'}")
     if source.left_out:
-        names = ", ".join(path.name for path in source.left_out[:3]) + (" ..." if len(source.left_out) > 3 else "")
+        names = ", ".join(path.name + "/" * path.is_dir() for path in source.left_out[:3])
+        names += " ..." if len(source.left_out) > 3 else ""
         lines.append(f"            {len(source.left_out)} of other kinds left out: {names}")
     if windows is not None:
         lines.append(f"windows     {windows.describe()}")
@@ -78,6 +80,8 @@ def _opening(prediction: Prediction, source: Source) -> list[str]:
 
 
 def _closing(prediction: Prediction, output: Output) -> list[str]:
+    if not prediction.done:
+        return [f"written     {output.written()}"] if output.folder.exists() else []
     boxes = ", ".join(f"{count} {name}" for name, count in output.boxes.most_common())
     total, score = sum(output.boxes.values()), prediction.options.score
     lines = [f"found       {total} boxes of score {score:g} or more on {_frames(prediction)}"]

@@ -40,11 +40,11 @@ class Recording:
         self.name, self._windows = name, windows
         reader = _opened(path, input, max_unpacked_mb)
         self._reader = ShiftedReader(reader) if shift_clock else reader
-        self._input = fitting(input, self._reader)
-        self.rate = 1e6 / windows.stride
         span = self._reader.span(exact=True)
         if span is None:
             raise UserError(f"{path}: holds no events, so there is nothing to predict on. Record or copy it again")
+        self._input = fitting(input, self._reader)
+        self.rate = 1e6 / windows.stride
         assert span.last_us is not None
         self._first, self._start, self._last = span.first_us, span.start_us, span.last_us
         self.total = 1 if windows.whole else max(1, -(-(self._last - self._start) // windows.stride))

@@ -96,8 +96,11 @@ class Prediction:
 
     def about(self) -> dict[str, Any]:
         """For images.json, plain values."""
-        windows = {} if self.windows is None else {"windows": self.windows.describe()}
-        return {"T": self.run.model.T, "precision": self.precision, **windows}
+        windows: dict[str, Any] = {} if self.windows is None else {"windows": self.windows.describe()}
+        if self._shift_clock():
+            windows["shift_clock"] = True
+        root = {} if self.source.camera is not None else {"root": str(self.source.base.absolute())}
+        return root | {"T": self.run.model.T, "precision": self.precision, **windows}
 
     def parts(self) -> Iterator[Part]:
         """One after the other; a part that cannot be opened is counted in `failed`."""
@@ -110,20 +113,32 @@ class Prediction:
                 yield Stills(source.name, images, source.base, input, upright)
         for path in chain(*(source.files.get(kind, []) for kind in ("video", "recording"))):
             name = path.relative_to(source.base).as_posix()
+            if self.limited:
+                return
             try:
                 yield Video(name, path, input) if isinstance(input, ImageInput) else self._recording(name, path)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 self._fail(error)
+
+    @property
+    def limited(self) -> bool:
+        """Whether --limit frames were read."""
+        return self.options.limit is not None and self.read >= self.options.limit
 
     def _recording(self, name: str, path: Path) -> Recording:
         assert isinstance(self.input, EventInput) and self.windows is not None
         args = self.run.config["data"].get("args") or {}
-        opened = args.get("max_unpacked_mb", MAX_UNPACKED_MB), bool(args.get("shift_clock", False))
+        opened = args.get("max_unpacked_mb", MAX_UNPACKED_MB), self._shift_clock()
         return Recording(name, path, self.input, self.windows, *opened)
 
-    def _fail(self, error: UserError) -> None:
+    def _shift_clock(self) -> bool:
+        """`data.args.shift_clock` of the training: times from the first event of a recording."""
+        return bool((self.run.config["data"].get("args") or {}).get("shift_clock", False))
+
+    def _fail(self, error: UserError | OSError) -> None:
         self.failed.append(str(error))
-        tqdm.write(f"not read: {error}")
+        if self.source.camera is None and sum(map(len, self.source.files.values())) > 1:  # else it is the last line
+            tqdm.write(f"not read: {error}")
 
     def write(self, output: Output) -> None:
         """All frames of all parts."""
@@ -155,11 +170,11 @@ class Prediction:
         """Consecutive frames of one shape, numbered."""
         size = self._batch_size()
         frames, batch = part.frames(), list[Frame]()
-        while self.options.limit is None or self.read < self.options.limit:
+        while not self.limited:
             with self.watch.stage("read"):
                 try:
                     frame = next(frames, None)
-                except UserError as error:
+                except (UserError, OSError) as error:
                     self._fail(error)
                     break
             if frame is None:

@@ -24,7 +24,7 @@ class Source:
     files:   {kind of `KINDS`: paths}
     camera:  its index, in place of files
     base:    folder that names in the results are relative to
-    left_out: files of a folder or glob that the checkpoint does not read
+    left_out: files of a folder or glob that the checkpoint does not read, and folders that a glob matches
     """
 
     name: str
@@ -38,6 +38,8 @@ def find_source(source: str, reads: str, checkpoint: Path) -> Source:
     """reads: kind of the checkpoint's input, "image" or "events".
 
     UserError where nothing is there, or nothing that the checkpoint reads."""
+    if not source:
+        raise UserError("SOURCE is empty: give an image, folder, glob, video, recording or camera index")
     path = Path(source).expanduser()
     if source.isdecimal() and not path.exists():
         if reads != "image":
@@ -52,11 +54,17 @@ def find_source(source: str, reads: str, checkpoint: Path) -> Source:
             raise UserError(f"{source}: is {article}, but {_trained(checkpoint, reads)}")
         return Source(path.stem, path.parent, {kind or READS[reads][0]: [path]})
     if any(character in source for character in "*?["):
-        found = sorted(Path(file) for file in glob.glob(str(path), recursive=True) if os.path.isfile(file))
+        matched = sorted(Path(file).absolute() for file in glob.glob(str(path), recursive=True))
+        found = [file for file in matched if not file.is_dir()]
+        if not found and matched:
+            raise UserError(f"{source}: matches folders alone. Name one of them, or add /* for the files in them")
         if not found:
             raise UserError(f"{source}: no file matches. Put it in quotes, and look at the folder")
-        base = Path(os.path.commonpath([file.absolute().parent for file in found]))
-        return _sorted(source, base, [file.absolute() for file in found], reads, checkpoint, "glob")
+        base = Path(os.path.commonpath([file.parent for file in found]))
+        taken = _sorted(source, base, found, reads, checkpoint, "glob")
+        entered = {folder for file in found for folder in file.parents}
+        taken.left_out += [folder for folder in matched if folder.is_dir() and folder not in entered]
+        return taken
     raise UserError(f"{source}: no such file or folder. Give an image, folder, glob, video, recording or camera index")
 
 
@@ -71,7 +79,8 @@ def _sorted(source: str, base: Path, found: list[Path], reads: str, checkpoint: 
     files = {kind: paths for kind, paths in files.items() if paths}
     if not files:
         endings = " ".join(ending for kind in READS[reads] for ending in KINDS[kind])
-        held = f"holds {len(found)} files" if found else "is empty"
+        count = f"{len(found)} file{'' if len(found) == 1 else 's'}"
+        held = f"{'holds' if what == 'folder' else 'matches'} {count}" if found else "is empty"
         raise UserError(f"{source}: the {what} {held}, none with one of {endings}; {_trained(checkpoint, reads)}")
     taken = {path for paths in files.values() for path in paths}
     return Source(base.name or "all", base, files, left_out=[path for path in found if path not in taken])
