@@ -41,21 +41,23 @@ NEEDED: dict[str, dict[str, Check]] = {
     "detections": {"image_id": WHOLE, "category_id": WHOLE, "bbox": BOX, "score": NUMBER},
 }
 GIVEN: dict[str, dict[str, Check]] = {
-    "images": {"width": LENGTH, "height": LENGTH, "clip": TEXT, "t_us": WHOLE, "start_us": WHOLE},
+    "images": {"width": LENGTH, "height": LENGTH, "clip": TEXT, "t_us": WHOLE, "start_us": WHOLE, "window_us": WHOLE},
     "categories": {},
     "annotations": {"area": NUMBER, "iscrowd": FLAG, "difficult": FLAG},
     "detections": {},
 }
 
 
-def read_truth(path: str | Path) -> dict[str, Any]:
+def read_truth(path: str | Path, annotated: bool = True) -> dict[str, Any]:
     """A COCO annotation file: `images`, `annotations`, `categories`, as `DetectionDataset.ground_truth()` gives them.
 
     Images of event recordings also have `clip` and `t_us` and, on clocks that do not begin at 0, `start_us`. UserError
     naming file, entry and remedy for every entry that is malformed or ambiguous.
+
+    annotated: False: without `annotations`, as images.json of predict.py
     """
     content = _read(path)
-    lists = ("images", "categories", "annotations")
+    lists = ("images", "categories", "annotations") if annotated else ("images", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
         raise UserError(f"{path}: has not the lists {', '.join(lists)}. Give a COCO annotation file as the truth")
     for name in lists:
@@ -65,7 +67,8 @@ def read_truth(path: str | Path) -> dict[str, Any]:
         for i, entry in enumerate(content[name]):
             if (j := first.setdefault(entry[key], i)) != i:
                 raise UserError(f"{path}: {name}[{i}] has the {key} {entry[key]!r} of {name}[{j}]. Give each its own")
-    _check_references(path, "annotations", content["annotations"], content, "Remove it, or list what it names")
+    if annotated:
+        _check_references(path, "annotations", content["annotations"], content, "Remove it, or list what it names")
     return content
 
 

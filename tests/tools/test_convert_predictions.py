@@ -166,6 +166,50 @@ def test_windows_of_a_prediction_are_read_from_the_recording(tmp_path):
     assert drawn == [[3, 6]]  # the event at 150 000 us ends the window before, that at 250 000 us is later
 
 
+def predicted(folder, images, **more):
+    """The folder of a prediction that found nothing in recordings."""
+    folder.mkdir()
+    content = {"info": {}, "images": images, "categories": [{"id": 1, "name": "car"}]} | more
+    (folder / "images.json").write_text(json.dumps(content))
+    (folder / "predictions.json").write_text("[]")
+    return folder
+
+
+def test_recordings_of_one_name_and_of_a_shifted_clock(tmp_path, capsys):
+    """Two windows of files named alike have an image each; times of a prediction with shift_clock are from its first
+    event."""
+    images = []
+    for k, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        write_dat(tmp_path / name / "a_td.dat", 10**7 + np.arange(3), *[np.full(3, 4 + k)] * 2, np.ones(3, int), 32, 24)
+        images.append({"id": k + 1, "file_name": f"{name}/a_td.dat", "clip": "a_td", "width": 32, "height": 24})
+        images[k] |= {"t_us": 50_000, "window_us": 50_000, "start_us": 0, "window": 1}
+    info = {"root": str(tmp_path), "shift_clock": True}
+    folder = predicted(tmp_path / "predicted", images, info=info, incomplete="--limit 2")
+    out = main(["cvat", str(folder)])
+    drawn = [read_image(str(path)) for path in sorted((out / "data").iterdir())]
+    found = [(image != image[:, :1, :1]).any(0).nonzero().tolist() for image in drawn]
+    assert found == [[[4, 4]], [[5, 5]]]
+    assert "the prediction lacks frames: --limit 2" in capsys.readouterr().out
+
+
+def test_a_list_of_images_that_was_edited_by_hand(tmp_path):
+    good = {"id": 1, "file_name": "a.dat", "width": 32, "height": 24, "t_us": 5, "window_us": 5}
+    faults = {
+        r"images\[0\] is 7": 7,
+        r"images\[0\] has no id": {},
+        r"images\[0\] has width 'w'": good | {"width": "w"},
+        r"images\[0\] has no window_us": {k: v for k, v in good.items() if k != "window_us"},
+        r"images\[0\] has file_name 3": good | {"file_name": 3},
+    }
+    for k, (message, image) in enumerate(faults.items()):
+        with pytest.raises(UserError, match=message):
+            main(["cvat", str(predicted(tmp_path / str(k), [image]))])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: is a file"):
+        main(["cvat", str(tmp_path), "--out", str(tmp_path / "file")])
+
+
 def test_supervision_gets_boxes_scores_and_names():
     sv = pytest.importorskip("supervision", reason="needs the extra tools: supervision")
     from tools.to_supervision import to_supervision

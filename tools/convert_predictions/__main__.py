@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.command import run_command
+from engine.prediction.output import require_free
 from registry import UserError
 
 from .cvat import write_cvat
@@ -49,14 +50,15 @@ def main(argv: list[str] | None = None) -> Path:
     if args.url != LOCAL_FILES and args.format != "label-studio":
         raise UserError("--url is for label-studio: leave it out")
     out = args.out or args.folder / args.format
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: exists and holds files. Remove it, or name another folder with --out")
+    require_free(out)
     least = least if args.min_score is None else args.min_score
     source = read_source(args.folder).above(least)
     out.mkdir(parents=True, exist_ok=True)
     images = find_images(source, out, args.images, args.overrides)
     boxes = f"{len(source.detections)} boxes" + (f" with score ≥ {least:g}, {source.hidden} below" if least else "")
     print(f"{out}: {boxes}, in {len(source.images)} images")
+    if source.incomplete:
+        print(f"the prediction lacks frames: {source.incomplete}")
     for line in write(source, images, out, args.url):
         print(line)
     return out

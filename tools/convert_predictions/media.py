@@ -14,7 +14,7 @@ from torchvision.io import write_png
 from tqdm import tqdm
 
 from analysis.draw import event_image
-from data.recordings import EventReader, Events, open_events
+from data.recordings import EventReader, Events, ShiftedReader, open_events
 from data.representations.counts import Counts
 from data.sample import Sample
 from engine.build import build_dataset
@@ -44,17 +44,19 @@ def find_images(source: Source, out: Path, root: Path | None, overrides: list[st
     if not windows:
         return _files(source, root)
     names = {image["id"]: _name(image) for image in windows}
-    (out / RENDERED).mkdir(exist_ok=True)
+    if len(set(names.values())) < len(names):  # recordings of one name, in several folders
+        names = {image_id: f"{Path(name).stem}_{image_id}.png" for image_id, name in names.items()}
     files = {}
     drawn = _of_dataset(source, overrides) if source.annotations is not None else _of_recordings(source, root)
     for image_id, picture in tqdm(drawn, "rendering", len(windows), unit="window", disable=None):
         files[image_id] = out / RENDERED / names[image_id]
+        files[image_id].parent.mkdir(exist_ok=True)
         write_png(picture, str(files[image_id]), compression_level=1)
     return files
 
 
 def _files(source: Source, root: Path | None) -> dict[int, Path]:
-    root = root or _predicted(source, "root")
+    root = root or _root(source)
     files = {image["id"]: root / image["file_name"] for image in source.images}
     for path in files.values():
         if not path.is_file():
@@ -62,9 +64,9 @@ def _files(source: Source, root: Path | None) -> dict[int, Path]:
     return files
 
 
-def _predicted(source: Source, key: str = "source") -> Path:
+def _root(source: Source) -> Path:
     """The folder that file names are relative to, as far as `source` says it."""
-    where = Path(str(source.info.get(key, source.info.get("source", ""))))
+    where = Path(str(source.info.get("root", source.info.get("source", ""))))
     if not where.exists() or where == Path():
         raise UserError(
             f"{source.folder}: add --images DIR, the folder of the images or recordings that were predicted"
@@ -111,7 +113,7 @@ def on_sensor(picture: Tensor, sample: Sample) -> Tensor:
 
 def _of_recordings(source: Source, root: Path | None) -> Iterator[tuple[int, Tensor]]:
     """The windows that predict.py cut out of recordings, from these."""
-    root = root or _predicted(source)
+    root = root or _root(source)
     reader: EventReader | None = None
     for image in source.images:
         path = root / image["file_name"]
@@ -120,6 +122,7 @@ def _of_recordings(source: Source, root: Path | None) -> Iterator[tuple[int, Ten
             if reader is not None:
                 reader.close()
             reader = open_events(path, size)
+            reader = ShiftedReader(reader) if source.info.get("shift_clock") else reader
         yield image["id"], draw_window(reader.read(t0 := image["t_us"] - image["window_us"], image["t_us"]), t0, image)
 
 

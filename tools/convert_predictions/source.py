@@ -19,6 +19,7 @@ class Source:
     folder:      of evaluate.py or predict.py
     images:      id, file_name, width, height; of recordings also t_us
     annotations: the truth of an evaluation, else None
+    incomplete:  why a prediction lacks frames, as its images.json says
     hidden:      detections below the score that `above` was asked for
     """
 
@@ -28,6 +29,7 @@ class Source:
     detections: list[dict[str, Any]]
     annotations: list[dict[str, Any]] | None
     info: dict[str, Any]
+    incomplete: str | None = None
     hidden: int = 0
 
     def above(self, score: float) -> Source:
@@ -61,7 +63,7 @@ def read_source(folder: Path) -> Source:
         found = read_detections(folder / "detections.json", truth)
         annotations = truth["annotations"]
     elif (folder / "predictions.json").exists() and (folder / "images.json").exists():
-        truth = _images(folder / "images.json")
+        truth = read_truth(folder / "images.json", annotated=False)
         found = read_detections(folder / "predictions.json", truth)
         annotations = None
     else:
@@ -70,16 +72,10 @@ def read_source(folder: Path) -> Source:
             "predictions.json and images.json, as those of predict.py --save-json"
         )
     for i, image in enumerate(truth["images"]):
-        if missing := [key for key in ("file_name", "width", "height") if key not in image]:
+        window = ["window_us"] if annotations is None and "t_us" in image and "frame" not in image else []
+        if missing := [key for key in ("file_name", "width", "height", *window) if key not in image]:
             raise UserError(f"{folder}: images[{i}] has no {missing[0]}, which other tools need")
-    return Source(folder, truth["images"], truth["categories"], found, annotations, truth.get("info", {}))
-
-
-def _images(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a json file: {error}. Predict again") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "categories")):
-        raise UserError(f"{path}: has not the lists images and categories. Predict again with --save-json")
-    return content
+        if not isinstance(image["file_name"], str):
+            raise UserError(f"{folder}: images[{i}] has file_name {image['file_name']!r:.80}. Give a text")
+    info = truth["info"] if isinstance(truth.get("info"), dict) else {}
+    return Source(folder, truth["images"], truth["categories"], found, annotations, info, truth.get("incomplete"))
