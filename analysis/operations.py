@@ -106,27 +106,33 @@ class Operations(Recorder):
     def _measure(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """float64 sums over the images: of the encoder [images], of a layer the columns of `_count`."""
         if layer is not self._encoder:
-            return self._count(layer, x, y).sum(0)
+            return self._count(layer, *self._maps(layer, x, y)).sum(0)
         self._T, self._B = y.shape[:2]
         self._image, self._repeated = self._constant(x), is_repeated(y)
         return torch.tensor([self._B], dtype=torch.float64)
 
-    def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Of each image, float64 [B, 1 + len(OPERATIONS)]: inputs that are not whole, *OPERATIONS."""
-        one, x = self._one.get(layer, layer), self._unweighted.pop(getattr(layer, "step_weights", None), x)
+    def _maps(self, layer: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """x and y of a call as maps [rows, ...] of the sizes that its weights are for."""
+        x = self._unweighted.pop(getattr(layer, "step_weights", None), x)
         if isinstance(layer, CellConv) and x.shape[1] != layer.in_channels:
-            x, y = F.pixel_shuffle(x, 2), F.pixel_shuffle(y, 2)
+            return F.pixel_shuffle(x, 2), F.pixel_shuffle(y, 2)
         if isinstance(layer, nn.Linear) and x.dim() > 2:  # [T, B, ..., features]
-            x, y = x.flatten(0, 1), y.flatten(0, 1)
+            return x.flatten(0, 1), y.flatten(0, 1)
+        return x, y
+
+    def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Of each image, float64 [B, 1 + len(OPERATIONS)]: inputs that are not whole, *OPERATIONS. x, y: `_maps`."""
+        one = self._one.get(layer, layer)
         passes, steps = self._passes(layer, x)
         found = torch.ones(self._B, 1 + len(OPERATIONS), dtype=torch.float64, device=x.device)
-        macs = multiply_accumulates(one, x, y) / self._B
-        found[:, 3], found[:, 4] = macs * min(steps, 1.0), macs / passes
+        macs = multiply_accumulates(one, x, y) / min(self._B, len(x))
+        found[:, 3], found[:, 4] = macs * min(steps, 1.0), macs / self._dense_passes(layer, passes)
         if self._spiking:
             summed = x.float().abs() * max(steps, 1.0)
             spikes = summed.round()
             if layer in self._in_encoder or not self._image:
-                found[:, 0] = self._of_images(((summed - spikes).abs() > WHOLE).flatten(1).sum(1))
+                real = (summed - spikes).abs() > WHOLE * spikes.clamp(max=1)
+                found[:, 0] = self._of_images(real.flatten(1).sum(1))
             found[:, 1:3] = min(steps, 1.0) * self._spikes(one, spikes, y)
         return found
 
@@ -136,21 +142,27 @@ class Operations(Recorder):
         return torch.stack([self._of_images(theta), self._of_images(additions_of_rows(layer, spikes, y))], 1)
 
     def _of_images(self, rows: Tensor) -> Tensor:
-        """Sums over the steps of each image, [B], of rows [T * B] in this order; their mean where there are
-        other rows."""
+        """Sums over the steps of each image, [B], of rows [T * B] in this order; of a single row, which all images
+        share, each has it; the mean where there are other rows."""
+        if len(rows) == 1:
+            return rows.double().expand(self._B)
         if len(rows) % self._B:
             return (rows.double().sum() / self._B).expand(self._B)
         return rows.double().view(-1, self._B).sum(0)
 
     def _passes(self, layer: nn.Module, x: Tensor) -> tuple[float, float]:
-        """(how often this call of a layer takes the whole batch, how many steps each row of x stands for)."""
-        if layer in self._in_encoder:
-            return 1.0, 1.0
-        if layer in self._in_steps:  # a recurrent convolution, called for each step with B rows
-            return float(self._T), 1.0
+        """(how many maps of each image this call takes, how many steps each of them stands for)."""
         rows = len(x)
         passes = rows / self._B if rows % self._B == 0 else 1.0
+        if layer in self._in_encoder or layer in self._in_steps:
+            return passes, 1.0
         return passes, 1 / passes if self._repeated else self._T if passes == 1 else 1.0
+
+    def _dense_passes(self, layer: nn.Module, passes: float) -> float:
+        """By what the work of a call that takes `passes` maps of each image is divided for `dense_macs`."""
+        if layer in self._in_encoder:
+            return 1.0  # an encoder runs once for all steps
+        return float(self._T) if layer in self._in_steps else passes  # a recurrent convolution is called in each step
 
 
 def multiply_accumulates(layer: nn.Module, x: Tensor, y: Tensor) -> int:

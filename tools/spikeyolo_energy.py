@@ -92,7 +92,7 @@ def compare(memory: str = "horowitz45") -> Comparison:
     return Comparison(
         (snn, sum(counted.values()) * MAC * MILLIJOULE), sum(counted.values()), differences,
         (papers_of(own, 1) * MILLIJOULE, macs * MAC * MILLIJOULE), macs, mean, inside,
-        prices_of(rows, MEMORIES[memory], T=1, D=4),
+        prices_of(rows, MEMORIES[memory], T=1, D=4, mean_T=1),
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def _rows(model: Detector) -> list[Row]:
     """Of one image of SIZE x SIZE."""
     with torch.inference_mode(), Estimate(model) as estimate:
         model.raw(torch.zeros(1, 3, SMALL, SMALL))
-    fixed = ("weights", "biases", "taps", "fan_out", "weight_bytes", "runs", "rho", "rate")
+    fixed = ("weights", "biases", "taps", "fan_out", "weight_bytes", "runs", "maps", "rho", "rate")
     area = (SIZE // SMALL) ** 2
     scaled = []
     for row in estimate.result()["layers"]:

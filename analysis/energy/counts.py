@@ -34,14 +34,15 @@ class Counts(Operations):
 
     As `Operations`, and of each image also: messages (inputs that are not 0), what neurons emit, the elements of all
     maps that are summed, pooled and upsampled, and how often each layer runs. A detector may also be simulated step by
-    step (`models.deploy.simulate`), converted or not.
+    step (`models.deploy.simulate`), converted or not. A layer that runs more than once in a pass has a row for each
+    use, since the sizes of the maps may differ: `name`, `name#2`, ...
 
     Args:
         model: in evaluation mode.
-        of_batch: called after each batch with its `layers_counted`, whose quantities are then arrays [B].
+        of_batch: called after each batch with its `layers_counted`, whose quantities are then arrays [B], and its T.
     """
 
-    def __init__(self, model: Detector, of_batch: Callable[[list[tuple[Facts, Columns]]], None] | None = None):
+    def __init__(self, model: Detector, of_batch: Callable[[list[tuple[Facts, Columns]], int], None] | None = None):
         super().__init__(model)
         self._model: Any = model
         self._of_batch = of_batch
@@ -54,6 +55,7 @@ class Counts(Operations):
         neurons = {m: n for n, m in model.named_modules() if isinstance(m, MultiStepNeuron)}
         self._watched: dict[Any, str] = {m: n for m, n in neurons.items() if not isinstance(m, Sampler)}
         self._path: list[str] = []
+        self._row = ""  # of the running call of a layer
         self.maps = MapOperations(self._after_map)
         self._wiring = Wiring()
         self._once: set[str] = set()  # layers that run once for all steps of a simulation
@@ -61,6 +63,7 @@ class Counts(Operations):
         self._stepped = self._calls = 0  # steps, and calls of the network, of the running batch
         self._stream: Any = None  # the simulation of the running batch
         self._x: Tensor | None = None
+        self._encoded = False  # since the last call of the network
 
     def __enter__(self) -> Self:
         model = self._model
@@ -98,7 +101,7 @@ class Counts(Operations):
             self._end_batch()
 
     def _before_encoder(self, encoder: nn.Module, inputs: tuple) -> None:
-        x, stream = inputs[0], self._running_stream()
+        x, stream, self._encoded = inputs[0], self._running_stream(), True
         if stream is None or stream is not self._stream or x is not self._x:  # else one more step of a simulation
             self._begin_batch(x.shape[1] if x.dim() == 5 else x.shape[0], stream, x)
 
@@ -109,8 +112,10 @@ class Counts(Operations):
             return
         stream = self._running_stream()
         x = inputs[0]
-        if stream is not None and stream is not self._stream:  # a simulation that has not called the encoder
+        starts = module is getattr(network, "currents", network)
+        if stream is not self._stream if stream is not None else starts and not self._encoded:  # no call of the encoder
             self._begin_batch(x.shape[1], stream, None)
+        self._encoded &= not starts
         self._ordinal.clear()
         self._T = len(x)  # of this call: one in a simulation
         if module is not getattr(network, "currents", None):
@@ -147,7 +152,7 @@ class Counts(Operations):
         self.images += B
         self._image_steps += B * self._stepped
         if self._of_batch is not None:
-            self._of_batch(rows)
+            self._of_batch(rows, self._stepped)
         self._now, self._stepped, self._calls = {}, 0, 0
         self._wiring.forget()
 
@@ -161,7 +166,7 @@ class Counts(Operations):
                 key: (value.expand(B).cpu().numpy() if isinstance(value, Tensor) else np.full(B, float(value)))
                 for key, value in self._now[name].items()
             }
-            if "dense_macs" in columns and name not in self._once:
+            if "dense_macs" in columns and module_of(name) not in self._once:
                 columns["dense_macs"] = columns["dense_macs"] / self._calls
             rows.append((facts, columns))
         return rows
@@ -176,22 +181,34 @@ class Counts(Operations):
         for key, value in columns.items():
             now[key] = now.get(key, 0) + value
 
+    def _use(self, module: nn.Module, name: str) -> str:
+        """Name of the row of this call."""
+        if module in self._in_encoder or module in self._in_steps:  # called once for each window, bin or step
+            return name
+        self._ordinal[name] += 1
+        return name if self._ordinal[name] == 1 else f"{name}#{self._ordinal[name]}"
+
+    def _measure(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if layer is not self._encoder:
+            self._row = self._use(layer, label(self._names[layer]))
+            self._wiring.layer(self._row, y)
+        return super()._measure(layer, x, y)
+
     def _count(self, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         found = super()._count(layer, x, y)
-        one, name = self._one.get(layer, layer), label(self._names[layer])
+        one = self._one.get(layer, layer)
         passes, steps = self._passes(layer, x)
         runs = passes * min(steps, 1.0)
         columns = dict(zip(("real", *OPERATIONS), found.unbind(1), strict=True))
         if self._spiking:
             spikes = (x.float() * max(steps, 1.0)).round().ne(0).float()
             columns["messages"], columns["graded_macs"] = self._spikes(one, spikes, y).unbind(1)
-        self._record(facts_of_layer(name, one, x, y, passes, self._B), runs=runs, **columns)
-        self._wiring.layer(name, y)
+        self._record(facts_of_layer(self._row, one, x, y), runs=runs, **columns)
         return found
 
     def _after_any_neuron(self, neuron: Any, x: Tensor, y: Tensor) -> None:
         with _paused(self.maps):
-            name = label(self._watched[neuron])
+            name = self._use(neuron, label(self._watched[neuron]))
             T = len(x) if x.dim() > 2 else 1
             images = y.transpose(0, 1) if y.dim() > 2 and y.shape[1] == self._B else y.unsqueeze(0).expand(1, *y.shape)
             of_image = images.flatten(1) if len(images) == self._B else images.flatten(1).expand(self._B, -1) / self._B
@@ -241,7 +258,12 @@ class Counts(Operations):
 
     def has_bias(self, facts: Facts) -> bool:
         """Whether the layer has a bias once its BatchNorm is folded into it."""
-        return facts.biases > 0 or facts.name in self._wiring.normed or facts.name in self._merged
+        return facts.biases > 0 or facts.name in self._wiring.normed or module_of(facts.name) in self._merged
+
+    def form(self, facts: Facts) -> str:
+        """merged: of a layer that stands for several; as run: of one of these; "" of all others."""
+        name = module_of(facts.name)
+        return "merged" if name in self._merged else "as run" if name in self._parts else ""
 
     def in_place(self, neuron: str) -> bool:
         """Whether the sums of a convolution are the membrane of this neuron: it alone takes its output, each step."""
@@ -277,15 +299,6 @@ class Counts(Operations):
                     known[key] = known.get(key, 0.0) + value
         self.totals_of, self.maps.excluded = totals, excluded
 
-    @property
-    def parts_of_merged(self) -> set[str]:
-        """Rows that the network runs, and that its merged form replaces by `merged`."""
-        return set(self._parts)
-
-    @property
-    def merged(self) -> set[str]:
-        return set(self._merged)
-
 
 def label(name: str) -> str:
     """Name of a module in rows: that of a layer in a converted network is its name in the source."""
@@ -293,6 +306,11 @@ def label(name: str) -> str:
         if name.startswith(part):
             return name.removeprefix(part).removesuffix(".layer")
     return "network" if name == "network.spiking" else name
+
+
+def module_of(row: str) -> str:
+    """The layer of a row, without the number of its use."""
+    return row.partition("#")[0]
 
 
 @contextmanager

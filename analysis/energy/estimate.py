@@ -54,11 +54,11 @@ class Estimate:
         real = {name: of_row.get("real", 0.0) > 0 for name, of_row in self.counts.totals_of.items()}
         return rows_of(self.counts, counted, real)
 
-    def _of_batch(self, counted: list[tuple[Facts, Columns]]) -> None:
-        for name, values in self._figures(_spiking_form(self._rows(counted)), counted, self.counts.steps).items():
+    def _of_batch(self, counted: list[tuple[Facts, Columns]], steps: int) -> None:
+        for name, values in self._figures(_spiking_form(self._rows(counted)), counted, steps).items():
             self._of_samples[name] += values.tolist()
 
-    def _figures(self, rows: list[Row], counted: list[tuple[Facts, Columns]], steps: int) -> dict[str, np.ndarray]:
+    def _figures(self, rows: list[Row], counted: list[tuple[Facts, Columns]], steps: float) -> dict[str, np.ndarray]:
         """`FIGURES` of each image of a batch, [B]."""
         images = len(next(iter(counted))[1]["runs"])
         figures = [
@@ -107,10 +107,10 @@ class Estimate:
         for row in rows:
             if row["kind"] in LAYERS:
                 row["rho"] = row["sop"] / row["mac_dense"] if row["mac_dense"] else 0.0
-                row["rate"] = row["rho"] / (steps * D)
+                row["rate"] = row["rho"] / (1 if row["part"] == "encoder" else steps * D)
             elif row["kind"] == "neuron":
                 row["rate"] = row["theta_out"] / (row["updates"] * D) if row["updates"] else 0.0
-        prices = {name: prices_of(rows, memory, T, D) for name, memory in MEMORIES.items()}
+        prices = {name: prices_of(rows, memory, T, D, steps) for name, memory in MEMORIES.items()}
         total = self._total(rows, prices[self.memory.name], T, D)
         return {
             "estimate": "from counts and published constants; not a measurement",
@@ -161,7 +161,8 @@ class Estimate:
             "rate": rho / (self.counts.mean_steps * D),
             "memory": self.memory.name,
             "papers_mJ": prices["papers"]["snn"],
-            "papers_without_head_mJ": papers_of([r for r in own if r["part"] != "head"], T) * MILLIJOULE,
+            "papers_without_head_mJ": papers_of([r for r in own if r["part"] != "head"], self.counts.mean_steps)
+            * MILLIJOULE,
             "papers_ann_mJ": prices["papers"]["ann"],
             "movement_mJ": prices["int8"]["snn"],
             "movement_fp32_mJ": prices["fp32"]["snn"],
@@ -171,7 +172,7 @@ class Estimate:
             "ann_fp32_mJ": prices["fp32"]["ann"],
             "real_layers": {  # of the network and the head: papers count them in each step
                 "macs": sum(row["macs"] for row in once),
-                "macs_each_step": sum(row["mac_dense"] * steps_of(row, T) for row in once),
+                "macs_each_step": sum(row["mac_dense"] * steps_of(row, self.counts.mean_steps) for row in once),
             },
             "shares": {name: self._shares(own, PRECISIONS[name]) for name in SPIKING},
         }
@@ -215,12 +216,12 @@ class Estimate:
         return lines
 
 
-def papers_of(rows: list[Row], steps: int) -> Any:
+def papers_of(rows: list[Row], steps: float) -> Any:
     """Picojoule of the rows of one form, by the rule of the papers."""
     return sum(papers(row, steps) for row in rows)
 
 
-def prices_of(rows: list[Row], memory: Memory, T: int, D: int) -> dict[str, Any]:
+def prices_of(rows: list[Row], memory: Memory, T: int, D: int, mean_T: float) -> dict[str, Any]:
     """Millijoule per image, movement of data as [with reuse, without]:
 
     {"papers": {"snn", "ann"}, "int8": {"snn", "twin", "ann"}, "fp32": {"snn", "ann"}}, and with D > 1 of both
@@ -236,7 +237,7 @@ def prices_of(rows: list[Row], memory: Memory, T: int, D: int) -> dict[str, Any]
         return [float(energy) * MILLIJOULE for energy in both]
 
     dense_macs = sum(row["mac_dense"] for row in own if row["kind"] in LAYERS)
-    found: dict[str, Any] = {"papers": {"snn": float(papers_of(own, T)) * MILLIJOULE,
+    found: dict[str, Any] = {"papers": {"snn": float(papers_of(own, mean_T)) * MILLIJOULE,
                                         "ann": dense_macs * MAC * MILLIJOULE}}  # fmt: skip
     for name in SPIKING:
         precision = PRECISIONS[name]

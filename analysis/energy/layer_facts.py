@@ -55,16 +55,15 @@ class Facts:
         return self.name.partition(".")[0]
 
 
-def facts_of_layer(name: str, layer: nn.Module, x: Tensor, y: Tensor, passes: float, images: int) -> Facts:
-    """Of a layer y = layer(x), a call that takes each of `images` images `passes` times."""
+def facts_of_layer(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Facts:
+    """Of a layer y = layer(x) on maps [rows, ...]."""
     weight: Any = layer.weight
     linear = isinstance(layer, nn.Linear)
     groups: Any = 1 if linear else layer.groups
     out = y.shape[-1] if linear else y.shape[1]
-    of_pass = passes * images
     return Facts(
         name, "linear" if linear else "convolution", tuple(y.shape[-1:] if linear else y.shape[1:]),
-        x.numel() / of_pass, y.numel() / of_pass, weight.numel(), 0 if layer.bias is None else out,
+        float(x[0].numel()), float(y[0].numel()), weight.numel(), 0 if layer.bias is None else out,
         1 if linear else math.prod(weight.shape[2:]),
         int(out // groups) if not isinstance(layer, TRANSPOSED) else weight.shape[1],
     )  # fmt: skip

@@ -15,7 +15,7 @@ from .rows import LAYERS, Row
 Parts = dict[str, Any]  # {component: energy}
 
 
-def papers(row: Row, steps: int) -> Any:
+def papers(row: Row, steps: float) -> Any:
     """As in the papers on spiking detectors: 0.9 pJ x multiply-accumulates x mean input for spikes, all steps together,
     and 4.6 pJ per multiply-accumulate of a layer with a real input, in each of the steps.
 
@@ -25,11 +25,11 @@ def papers(row: Row, steps: int) -> Any:
     if row["kind"] not in LAYERS:
         return 0.0
     if row["input"] == "spikes":
-        return row["mac_dense"] * row["theta"] / row["inputs"] * AC
+        return row["mac_dense"] / row["maps"] * row["theta"] / row["inputs"] * AC
     return row["mac_dense"] * steps_of(row, steps) * MAC
 
 
-def steps_of(row: Row, steps: int) -> int:
+def steps_of(row: Row, steps: float) -> float:
     """How often papers count a layer: an encoder's once."""
     return 1 if row["part"] == "encoder" else steps
 
@@ -63,7 +63,7 @@ def ann(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Parts:
     reuse: every input, weight and output is read or written once.
     """
     if row["kind"] in LAYERS:
-        return _dense(row, row["mac_dense"], 1.0, memory, precision, reuse)
+        return _dense(row, row["mac_dense"], row["maps"], memory, precision, reuse)
     runs = np.maximum(row["runs"], 1)
     if row["kind"] == "neuron":  # an activation, of a value that is at hand
         return _parts(comparisons=row["outputs"] * precision.add)
@@ -73,9 +73,14 @@ def ann(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Parts:
 
 
 def graded(row: Row, levels: int) -> Row:
-    """A layer of spikes whose integers are one message each, with a multiplication in place of additions, as Loihi 2
-    sends them: the row to be priced at `Precision.of_activations(bits of an integer)`."""
-    if row["kind"] not in LAYERS or row["input"] != "spikes" or levels <= 1:
+    """A layer or neuron of spikes whose integers are one message each, with a multiplication in place of additions, as
+    Loihi 2 sends them: the row to be priced at `Precision.of_activations(bits of an integer)`."""
+    if levels <= 1:
+        return row
+    if row["kind"] == "neuron" and row["output"] == "spikes":  # each is written, and subtracted from its membrane, once
+        reset = row["theta_out"] - row["messages_out"] if row["memory"] else 0.0
+        return row | {"theta_out": row["messages_out"], "additions": row["additions"] - reset}
+    if row["kind"] not in LAYERS or row["input"] != "spikes":
         return row
     bias = row["additions"] - row["sop"]
     macs = row["graded_macs"]
@@ -110,7 +115,8 @@ def _spikes(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Part
 
 
 def _real(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Parts:
-    return _dense(row, row["macs"], row["macs"] / np.maximum(row["mac_dense"], 1), memory, precision, reuse)
+    passes = row["macs"] / np.maximum(row["mac_dense"], 1) * row["maps"]
+    return _dense(row, row["macs"], passes, memory, precision, reuse)
 
 
 def _dense(row: Row, macs: Any, passes: Any, memory: Memory, precision: Precision, reuse: bool) -> Parts:

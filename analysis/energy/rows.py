@@ -22,14 +22,13 @@ def rows_of(counts: Counts, counted: list[tuple[Facts, Columns]], real: dict[str
     "as run" for those, and "" for all others. real: {row: whether its input, or output, has been other than spikes}."""
     rows = []
     for facts, columns in counted:
-        form = "merged" if facts.name in counts.merged else "as run" if facts.name in counts.parts_of_merged else ""
         if facts.kind in LAYERS:
             row = _layer(facts, columns, real[facts.name], counts.has_bias(facts))
         elif facts.kind == "neuron":
             row = _neuron(facts, columns, real[facts.name], counts.in_place(facts.name))
         else:
             row = _map(facts, columns)
-        rows.append(_general(facts, columns["runs"]) | {"form": form} | row)
+        rows.append(_general(facts, columns["runs"]) | {"form": counts.form(facts)} | row)
     return rows
 
 
@@ -48,7 +47,7 @@ def _layer(facts: Facts, columns: Columns, real: bool, has_bias: bool) -> Row:
         "input": "real" if real else "spikes",
         "inputs": facts.inputs, "outputs": facts.outputs, "weights": facts.weights,
         "biases": channels if has_bias else 0, "taps": facts.taps, "fan_out": facts.fan_out,
-        "mac_dense": columns["dense_macs"],
+        "mac_dense": columns["dense_macs"], "maps": columns["runs"] if facts.part == "encoder" else 1.0,
         "weight_bytes": 4 * facts.weights,
     }  # fmt: skip
     if real:
@@ -76,6 +75,7 @@ def _neuron(facts: Facts, columns: Columns, real: bool, in_place: bool) -> Row:
     own = memory and not in_place
     emitted = updates if real else columns["theta_out"]
     return {
+        "messages_out": 0.0 if real else columns["messages_out"],
         "output": "real" if real else "spikes", "in_place": in_place, "leak": facts.leak if memory else "none",
         "memory": memory, "outputs": facts.outputs, "updates": updates, "theta_out": 0.0 if real else emitted,
         "additions": (updates if own else 0.0)

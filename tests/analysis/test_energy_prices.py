@@ -15,7 +15,7 @@ def layer(sop: float = 3600.0) -> dict:
     return {
         "kind": "convolution", "part": "network", "input": "spikes", "theta": 100.0, "sop": sop, "taps": 9,
         "fan_out": 4, "additions": sop + bias, "runs": STEPS, "inputs": 128, "outputs": N, "weights": 72, "biases": 4,
-        "mac_dense": 4608.0, "shape": [4, 8, 8], "macs": 0.0,
+        "mac_dense": 4608.0, "maps": 1.0, "shape": [4, 8, 8], "macs": 0.0,
     }  # fmt: skip
 
 
