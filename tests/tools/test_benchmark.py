@@ -140,7 +140,7 @@ def test_events_beside_the_published_loaders(capfd, monkeypatch, tmp_path):
 
 def test_command_line_names_what_there_is(command):
     done = command("-m", "tools.benchmark", "nothing")
-    assert done.returncode == 1 and "{board,events,infer,neurons,simulation,train}" in done.stderr
+    assert done.returncode == 1 and "{events,infer,neurons,simulation,tensorboard,train}" in done.stderr
 
 
 def test_simulation_beside_spikingjelly(capsys, monkeypatch):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tools.benchmark.board import Cost, measure
+from tools.benchmark.tensorboard import Cost, measure
 
 
 def test_the_share_of_a_training():

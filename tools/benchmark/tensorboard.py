@@ -1,7 +1,7 @@
 """What TensorBoard costs a training: time of a step and of an evaluation, without it and with it.
 
-    python -m tools.benchmark board configs/demo.yaml
-    python -m tools.benchmark board configs/demo.yaml train.epochs=100 data.size=[120,152]
+    python -m tools.benchmark tensorboard configs/demo.yaml
+    python -m tools.benchmark tensorboard configs/demo.yaml train.epochs=100 data.size=[120,152]
 
 Times are CPU seconds of the process, on a GPU wall time with the device waited for. Steps are those of train.py; an
 evaluation is one of the validation split, with and without the images and layers that about 20 of a training have.
@@ -61,7 +61,7 @@ class Cost:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tools.benchmark board",
+        prog="python -m tools.benchmark tensorboard",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
