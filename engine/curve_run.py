@@ -15,9 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from analysis.cost_plot import plot_cost
 from analysis.energy.estimate import Estimate
-from analysis.plots import plot_curve, plot_robustness
+from analysis.plots.energy import plot_energy
+from analysis.plots.noise import plot_robustness
+from analysis.plots.steps import plot_curve
 from models import Detector
 from scoring.evaluator import Evaluator
 
@@ -104,7 +105,7 @@ class CurveRun:
             files[f"{name}.json"] = json.dumps(content, indent=1) + "\n"
             files[f"{name}.png"] = partial(PLOTS[name], content, title=title)
         if "papers_mJ" in results["curve"]["points"][0]:
-            files["ap_over_energy.png"] = partial(plot_cost, results["curve"], title=title)
+            files["ap_over_energy.png"] = partial(plot_energy, results["curve"], title=title)
         return files
 
     def _what_is_there(self, saved: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analysis.plots import plot_history
+from analysis.plots.history import plot_history
 from data import DetectionDataset
 from data.events.window_dataset import WindowDataset
 from registry import UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from analysis.window_plot import plot_windows
+from analysis.plots.windows import plot_windows
 from data import DetectionDataset
 from data.events.dataset import EventDataset
 from registry import UserError

@@ -37,9 +37,9 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-from analysis.gap_plot import plot_gap
 from analysis.gradients import ratios, training_statistics
 from analysis.operations import Operations
+from analysis.plots.gap import plot_gap
 from data.atomic_file import write_atomically
 from data.sample import Batch, collate
 from engine import distributed

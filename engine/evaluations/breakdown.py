@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.plots import confusion_matrix
+from analysis.plots.confusion import confusion_matrix
 from scoring.confidence import by_confidence, by_recall
 from scoring.evaluator import Evaluator
 from scoring.mistakes import Mistakes, worst_images

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor
 from torchvision.io import write_png
 
-from analysis.confidence_plot import plot_confidence
-from analysis.firing_rate_plot import plot_firing_rates
-from analysis.plots import plot_confusion, plot_precision_recall
+from analysis.plots.confidence import plot_confidence
+from analysis.plots.confusion import plot_confusion
+from analysis.plots.firing_rates import plot_firing_rates
+from analysis.plots.precision_recall import plot_precision_recall
 from analysis.report import report
 from scoring.evaluator import Evaluator
 from scoring.protocols import get_protocol

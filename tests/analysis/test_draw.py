@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import plots
 from analysis.draw import (
     BACKGROUND,
     OFF,
@@ -18,7 +17,8 @@ from analysis.draw import (
     side_by_side,
     zoom_of,
 )
-from analysis.plots import confusion_matrix, plot_confusion, plot_precision_recall
+from analysis.plots.confusion import confusion_matrix, plot_confusion
+from analysis.plots.precision_recall import plot_precision_recall
 from scoring.voc_ap import precision_recall
 
 NAMES = ["car", "pedestrian", "Fußgänger"]
@@ -185,7 +185,8 @@ def test_plots_are_written_as_png(tmp_path, empty):
 def figures_of(truth, detections, monkeypatch, title="run", ap=None):
     """The two figures before they are written."""
     figures = []
-    monkeypatch.setattr(plots, "write_figure", lambda figure, path: figures.append(figure))
+    for module in ("confusion", "precision_recall"):
+        monkeypatch.setattr(f"analysis.plots.{module}.write_figure", lambda figure, path: figures.append(figure))
     plot_precision_recall(precision_recall(truth, detections), "", title, ap or {})
     plot_confusion(truth, detections, "", title)
     return figures

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.plots import confusion_matrix
+from analysis.plots.confusion import confusion_matrix
 from scoring.confidence import best_threshold, by_confidence, by_recall
 from scoring.mistakes import worst_images
 from scoring.protocols import get_protocol

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.gap_plot import plot_gap
+from analysis.plots.gap import plot_gap
 from tools import gap
 
 PAIR = ["model.neuron=ilif", "train.epochs=2", "--twin", "relu", "train.anneal={margin: [1.0, 0.0]}"]

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .draw import legible
-from .plots import titled, verbatim, write_figure
+from ..draw import legible
+from .figure import titled, verbatim, write_figure
 
 SHARES = {"dead": "tab:gray", "inside": "tab:green", "saturated": "tab:red"}
 SIDES = {"spiking": "tab:blue", "twin": "tab:orange"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .plots import titled, write_figure
+from .figure import titled, write_figure
 
 
 def plot_windows(windows: Mapping[str, Any], path: str | Path, title: str) -> None:

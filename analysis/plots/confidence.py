@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .draw import class_colours, legible
-from .plots import titled, verbatim, write_figure
+from ..draw import class_colours, legible
+from .figure import titled, verbatim, write_figure
 
 FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 NAMED = 20

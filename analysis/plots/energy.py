@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .plots import titled, write_figure
+from .figure import titled, write_figure
 
 
-def plot_cost(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
+def plot_energy(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
     """Write a png of AP50 (and AP) over the energy per image, as papers count it and with the movement of data.
 
     curve: what curve.json holds, with `papers_mJ`, `movement_low_mJ` and `movement_high_mJ` in its points. title: run,

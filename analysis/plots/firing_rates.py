@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .plots import titled, verbatim, write_figure
+from .figure import titled, verbatim, write_figure
 
 
 def plot_firing_rates(rates: Mapping[str, float], path: str | Path, title: str) -> None:

@@ -1,0 +1,1 @@
+"""Plots as png files, one of them in each module."""
