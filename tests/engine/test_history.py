@@ -15,6 +15,12 @@ SEQUENTIAL = EVENTS % ", sampling: sequential, window_ms: 100"
 RANDOM = EVENTS % ", window_ms: 60"
 
 
+@pytest.fixture(scope="module")
+def run(scenes, tmp_path_factory):
+    """Of sequential sampling."""
+    return untrained_run(tmp_path_factory.mktemp("run"), scenes, SEQUENTIAL)
+
+
 def score(run, *arguments):
     return evaluate.main([str(run / "checkpoint_best.pt"), "--pictures", "0", *arguments])
 
@@ -47,8 +53,7 @@ def found_by_history(run, lengths, monkeypatch):
     return [{image: rows[:, 4].tolist() for image, rows in evaluator.state()} for evaluator in made]
 
 
-def test_each_label_is_scored_after_its_own_windows(scenes, tmp_path, monkeypatch):
-    run = untrained_run(tmp_path, scenes, SEQUENTIAL)
+def test_each_label_is_scored_after_its_own_windows(run, monkeypatch):
     metrics = score(run, "--history", "all,3,1", "--spikes")
     folder = run / "eval" / "test_prophesee_best_history=all-3-1"
     content = json.loads((folder / "history.json").read_text())
@@ -91,8 +96,7 @@ def test_windows_of_random_sampling(scenes, tmp_path, monkeypatch):
     assert any(one[image] != pytest.approx(two[image], abs=1e-3) for image in one)
 
 
-def test_what_is_there_after_an_interrupt(scenes, tmp_path, monkeypatch):
-    run = untrained_run(tmp_path, scenes, SEQUENTIAL)
+def test_what_is_there_after_an_interrupt(run, monkeypatch):
     calls, forward = [], Detector.forward
 
     def interrupted(self, *arguments):
@@ -113,8 +117,7 @@ def test_what_is_there_after_an_interrupt(scenes, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["", "0,2", "1,most", "-1", "1.5"])
-def test_what_is_no_length(scenes, tmp_path, text):
-    run = untrained_run(tmp_path, scenes, SEQUENTIAL)
+def test_what_is_no_length(run, text):
     with pytest.raises(ValueError, match=f"--history {text}: give numbers of windows above 0, and all"):
         score(run, f"--history={text}")
 
