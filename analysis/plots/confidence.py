@@ -16,7 +16,7 @@ FIGURES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 NAMED = 20
 
 
-def plot_confidence(confidence: Mapping[str, Any], path: str | Path, title: str, iou_threshold: float = 0.5) -> None:
+def plot_confidence(confidence: Mapping[str, Any], path: str | Path, title: str, iou_threshold: float) -> None:
     """Write a png of three panels over the score; a point marks the best threshold of each class.
 
     confidence: `scoring.confidence.by_confidence`. title: run, split and protocol. With more than 20 classes only the

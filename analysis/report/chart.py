@@ -11,7 +11,7 @@ from .markup import Markup, escape, hexadecimal, join, tag
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
-TICKS = 5
+TICKS, MOST = 5, 8  # of the unit axes, of others
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,11 @@ def chart(
     y_label: str,
     caption: str,
     marks: Sequence[tuple[float, float, Colour]] = (),
-    x_ticks: Sequence[tuple[float, str]] | None = None,
     unit: bool = True,
     logarithmic: bool = False,
 ) -> Markup:
-    """A figure. marks: points (x, y, colour). unit: both axes are 0 to 1; otherwise they span the values, y from 0.
-    x_ticks: (value, text); logarithmic: the x axis."""
+    """A figure. marks: points (x, y, colour). unit: both axes are 0 to 1; otherwise they span the values, y
+    from 0, with ticks at the values of x. logarithmic: the x axis."""
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in line.y if y is not None]
     if not xs or not ys:
@@ -52,10 +51,7 @@ def chart(
         across = (scale(x) - low) / span if high > low else 0.5
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM)
 
-    if x_ticks is None:
-        x_ticks = (
-            [(k / TICKS, f"{k / TICKS:g}") for k in range(TICKS + 1)] if unit else _thin([(x, f"{x:.3g}") for x in xs])
-        )
+    x_ticks = [(k / TICKS, f"{k / TICKS:g}") for k in range(TICKS + 1)] if unit else _ticks(xs)
     shapes = [_grid(place, x_ticks, top), _labels(x_label, y_label)]
     shapes += [_line(line, place) for line in sorted(lines, key=lambda line: (line.mean, line.colour is not None))]
     shapes += [_dot(*place(x, y), colour) for x, y, colour in marks]
@@ -71,9 +67,10 @@ def _above(value: float) -> float:
     return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= value * 0.999)
 
 
-def _thin(ticks: list[tuple[float, str]], most: int = 8) -> list[tuple[float, str]]:
-    ticks = sorted(set(ticks))
-    return ticks[:: math.ceil(len(ticks) / most)]
+def _ticks(xs: Sequence[float]) -> list[tuple[float, str]]:
+    """(value, text) at the values of x, at most `MOST` of them."""
+    ticks = sorted({(x, f"{x:.3g}") for x in xs})
+    return ticks[:: math.ceil(len(ticks) / MOST)]
 
 
 def _grid(place, x_ticks: Sequence[tuple[float, str]], top: float) -> Markup:

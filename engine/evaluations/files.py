@@ -31,7 +31,7 @@ def plot(evaluator: Evaluator, breakdown: Breakdown, metrics: dict[str, Any], so
         precision_recall(truth, found), out / "precision_recall.png", title, metrics["per_class_AP50"]
     )
     plot_confusion(truth, found, out / "confusion.png", title)
-    plot_confidence(breakdown.content["confidence"], out / "confidence.png", title)
+    plot_confidence(breakdown.content["confidence"], out / "confidence.png", title, breakdown.content["iou_threshold"])
     if metrics.get("firing_rates"):
         plot_firing_rates(metrics["firing_rates"], out / "firing_rates.png", title)
 

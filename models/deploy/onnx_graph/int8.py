@@ -66,14 +66,6 @@ def to_int8(model: onnx.ModelProto, inputs: Iterable[Tensor]) -> tuple[onnx.Mode
     return found, counts
 
 
-def rounding_of_spikes(model: onnx.ModelProto) -> dict[str, str]:
-    """{value on a grid: what its QuantizeLinear and DequantizeLinear make of it}, of a quantised model."""
-    known = grids(model)
-    integers = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    back = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    return {x: back[q] for q, x in integers.items() if x in known and known[x].exact and q in back}
-
-
 def _scale(grid: Grid, kind: QuantType) -> dict[str, Any]:
     zero = np.array(0, np.uint8 if kind == QuantType.QUInt8 else np.int8)
     return {"quant_type": kind, "scale": np.array(grid.unit, np.float32), "zero_point": zero}
