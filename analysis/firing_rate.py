@@ -51,7 +51,7 @@ def spiking_layers(model: nn.Module) -> dict[str, MultiStepNeuron]:
 
 
 def has_signs(signed: bool | None, negative: float) -> bool:
-    """Whether a layer is one of those whose shares are told; `negative`: the negative spikes that it emitted."""
+    """Whether a layer is one of those with shares; `negative`: the negative spikes that it emitted."""
     return bool(signed) or signed is None and negative > 0
 
 

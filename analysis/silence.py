@@ -1,4 +1,4 @@
-"""Spike degradation: layers of a spiking network that hardly fire, so that what lies behind them is blind."""
+"""Spike degradation: layers of a spiking network that hardly fire, so that those behind them get no input."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Subject:
         """The split with windows of another length and the same labels."""
         cfg = copy.deepcopy(self.cfg)
         cfg.data.args.window_ms = length_ms
-        problems = Problems(strict=False)  # told of the split already
+        problems = Problems(strict=False)  # reported already, for the split itself
         dataset = build_dataset(cfg, self.split, generate=False, allow_missing=self.allow_missing, problems=problems)
         assert [i["id"] for i in dataset.ground_truth()["images"]] == [i["id"] for i in self.truth["images"]]
         return dataset

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: classes, preprocessing, T, D, source and commit, as plain values."""
+"""Description in an exported file: classes, preprocessing, T, D, source and commit, as plain values."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ NEEDS = "safetensors is not installed: pip install -e '.[export]' in the checkou
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], entries: dict[str, Any]) -> None:
-    """entries: plain values, as those of a checkpoint, and whatever else a reader may want to know."""
+    """entries: plain values, those of a checkpoint and a description."""
     try:
         from safetensors.torch import save_file
     except ImportError as error:
