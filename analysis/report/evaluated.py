@@ -17,13 +17,23 @@ def headline(metrics: dict[str, Any]) -> Markup:
     return tag("p", metrics["rule"], class_="note") + (tag("div", boxes, class_="headline") + none)
 
 
+def in_words(value: Any, between: str = " ") -> str:
+    """A setting without the marks of Python: {"name": "ilif", "D": 4} as "ilif (D 4)". None is left out."""
+    if not isinstance(value, dict):
+        return str(value)
+    name = value.get("name", "")
+    of = [f"{key}{between}{in_words(v)}" for key, v in value.items() if key != "name" and v is not None]
+    return f"{name} ({', '.join(of)})" if name and of else name or ", ".join(of)
+
+
 def evaluated(metrics: dict[str, Any]) -> Markup:
     rows: list[tuple[str, Any]] = []
     if "model" in metrics:
         size = metrics.get("input_size")
+        neuron = [f"neuron {in_words(metrics['neuron'])}"] if metrics["neuron"] else []
         rows += [
             ("checkpoint", f"{metrics['checkpoint']} ({metrics['weights']} weights {metrics['weights_digest']})"),
-            ("model", f"{metrics['model']}, neuron {metrics['neuron']}, T = {metrics['T']}"),
+            ("model", ", ".join([metrics["model"], *neuron, f"T = {metrics['T']}"])),
             ("parameters", f"{metrics['parameters']:,}"),
             ("input", f"{' × '.join(map(str, size)) if size else 'rectangular'}, {metrics['precision']}"),
             ("trained", f"{metrics['epochs']} epochs, seed {metrics['seed']}"),
@@ -33,7 +43,7 @@ def evaluated(metrics: dict[str, Any]) -> Markup:
     else:
         rows += [("detections", metrics["detections"]), ("compared", metrics["data"]["checked"])]
     if "conversion" in metrics:
-        rows.append(("conversion", ", ".join(f"{key}: {value}" for key, value in metrics["conversion"].items())))
+        rows.append(("conversion", in_words(metrics["conversion"], ": ")))
     data = metrics["data"]
     of_clips = f" of {metrics['clips']} clips" if "clips" in metrics else ""
     rows += [

@@ -36,7 +36,8 @@ figure { margin: 0; } img { max-width: 100%; height: auto; border-radius: .25rem
   stroke-dasharray: 6 3; } .dot { fill: color-mix(in srgb, var(--c, var(--text)) var(--ink), var(--into)); }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .45em;
   background: color-mix(in srgb, var(--c) var(--ink), var(--into)); }
-.cell { background: rgb(var(--shade) / var(--share)); } rect.cell { fill: rgb(var(--shade) / var(--share)); }
+.cell { background: rgb(var(--shade) / var(--share)); padding: .1rem .5rem; border-radius: .2rem; }
+rect.cell { fill: rgb(var(--shade) / var(--share)); }
 .bars { columns: 24rem; column-gap: 2rem; font-size: .84rem; list-style: none; padding: 0; } .bars li { display: grid;
   grid-template-columns: 1fr 6rem 3.4rem; gap: .5rem; align-items: center; break-inside: avoid; max-width: none; }
 .bars i { display: block; height: .6em; background: var(--box); border-radius: 2px; overflow: hidden; }
@@ -45,7 +46,8 @@ figure { margin: 0; } img { max-width: 100%; height: auto; border-radius: .25rem
 @media print { @page { margin: 14mm; } body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } figure, tr, .headline div { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .scroll { overflow: visible; } .charts, .images { grid-template-columns: 1fr 1fr; }
-  .scroll table { font-size: 8pt; } .bars { columns: 2; font-size: 7.5pt; } }
+  .scroll table { font-size: 8pt; } #confusion { font-size: 7pt; } #confusion .n, #confusion .cell { padding: .1rem; }
+  .bars { columns: 2; font-size: 7.5pt; } }
 @media print and (prefers-color-scheme: dark) { :root { --page: #fff; --text: #1b2130; --soft: #566072;
   --rule: #d8dde6; --box: #f4f6f9; --accent: #0b62b0; --shade: 11 98 176; --ink: 78%; --into: black; } }
 """

@@ -12,7 +12,8 @@ from .markup import Markup, join, number, picture, swatch, table, tag
 
 FIGURES = ("precision", "recall", "f1")
 NAMED = 20  # classes in colour; of more only the mean
-CELLS = 25  # classes of a confusion matrix with numbers
+CELLS = 20  # classes of a confusion matrix with numbers
+HEADER = 90  # characters of the names of columns that fit across a page
 OTHER = ("AR", "AR_1", "AR_10", "AP_small", "AP_medium", "AP_large", "AR_small", "AR_medium", "AR_large")
 
 
@@ -68,9 +69,12 @@ def curves(metrics: dict[str, Any], breakdown: dict[str, Any]) -> Markup:
         ]
         caption = f"{words} over the score, {iou}{'; points: largest F1' * bool(marks)}."
         shown = lines(confidence["thresholds"], of, confidence["mean"][key])
-        figures.append(chart(shown, "score from which detections count", words, caption, marks))
+        label = words if key == "f1" else key
+        figures.append(chart(shown, "score from which detections count", label, caption, marks))
     if not with_truth:
         return tag("p", "No box of the truth counts, so there are no curves.")
+    if all(value in (None, 0) for value in confidence["mean"]["recall"]):
+        return tag("p", f"No detection finds a box at {iou}, so there are no curves.")
     key = join((tag("span", swatch(colours[name]) + name) for name in with_truth if name in colours), " ")
     grey = "" if colours else f"Grey: the {len(with_truth)} classes; the table above has their numbers. "
     mean = tag("p", grey + ("Dashed: mean of the classes." if len(with_truth) > 1 else ""), class_="note")
@@ -93,15 +97,15 @@ def confusion(breakdown: dict[str, Any]) -> Markup:
         f"{breakdown['iou_threshold']:g}, matched whatever the class. Background: detections of nothing."
     )
     if len(names) <= CELLS:
+        if sum(map(len, names)) > HEADER:
+            rows = [*(f"{k}. {name}" for k, name in enumerate(names, 1)), "background"]
+            columns = [*(f"{k}." for k in range(1, len(rows))), "not found"]
         shown: list[Sequence[Any]] = [
             [
                 name,
-                *(
-                    "" if name is rows[-1] and j == len(names) else _cell(count, sum(row))
-                    for j, count in enumerate(row)
-                ),
+                *("" if i == j == len(names) else _cell(count, sum(row)) for j, count in enumerate(row)),
             ]
-            for name, row in zip(rows, matrix, strict=True)
+            for i, (name, row) in enumerate(zip(rows, matrix, strict=True))
         ]
         return table(["truth", *columns], shown, "confusion") + tag("p", note, class_="note")
     mixed = [
@@ -149,7 +153,7 @@ def _colours(best: Mapping[str, dict[str, Any]]) -> dict[str, Colour]:
 
 def _cell(count: int, row: int) -> Markup:
     share = round(0.75 * count / row, 3) if row else 0
-    return tag("span", count, class_="cell", style=f"--share:{share};padding:.1rem .5rem;border-radius:.2rem")
+    return tag("span", number(count), class_="cell", style=f"--share:{share}")
 
 
 def _map(matrix: Sequence[Sequence[int]]) -> Markup:

@@ -11,6 +11,7 @@ from untrained import EVENTS, IMAGES, untrained_run
 import convert
 import evaluate
 from analysis.report import report
+from analysis.report.evaluated import in_words
 
 VOID = {"meta", "img", "br"}
 
@@ -116,12 +117,12 @@ def test_figures_are_those_of_metrics_json(tmp_path, classes, protocol):
     breakdown = json.loads((folder / "breakdown.json").read_text())
     found = sum(of["true"] or 0 for of in metrics["best_thresholds"]["classes"].values())
     assert found and sum(map(sum, breakdown["confusion"][:-1])) == metrics["boxes"] == 200
-    if classes <= 25:
+    if classes <= 20:
         cells = [[int(n) if n else 0 for n in row[1:]] for row in page.tables["confusion"][1:]]
         assert cells == breakdown["confusion"]
     else:
         assert len(page.tables["confusion"]) <= 16 and "rect" in page.tags
-    assert len([tag for tag in page.tags if tag == "svg"]) == 4 + (classes > 25)
+    assert len([tag for tag in page.tags if tag == "svg"]) == 4 + (classes > 20)
     assert metrics["worst_images"] and "Not recorded" not in "".join(page.words)
 
 
@@ -131,6 +132,24 @@ def test_without_boxes_or_detections(tmp_path, boxes, found):
     page, metrics = check(scored(tmp_path, ["car"], boxes, found=found))
     assert (metrics["best_thresholds"]["mean"]["threshold"] is None) == (not found or not boxes)
     assert (metrics["AP"] is None) == (not boxes) and (not boxes) == ("no AP is defined" in "".join(page.words))
+    without = "No box of the truth counts" if not boxes else "" if found else "No detection finds a box"
+    assert without in "".join(page.words) and ("svg" in page.tags) == (boxes > 0 and found)
+
+
+@pytest.mark.parametrize("words", [0, 6])
+def test_columns_of_long_names_are_numbered(tmp_path, words):
+    names = [f"class{' of a long name' * words} {k}" for k in range(8)]
+    page, _ = check(scored(tmp_path, names))
+    header, *rows = page.tables["confusion"]
+    assert header == ["truth", *([f"{k}." for k in range(1, 9)] if words else names), "not found"]
+    shown_names = [f"{k}. {name}" for k, name in enumerate(names, 1)] if words else names
+    assert [row[0] for row in rows] == [*shown_names, "background"] and rows[-1][-1] == ""
+
+
+def test_settings_in_words():
+    assert in_words({"name": "ilif", "D": 4}) == "ilif (D 4)" and in_words("lif") == "lif"
+    conversion = {"neuron": None, "leak": 1.0, "encoder": {"name": "direct", "T": 8}, "empty": {}}
+    assert in_words(conversion, ": ") == "leak: 1.0, encoder: direct (T 8), empty: "
 
 
 def test_names_of_classes_and_files_are_text(tmp_path):
@@ -173,5 +192,5 @@ def test_a_converted_network_with_its_curve(scenes, tmp_path):
     assert [row[1:] for row in page.tables["steps"][1:]] == [
         [shown(p[k]) for k in ("AP50", "AP", "spikes_per_neuron")] for p in points
     ]
-    assert "conversion" in dict(page.tables["evaluated-facts"])
+    assert "None" not in dict(page.tables["evaluated-facts"])["conversion"]
     assert (folder / "confidence.png").read_bytes().startswith(b"\x89PNG")
