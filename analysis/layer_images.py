@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,20 +29,24 @@ def firing_image(rates: Mapping[str, Sequence[Sequence[float]]]) -> Tensor:
     """Layer x time: the firing rate of each layer in each step as colour, on a logarithmic scale, and its mean over the
     steps as a number. A step of integers has one column for each level. uint8 [3, H, 624].
 
-    rates: {layer: [T][levels]}, the shares of outputs of each step that reach each level (`SpikeTimes.rates`).
+    rates: {layer: [T][levels]}, the shares of outputs of each step that reach each level (`SpikeTimes.rates`). Layers
+    of another T than most, as a sampler of micro-bins, have it beside their name.
     """
     tables = {name: np.asarray(of_steps) for name, of_steps in rates.items()}
-    numbers = {name: f"{100 * table[:, 0].mean():.3g} %" for name, table in tables.items()}
-    canvas, pen = _rows({name: RATES[_shade(table.reshape(-1))] for name, table in tables.items()}, numbers)
-    levels = max((table.shape[1] for table in tables.values()), default=1)
+    steps, _ = Counter(len(table) for table in tables.values()).most_common(1)[0]
+    rows = {name if len(table) == steps else f"{name}, {len(table)} steps": table for name, table in tables.items()}
+    numbers = {name: f"{100 * table[:, 0].mean():.3g} %" for name, table in rows.items()}
+    canvas, pen = _rows({name: RATES[_shade(table.reshape(-1))] for name, table in rows.items()}, numbers)
+    levels = max(table.shape[1] for table in tables.values())
     columns = f"; columns of a step: at least 1 .. {levels}" if levels > 1 else ""
     pen.text((6, 5), f"firing rate: share of outputs that are not 0{columns}", fill=TEXT, font=typeface(12))
-    steps = max((len(table) for table in tables.values()), default=1)
     for t in range(steps):
         left, right = (NAME + CELLS * edge // steps for edge in (t, t + 1))
         pen.text(((left + right) // 2, TOP - 4), f"t = {t + 1}", fill=TEXT, font=typeface(11), anchor="mb")
-        if t:
-            pen.line((left, TOP, left, canvas.height - BOTTOM), fill=BACKGROUND)
+    for row, table in enumerate(rows.values()):
+        for t in range(1, len(table)):
+            edge = NAME + CELLS * t // len(table)
+            pen.line((edge, TOP + ROW * row, edge, TOP + ROW * (row + 1) - 1), fill=BACKGROUND)
     for k in range(DECADES + 1):
         x, rate = NAME + 85 * k, 10.0 ** (k - DECADES)
         colour = tuple(int(c) for c in RATES[_shade(np.array(rate))])
@@ -94,7 +99,7 @@ def _rows(shades: Mapping[str, np.ndarray], numbers: Mapping[str, str]) -> tuple
 
 
 def _short(name: str) -> str:
-    name = name.removeprefix("network.").removesuffix(".neuron")
+    name = name.removeprefix("network.").removesuffix(".neuron").replace(".neuron,", ",")
     return legible(name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}", LONGEST)
 
 

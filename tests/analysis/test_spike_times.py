@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from analysis.draw import BACKGROUND
+from analysis.layer_images import CELLS, NAME, ROW, TOP, firing_image
 from analysis.learned_values import learned_values
 from analysis.local_saturation import LocalSaturation
 from analysis.silence import silence_text, silent_layers
@@ -39,6 +41,18 @@ def test_saturated_windows_on_an_object_and_off_it(neuron):
     with torch.no_grad(), nothing:
         model(x)
     assert nothing.shares() == {"0": {"off_objects": 3 / 8}}
+
+
+def test_steps_of_a_row_are_its_own():
+    """A sampler of 4 micro-bins before layers of 3 steps, whose headings are over their own columns."""
+    few, many = [[0.2], [0.5], [0.9]], [[0.2], [0.5], [0.9], [0.9]]
+    image = firing_image({"network.first.neuron": few, "network.second.neuron": few, "encoder.sampler.fired": many})
+    alone = firing_image({"network.first.neuron": few, "network.second.neuron": few})
+    rows = TOP + 2 * ROW
+    assert torch.equal(image[:, :rows], alone[:, :rows])
+    cells = image[:, TOP + 2 * ROW + ROW // 2, NAME : NAME + CELLS].T
+    edges = (cells == torch.tensor(BACKGROUND)).all(1).nonzero().flatten()
+    assert edges.tolist() == [CELLS * t // 4 for t in (1, 2, 3)]
 
 
 def test_learned_constants_are_those_in_use():
