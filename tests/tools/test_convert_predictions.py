@@ -191,6 +191,8 @@ def test_recordings_of_one_name_and_of_a_shifted_clock(tmp_path, capsys):
     found = [(image != image[:, :1, :1]).any(0).nonzero().tolist() for image in drawn]
     assert found == [[[4, 4]], [[5, 5]]]
     assert "the prediction lacks frames: --limit 2" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"one/a_td.dat: no such file. Add --images DIR"):
+        main(["fiftyone", str(folder), "--images", str(tmp_path / "one")])
 
 
 def test_a_list_of_images_that_was_edited_by_hand(tmp_path):

@@ -121,6 +121,8 @@ def _of_recordings(source: Source, root: Path | None) -> Iterator[tuple[int, Ten
         if reader is None or reader.path != path:
             if reader is not None:
                 reader.close()
+            if not path.is_file():
+                raise UserError(f"{path}: no such file. Add --images DIR, the folder that {image['file_name']} lies in")
             reader = open_events(path, size)
             reader = ShiftedReader(reader) if source.info.get("shift_clock") else reader
         yield image["id"], draw_window(reader.read(t0 := image["t_us"] - image["window_us"], image["t_us"]), t0, image)
