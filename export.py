@@ -18,6 +18,7 @@ onnxruntime computes what the checkpoint does, on samples of its validation data
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -63,6 +64,8 @@ def main(argv: list[str] | None = None) -> Path:
     for override in args.overrides:
         if override.startswith(("model", "optim", "train")):
             raise UserError(f"{override!r}: the checkpoint decides that; data.* and eval.* can be changed here")
+        if override.startswith("eval.") and args.format in ("nir", "safetensors"):
+            raise UserError(f"{override!r}: --format {args.format} does not have it: leave it out")
     if args.batch is not None and args.batch < 1:
         raise UserError(f"--batch {args.batch}: give a number of images, or leave it out for any number")
     run = open_run(args.checkpoint, args.weights)
@@ -71,9 +74,22 @@ def main(argv: list[str] | None = None) -> Path:
     options = ExportOptions(cfg, **flags)
     ending, write = FORMATS[args.format]
     out = args.out or run.checkpoint.with_name(f"{_name(run, args)}{ending}")
+    _check_place(out, run.checkpoint)
     write(run, out, options)
     print(f"written to {out}")
     return out
+
+
+def _check_place(out: Path, checkpoint: Path) -> None:
+    """UserError where `out` cannot be written, before anything is computed."""
+    if out.exists() and out.samefile(checkpoint):
+        raise UserError(f"--out {out}: is the checkpoint itself. Name another file")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder. Name a file in it")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}. Make it, or name another file")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise UserError(f"--out {out}: {out.absolute().parent} cannot be written to. Name a file elsewhere with --out")
 
 
 def _name(run: Run, args: argparse.Namespace) -> str:

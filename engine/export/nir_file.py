@@ -20,7 +20,7 @@ from .options import ExportOptions
 
 def write_nir(run: Run, out: Path, options: ExportOptions) -> None:
     """UserError with each layer that NIR cannot hold, and for a graph whose spikes are not those of the network."""
-    options.refuse("nir", "batch", "raw", "binary", "int8", "score")
+    options.refuse("nir", "batch", "raw", "binary", "int8", "images", "score", "split")
     try:
         import nir
     except ImportError as error:

@@ -29,6 +29,12 @@ REPEATS = 5
 def write_onnx(run: Run, out: Path, options: ExportOptions) -> None:
     """UserError, and no file, if onnxruntime computes something else than the detector."""
     options.refuse("onnx", "upto")
+    if not options.int8:
+        options.refuse("onnx without --int8", "images")
+    if not (options.int8 or options.score):
+        options.refuse("onnx without --score", "split")
+    if options.images < 1:
+        raise UserError(f"--images {options.images}: give a number of training images, at least 1")
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{' and '.join(missing)} not installed: pip install -e '.[export]' in the checkout")
     from models.deploy.onnx_graph.check import check

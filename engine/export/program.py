@@ -39,7 +39,7 @@ class Outputs(nn.Module):
 
 def write_program(run: Run, out: Path, options: ExportOptions) -> None:
     """UserError, and no file, if the program, loaded again, computes something else than the detector."""
-    options.refuse("torch", "int8", "score", "upto")
+    options.refuse("torch", "int8", "images", "score", "split", "upto")
     samples = samples_of(run, options)
     model = detector_of(run, options, samples)
     if not options.raw and not isinstance(model.head, GivesCandidates):

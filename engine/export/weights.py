@@ -16,7 +16,7 @@ KEPT = ("model_kwargs", "class_names", "input", "config", "annealed", "epoch")
 
 
 def write_safetensors(run: Run, out: Path, options: ExportOptions) -> None:
-    options.refuse("safetensors", "size", "batch", "raw", "binary", "int8", "score", "upto")
+    options.refuse("safetensors", "size", "batch", "raw", "binary", "int8", "images", "score", "split", "upto")
     if run.ann is not None:
         raise UserError(
             f"{run.checkpoint}: a converted network has the weights of its source, with scales and biases from "

@@ -97,3 +97,20 @@ def test_options_that_do_not_apply_are_refused(run):
         export.main([str(run), "--format", "onnx", "--batch", "0"])
     with pytest.raises(UserError, match="there are no binary slots|covers the SpikeYOLO family"):
         export.main([str(run), "--format", "onnx", "--binary"])
+    with pytest.raises(UserError, match="--split: --format onnx without --score does not have it"):
+        export.main([str(run), "--format", "onnx", "--split", "test"])
+    with pytest.raises(UserError, match="--images 0: give a number"):
+        export.main([str(run), "--format", "onnx", "--int8", "--images", "0"])
+    with pytest.raises(UserError, match="'eval.T=2': --format nir does not have it"):
+        export.main([str(run), "--format", "nir", "eval.T=2"])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(run):
+    places = {
+        str(run): "is a folder. Name a file in it",
+        str(run / "deep" / "x.onnx"): "there is no folder .*deep. Make it",
+        str(run / "checkpoint_best.pt"): "is the checkpoint itself",
+    }
+    for out, message in places.items():
+        with pytest.raises(UserError, match=message):
+            export.main([str(run), "--format", "onnx", "--out", out])
