@@ -44,6 +44,8 @@ def explain(graph: fx.GraphModule, problems: Mapping[fx.Node, str]) -> str:
     reasons: dict[str, list[str]] = {}
     for node, reason in problems.items():
         where = modules_of(node)[-1] if modules_of(node) else node.name
+        if where != node.name and "." not in str(node.target):  # a function that the module's code calls
+            where += f" ({node.name})"
         reasons.setdefault(reason, []).append(where)
     lines = []
     for reason, layers in reasons.items():

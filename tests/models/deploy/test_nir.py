@@ -48,6 +48,7 @@ WHOLE = [
     ("spiking_yolo", {"name": "plif", "v_threshold": 0.4, "v_reset": 0.0}, {}),
     ("spiking_yolo", {"name": "if", "v_threshold": 0.5, "v_reset": 0.0}, {}),
     ("double_threshold_tiny", HARD, {}),
+    ("spiking_yolo", {"name": "if", "v_threshold": 0.5, "v_reset": -0.2, "v_init": 0.0}, {}),
 ]
 
 
@@ -66,6 +67,23 @@ def test_a_whole_detector_is_replayed_spike_by_spike(name, neuron, kwargs):
     outputs = [value for key, value in replay(graph, x).items() if key.startswith("output")]
     for ours, wanted in zip(outputs, logits, strict=True):
         assert torch.allclose(ours.mean(0), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("neuron", [WHOLE[1][1], WHOLE[2][1], WHOLE[5][1]], ids=["lif", "damped", "if"])
+def test_another_simulator_gives_the_same(neuron):
+    """SpikingJelly's reader of NIR, whose neurons step by their own code; one step after the other."""
+    pytest.importorskip("nirtorch", reason="needs the package nirtorch")
+    from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+    graph, x = to_nir(detector("spiking_yolo", neuron=neuron, pool="average").float(), SHAPE), steps().float()
+    network, state, outputs = import_from_nir(graph, dt=1e-4), None, []
+    with torch.no_grad():
+        for step in x:
+            output, state = network(step, state)
+            outputs.append(output)
+    replayed = replay(graph, x)
+    assert torch.equal(torch.stack(outputs), replayed["output"])
+    assert sum(float(value.sum()) for name, value in replayed.items() if name != "output") > 50
 
 
 CUTS = [
@@ -90,7 +108,7 @@ def test_what_the_message_names_goes(name, kwargs, upto, layers):
 REASONS = {
     "double_threshold": ("network.conv1.neuron", "real output of STH"),
     "eas_snn": ("network.dark2.0.neuron", "soft reset"),
-    "ems_yolo": ("network.stages.0", "max pooling of real values"),
+    "ems_yolo": ("network.stages.0 (max_pool2d", "max pooling of real values"),
     "spikeyolo": ("network.stage1.sep.wide.neuron", "integer spikes"),
     "spiking_yolo": ("network.conv1.neuron", "LeakyReLU"),
     "spiking_yolov3": ("network.up.conv", "transposed convolutions"),
