@@ -32,6 +32,7 @@ BACKGROUND: Colour = (22, 26, 35)
 ON: Colour = (255, 255, 255)
 OFF: Colour = (74, 134, 214)
 TEXT: Colour = (222, 226, 234)
+SHOWN = 0.3  # score from which detections are drawn
 
 
 def class_colours(count: int) -> list[Colour]:
@@ -111,38 +112,26 @@ def event_image(frames: Tensor) -> Tensor:
 
 
 def side_by_side(
-    x: Tensor,
-    truth: dict[str, Tensor],
-    prediction: dict[str, Tensor],
-    class_names: Sequence[str],
-    score_threshold: float = 0.3,
-    steps: bool = False,
+    x: Tensor, truth: dict[str, Tensor], prediction: dict[str, Tensor], class_names: Sequence[str]
 ) -> Tensor:
     """Truth left, prediction right, under a caption: uint8 [3, H', W'].
 
     `x` is `Sample.x`: an image uint8 [3, H, W] or events [T, 2, H, W]. `truth` holds boxes and labels, `prediction`
-    boxes, scores and labels, all in pixels of `x`. Predictions below `score_threshold` are not drawn; the caption
-    counts them. `steps` adds the T frames of events as a strip below.
+    boxes, scores and labels, all in pixels of `x`. Predictions with a score below `SHOWN` are not drawn; the caption
+    counts them.
     """
     image = event_image(x) if x.dim() == 4 else x.detach().cpu()
-    shown = prediction["scores"].detach().cpu() >= score_threshold
-    boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
+    boxes, labels, scores = _shown(prediction)
     left = draw_boxes(image, truth["boxes"].detach().cpu(), truth["labels"].detach().cpu(), class_names)
     right = draw_boxes(image, boxes, labels, class_names, scores)
-    hidden = len(shown) - len(boxes)
+    hidden = len(prediction["scores"]) - len(boxes)
     words = (
         f"truth: {_count(len(truth['boxes']))}",
-        f"prediction: {_count(len(boxes))} with score ≥ {score_threshold:g}" + (f", {hidden} below" if hidden else ""),
+        f"prediction: {_count(len(boxes))} with score ≥ {SHOWN:g}" + (f", {hidden} below" if hidden else ""),
     )
     panels = [captioned(panel, text) for panel, text in zip((left, right), words, strict=True)]
     gap = max(4, left.shape[2] // 80)
-    image = torch.cat([panels[0], blank(panels[0].shape[1], gap), panels[1]], 2)
-    return _with_steps(image, x, steps)
-
-
-def _with_steps(image: Tensor, x: Tensor, steps: bool) -> Tensor:
-    """`image`, with `steps` above the strip of x, if that is event frames."""
-    return torch.cat([image, time_strip(x, image.shape[2])], 1) if steps and x.dim() == 4 else image
+    return torch.cat([panels[0], blank(panels[0].shape[1], gap), panels[1]], 2)
 
 
 def overlay(
@@ -150,12 +139,11 @@ def overlay(
     truth: dict[str, Tensor],
     prediction: dict[str, Tensor],
     class_names: Sequence[str],
-    score_threshold: float = 0.3,
     steps: bool = False,
 ) -> Tensor:
     """Truth (white, unnamed) and prediction in one image under a caption, legible as a thumbnail: uint8 [3, H', W'].
 
-    Arguments as of `side_by_side`; about half as large, and `steps` adds no strip of a single frame.
+    Arguments as of `side_by_side`; about half as large. steps: below it a strip of the frames of events, if T > 1.
     """
     image = event_image(x) if x.dim() == 4 else x.detach().cpu()
     height, width = image.shape[1:]
@@ -165,11 +153,18 @@ def overlay(
     pen = ImageDraw.Draw(canvas)
     for x1, y1, x2, y2 in (zoom * truth["boxes"].detach().cpu()).tolist():
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=(255, 255, 255), width=2)
-    shown = prediction["scores"].detach().cpu() >= score_threshold
-    boxes, scores, labels = (prediction[k].detach().cpu()[shown] for k in ("boxes", "scores", "labels"))
+    boxes, labels, scores = _shown(prediction)
     drawn = draw_boxes(to_tensor(canvas), zoom * boxes, labels, class_names, scores, zoom=1)
-    words = f"truth, white: {len(truth['boxes'])}; found, score ≥ {score_threshold:g}: {len(boxes)}"
-    return _with_steps(captioned(drawn, words), x, steps and len(x) > 1)
+    drawn = captioned(drawn, f"truth, white: {len(truth['boxes'])}; found, score ≥ {SHOWN:g}: {len(boxes)}")
+    with_strip = steps and x.dim() == 4 and len(x) > 1
+    return torch.cat([drawn, time_strip(x, drawn.shape[2])], 1) if with_strip else drawn
+
+
+def _shown(prediction: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, labels and scores of the detections that are drawn, on the CPU."""
+    shown = prediction["scores"].detach().cpu() >= SHOWN
+    boxes, labels, scores = (prediction[key].detach().cpu()[shown] for key in ("boxes", "labels", "scores"))
+    return boxes, labels, scores
 
 
 def time_strip(frames: Tensor, width: int) -> Tensor:

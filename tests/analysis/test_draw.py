@@ -15,6 +15,7 @@ from analysis.draw import (
     legible,
     overlay,
     side_by_side,
+    time_strip,
     zoom_of,
 )
 from analysis.plots.confusion import confusion_matrix, plot_confusion
@@ -138,11 +139,8 @@ def test_truth_is_left_and_prediction_right(x):
 def test_the_strip_shows_each_step_in_order(num_steps):
     frames = torch.zeros(num_steps, 2, 64, 96, dtype=torch.uint8)
     frames[-1, 1] = 255
-    nothing = {"boxes": boxes(), "labels": torch.empty(0, dtype=torch.int64), "scores": torch.empty(0)}
-    without = side_by_side(frames, nothing, nothing, NAMES)
-    image = side_by_side(frames, nothing, nothing, NAMES, steps=True)
-    strip = image[:, without.shape[1] :]
-    assert strip.shape[1] > 30 and image.shape[2] == without.shape[2]
+    strip = time_strip(frames, 800)
+    assert strip.shape[1] > 30 and strip.shape[2] == 800
     last = strip.shape[2] * (num_steps - 1) // num_steps + strip.shape[2] // (2 * num_steps)
     assert pixel(strip, last, strip.shape[1] - 5) == ON
     if num_steps > 1:
