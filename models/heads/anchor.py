@@ -56,7 +56,7 @@ class AnchorHead(nn.Module):
         box_gain, class_gain, objectness_gain: before the rescaling in `loss`.
         balance: weight of each level's objectness.
         anchor_ratio: an anchor matches a box when no side differs by this factor or more.
-        score_threshold, nms_iou, max_detections: of `decode`.
+        score_threshold, nms_iou, max_candidates, max_detections: of `decode`.
     """
 
     anchors: Tensor  # [L, A, 2] pixels
