@@ -26,6 +26,7 @@ from .maps import MapOperations, columns_of
 from .wiring import Wiring
 
 POOLS = (GatedMaxPool, AccumulatedMaxPool)
+PARTS = ("encoder", "network", "memory", "head")  # of a detector
 Columns = dict[str, Any]  # {quantity: of each image, an array [B]; or the mean, a float}
 
 
@@ -304,7 +305,8 @@ def label(name: str) -> str:
     """Name of a module in rows: that of a layer in a converted network is its name in the source."""
     for part in ("network.currents.", "network.spiking."):
         if name.startswith(part):
-            return name.removeprefix(part).removesuffix(".layer")
+            source = name.removeprefix(part).removesuffix(".layer")
+            return source if source.partition(".")[0] in PARTS else f"network.{source}"  # a function of the source
     return "network" if name == "network.spiking" else name
 
 

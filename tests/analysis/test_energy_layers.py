@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from analysis.energy.constants import MEMORIES, PRECISIONS
+from analysis.energy.counts import label
 from analysis.energy.estimate import Estimate
 from analysis.energy.price import ann, graded, movement, papers
 from models import Detector, DirectEncoder, create_model
@@ -177,3 +178,10 @@ def test_a_neuron_writes_a_graded_message_for_each_integer():
     unit, message = (movement(of, flat, int8, reuse=False) for of in (row, graded(row, 4)))
     assert unit["memory"] - message["memory"] == pytest.approx((units - messages) * 32 * 3.12)
     assert unit["operations"] - message["operations"] == pytest.approx((units - messages) * int8.add)  # of the reset
+
+
+def test_rows_of_a_converted_network_are_of_its_parts():
+    names = {"network.currents.network.stem.layer": "network.stem", "network.spiking.head.predict.0": "head.predict.0"}
+    functions = {"network.spiking.max_pool2d_4": "network.max_pool2d_4", "network.spiking": "network"}
+    for name, row in (names | functions | {"encoder.sampler.fired": "encoder.sampler.fired"}).items():
+        assert label(name) == row
