@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Wiring:
     into: dict[str, str] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     normed: set[str] = field(default_factory=set)
-    _source: dict[int, str] = field(default_factory=dict)  # {storage of an output: its layer}
+    _source: dict[StorageWeakRef, str] = field(default_factory=dict)  # {storage of an output: its layer}
 
     def layer(self, name: str, y: Tensor) -> None:
         """A layer gave y."""
@@ -52,7 +53,7 @@ class Wiring:
         return False
 
     def forget(self) -> None:
-        """The tensors of this batch, whose storage others will get."""
+        """The tensors of this batch."""
         self._source.clear()
 
     def merge(self, state: dict[str, Any]) -> None:
@@ -65,6 +66,6 @@ class Wiring:
         return {"into": self.into, "shared": self.shared, "normed": self.normed}
 
 
-def storage(x: Tensor) -> int:
-    """What views of one tensor have in common."""
-    return x.untyped_storage().data_ptr()
+def storage(x: Tensor) -> StorageWeakRef:
+    """What views of one tensor have in common. Not its address, which a later tensor gets once this one is dropped."""
+    return StorageWeakRef(x.untyped_storage())

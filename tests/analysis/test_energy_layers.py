@@ -1,5 +1,8 @@
 """Layers that run more than once, at several sizes, in a recurrent cell or in a sampler: each map counts as it is."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +11,9 @@ from analysis.energy.constants import MEMORIES, PRECISIONS
 from analysis.energy.counts import label
 from analysis.energy.estimate import Estimate
 from analysis.energy.price import ann, graded, movement, papers
+from analysis.energy.wiring import Wiring
 from models import Detector, DirectEncoder, create_model
+from models.deploy.fuse import fuse
 from models.layers.time import over_time
 from neurons import build_neuron
 
@@ -185,3 +190,22 @@ def test_rows_of_a_converted_network_are_of_its_parts():
     functions = {"network.spiking.max_pool2d_4": "network.max_pool2d_4", "network.spiking": "network"}
     for name, row in (names | functions | {"encoder.sampler.fired": "encoder.sampler.fired"}).items():
         assert label(name) == row
+
+
+def test_a_tensor_at_the_address_of_a_dropped_one_has_another_source():
+    wiring, memory = Wiring(), np.zeros((T, B, 4, 8, 8), dtype=np.float32)
+    wiring.layer("layer", torch.from_numpy(memory))
+    y = torch.from_numpy(memory)
+    wiring.neuron("stranger", y, y.clone())
+    wiring.layer("other", y)
+    wiring.neuron("neuron", y.flatten(0, 1).unflatten(0, (T, B)), y.clone())
+    assert wiring.into == {"neuron": "other"} and not wiring.shared
+
+
+def test_a_folded_batch_norm_changes_nothing():
+    model = fired(create_model("ems_resnet10_ee", num_classes=2, T=T, width=0.125))
+    x = torch.poisson(torch.full((T, B, 3, 32, 32), 0.3))
+    (folded, _), (energy, _) = estimated(fuse(copy.deepcopy(model)), x), estimated(model, x)
+    for key in ("synops", "additions", "papers_mJ", "movement_mJ", "twin_mJ", "neuron_updates"):
+        assert energy["total"][key] == pytest.approx(folded["total"][key])
+    assert energy["total"]["synops"] > 0
