@@ -17,7 +17,7 @@ from ..files import require_regular
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ogv", ".mts", ".m2ts")
 USUAL_RATE = 25.0  # frames/s, of a file or camera that states none
-_RATES = (0.1, 1000.0)  # what else a header states is damage
+_RATES = (0.1, 1000.0)  # what else a header states is damage; others cannot be written
 
 
 class VideoReader:
@@ -68,12 +68,13 @@ class VideoReader:
 class VideoWriter:
     """Frames into a video file, MPEG-4, by the suffix of `path`; it appears under its name when it is closed.
 
-    rate: frames/s. All frames have the size of the first one; a side that is odd gets one more row or column.
+    rate: frames/s; below 0.1 and above 1000 these are taken. All frames have the size of the first one; a side that is
+        odd gets one more row or column.
     UserError where the file cannot be written, and for a frame of another size.
     """
 
     def __init__(self, path: Path, rate: float):
-        self.path, self.rate, self.count = path, rate, 0
+        self.path, self.rate, self.count = path, min(max(rate, _RATES[0]), _RATES[1]), 0
         self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         self._writer: Any = None
         self._shape: tuple[int, ...] = ()

@@ -38,5 +38,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     "known here"
                 )
             return {key: file.get_tensor(key) for key in file.keys()}, dict(json.loads(text))  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, TypeError) as error:
+    except UserError:
+        raise
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); copy it again") from error

@@ -107,9 +107,10 @@ def test_boxes_of_recordings_are_those_of_evaluate(events, tmp_path):
     assert_same({key: rows for key, rows in found.items() if key not in late}, expected)
 
 
-def test_membranes_are_carried_as_in_evaluate(recordings, tmp_path):
+@pytest.mark.parametrize("args", ["", ", memory: gated"])
+def test_membranes_are_carried_as_in_evaluate(args, recordings, tmp_path):
     data = EVENTS % ", window_ms: 50, sampling: sequential, classes: [car, pedestrian]"
-    run = untrained_run(tmp_path / "run", recordings, data, protocol="raw")
+    run = untrained_run(tmp_path / "run", recordings, data, protocol="raw", args=args)
     out, rest = (tmp_path / name for name in ("out", "rest"))
     predict.main([str(run), str(recordings / "test"), "--out", str(out), "--no-draw", *ALL])
     predict.main([str(run), str(recordings / "test"), "--out", str(rest), "--no-draw", "--no-carry", *ALL])

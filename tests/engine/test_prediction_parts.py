@@ -158,6 +158,8 @@ def test_a_video_that_ends_early_says_so(tmp_path, monkeypatch, caplog):
 def test_a_video_has_one_size_and_even_sides(tmp_path):
     odd = video(tmp_path / "odd.mp4", 2, size=(47, 63))
     assert [image.shape for image, _ in VideoReader(odd)] == [(48, 64, 3)] * 2
+    slow = video(tmp_path / "slow.mp4", 2, rate=1e-6), video(tmp_path / "fast.mp4", 2, rate=1e6)
+    assert [(len(list(reader)), reader.rate) for reader in map(VideoReader, slow)] == [(2, 0.1), (2, 1000.0)]
     writer = VideoWriter(tmp_path / "two.mp4", 10.0)
     writer.write(np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(UserError, match=r"frame 2 is 30x20, those before 64x48.*leave --video out"):

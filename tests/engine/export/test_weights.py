@@ -31,10 +31,11 @@ def test_a_file_of_another_program_and_a_damaged_one_are_refused(run):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="best.safetensors: damaged"):
         open_run(path)
-    header = json.dumps({"__metadata__": {}}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(UserError, match="another program"):
-        open_run(path)
+    for metadata, message in (({}, "another program"), ({"spikesight": '["abc"]'}, "damaged")):
+        header = json.dumps({"__metadata__": metadata}).encode()
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
+        with pytest.raises(UserError, match=f"best.safetensors: .*{message}"):
+            open_run(path)
 
 
 def test_options_of_other_formats_are_refused(run):
