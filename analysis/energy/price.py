@@ -105,7 +105,7 @@ def _spikes(row: Row, memory: Memory, precision: Precision, reuse: bool) -> Part
     )
     weights = np.minimum(sop, row["runs"] * row["weights"]) if reuse else sop
     biases = row["runs"] * row["biases"] if reuse else bias
-    sums = bias if reuse else sop + bias
+    sums = np.minimum(sop + bias, row["runs"] * row["outputs"]) if reuse else sop + bias
     energy["memory"] = (
         theta * memory.access(MESSAGES, MESSAGE_BITS)
         + _parameters(row, weights, biases, memory, precision)

@@ -180,7 +180,8 @@ class Rule:
             pj += spikes * self.message
             weights, biases, sums = reached, bias, reached + bias
             if self.reuse:
-                weights, biases, sums = min(reached, row["runs"] * row["weights"]), row["runs"] * row["biases"], bias
+                weights, biases, sums = min(reached, row["runs"] * row["weights"]), row["runs"] * row["biases"], sums
+                sums = min(sums, row["runs"] * row["outputs"])
             return pj + self.parameters(row, weights, biases) + 2 * sums * self.access(row["outputs"], self.of_sums)
         if "taps" in row:
             return self.product(row, row["macs"], row["maps"] * row["macs"] / row["mac_dense"])

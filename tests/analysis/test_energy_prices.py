@@ -79,6 +79,13 @@ def test_reuse_reads_weights_once_a_step_and_never_more_than_without():
         assert low == pytest.approx(32 * 3.12 * (100 + weights + STEPS * 4 + 2 * STEPS * N)) and low < high
 
 
+@pytest.mark.parametrize("sop, sums", [(3108.0, STEPS * N), (10.0, 10.0)])
+def test_sums_of_a_layer_without_bias_are_kept_too(sop, sums):
+    row = layer(sop) | {"additions": sop, "biases": 0}
+    low = movement(row, MEMORIES["flat"], INT32, reuse=True)["memory"]
+    assert low == pytest.approx(32 * 3.12 * (100 + min(sop, STEPS * 72) + 2 * sums))
+
+
 @pytest.mark.parametrize(
     "memory, size, bits, energy",
     [
