@@ -37,8 +37,8 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
         *((f"    integers as messages, {name}", f"SNN {bounds(pair)}") for name, pair in messages.items()),
         (
             "  shares, int8",
-            f"memory {shares['memory']:.0%}, head {shares['head']:.0%}, neurons {shares['neurons']:.0%}, layers with a "
-            f"real input {shares['real_layers']:.0%}, layers above 1 MB {shares['layers_above_1_MB']:.0%}",
+            f"memory {shares['memory']:.1%}, head {shares['head']:.1%}, neurons {shares['neurons']:.1%}, layers with a "
+            f"real input {shares['real_layers']:.1%}, layers above 1 MB {shares['layers_above_1_MB']:.1%}",
         ),
     ]
     if real["macs"] < real["macs_each_step"]:

@@ -84,7 +84,7 @@ def _energy(energy: dict[str, Any]) -> Markup:
     facts_of = facts(
         [("spikes per synapse", number(total["spikes_per_synapse"])),
          ("rate per step and level", f"{total['rate']:.2%}"),
-         ("shares, int8 weights", ", ".join(f"{key.replace('_', ' ')} {value:.0%}" for key, value in
+         ("shares, int8 weights", ", ".join(f"{key.replace('_', ' ')} {value:.1%}" for key, value in
           total["shares"]["int8"].items() if not key.startswith("number")))], "energy-facts",
     )  # fmt: skip
     return join(

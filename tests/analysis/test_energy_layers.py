@@ -14,6 +14,7 @@ from analysis.energy.price import ann, graded, movement, papers
 from analysis.energy.wiring import Wiring
 from models import Detector, DirectEncoder, create_model
 from models.deploy.fuse import fuse
+from models.deploy.simulate import simulate
 from models.layers.time import over_time
 from neurons import build_neuron
 
@@ -209,3 +210,16 @@ def test_a_folded_batch_norm_changes_nothing():
     for key in ("synops", "additions", "papers_mJ", "movement_mJ", "twin_mJ", "neuron_updates"):
         assert energy["total"][key] == pytest.approx(folded["total"][key])
     assert energy["total"]["synops"] > 0
+
+
+def test_papers_count_the_steps_that_each_simulation_has_run():
+    model = network()
+    with Estimate(model) as estimate:
+        for steps in (1, 3):
+            list(simulate(model, torch.rand(B, 3, 8, 8), [steps]))
+    energy = estimate.result()
+    assert (energy["T"], energy["mean_T"], energy["samples"]) == (3, 2, 2 * B)
+    first = energy["layers"][0]
+    assert first["input"] == "real" and papers(first, energy["mean_T"]) == 4.6 * 2 * first["mac_dense"]
+    samples = energy["of_samples"]["papers_mJ"]
+    assert sum(samples) / len(samples) == pytest.approx(energy["total"]["papers_mJ"])
