@@ -40,21 +40,21 @@ def found_by_hand(run, windows):
     return found
 
 
-def found_by_history(run, lengths, monkeypatch):
-    """The same of each of `lengths` by evaluate.py."""
+def found_by_history(run, lengths, monkeypatch, *arguments):
+    """Metrics of evaluate.py, and the same of each of `lengths`, increasing."""
     made, original = [], SweepRun.run
 
-    def remembering(self, *arguments):
+    def remembering(self, *of_run):
         keep, self.new_evaluator = self.new_evaluator, lambda: made.append(keep()) or made[-1]
-        return original(self, *arguments)
+        return original(self, *of_run)
 
     monkeypatch.setattr(SweepRun, "run", remembering)
-    score(run, "--history", lengths)
-    return [{image: rows[:, 4].tolist() for image, rows in evaluator.state()} for evaluator in made]
+    metrics = score(run, "--history", lengths, *arguments)
+    return metrics, [{image: rows[:, 4].tolist() for image, rows in evaluator.state()} for evaluator in made]
 
 
 def test_each_label_is_scored_after_its_own_windows(run, monkeypatch):
-    metrics = score(run, "--history", "all,3,1", "--spikes")
+    metrics, found = found_by_history(run, "all,3,1", monkeypatch, "--spikes")
     folder = run / "eval" / "test_prophesee_best_history=all-3-1"
     content = json.loads((folder / "history.json").read_text())
     assert content["complete"] and content["sampling"] == "sequential" and content["split"] == "test"
@@ -74,7 +74,7 @@ def test_each_label_is_scored_after_its_own_windows(run, monkeypatch):
         assert point["mean_windows"] == pytest.approx(own.mean())
         assert point["windows_run"] == (len(data) if windows == 1000 else own.sum())
 
-    for length, rows in zip((1, 3, 1000), found_by_history(run, "1,3,all", monkeypatch), strict=True):
+    for length, rows in zip((1, 3, 1000), found, strict=True):
         expected = found_by_hand(run, length)
         assert rows.keys() == expected.keys()
         for image, scores in expected.items():
@@ -83,7 +83,7 @@ def test_each_label_is_scored_after_its_own_windows(run, monkeypatch):
 
 def test_windows_of_random_sampling(scenes, tmp_path, monkeypatch):
     run = untrained_run(tmp_path, scenes, RANDOM)
-    one, two = found_by_history(run, "1,2", monkeypatch)
+    _, (one, two) = found_by_history(run, "1,2", monkeypatch)
     folder = run / "eval" / "test_prophesee_best_history=1-2"
     points = json.loads((folder / "history.json").read_text())["points"]
     assert [point["windows_run"] / point["labels"] for point in points] == [1, 2]
