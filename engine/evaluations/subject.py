@@ -79,6 +79,7 @@ class Subject:
         return dataset
 
     def sweep(self) -> Sweep | None:
+        """The variants of the split that are evaluated one after the other; None: the split as it is."""
         if self.history:
             return history_sweep(self.dataset, self.history)
         return window_sweep(self.dataset, self.windows, self.with_window) if self.windows else None
