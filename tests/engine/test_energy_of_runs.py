@@ -9,8 +9,12 @@ import evaluate
 from registry import UserError
 
 
-def test_energy_of_a_run(scenes, tmp_path, capsys):
-    run = untrained_run(tmp_path / "run", scenes, IMAGES, "ems_resnet10_ee", "anchor", "lif", protocol="coco")
+@pytest.fixture(scope="module")
+def run(scenes, tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("run"), scenes, IMAGES, protocol="coco")
+
+
+def test_energy_of_a_run(run, capsys):
     plain = evaluate.main([str(run / "checkpoint_best.pt"), "--pictures", "0"])
     command = [str(run / "checkpoint_best.pt"), "--energy", "--energy-memory", "qualia", "--pictures", "0", "--spikes"]
     metrics = evaluate.main(command)
@@ -25,21 +29,16 @@ def test_energy_of_a_run(scenes, tmp_path, capsys):
     with pytest.raises(UserError, match="horowitz45"):
         evaluate.main([str(run / "checkpoint_best.pt"), "--energy-memory", "horowitz"])
 
-    metrics = evaluate.main([str(run / "checkpoint_best.pt"), "--energy", "--steps", "1,3", "--pictures", "0"])
-    (file,) = run.glob("eval/*steps*/energy.json")
-    energy = json.loads(file.read_text())
-    assert energy["T"] == 3 == energy["mean_T"] and energy["samples"] == metrics["images"]
-    assert energy["total"]["memory"] == "horowitz45" and energy["total"]["synops"] > 0
 
-
-def test_energy_at_each_T_is_that_of_the_evaluation_at_that_T(scenes, tmp_path):
-    run = untrained_run(tmp_path, scenes, IMAGES, protocol="coco")
-
+def test_energy_at_each_T_is_that_of_the_evaluation_at_that_T(run):
     def score(*arguments):
         return evaluate.main([str(run / "checkpoint_best.pt"), "--energy", "--pictures", "0", *arguments])
 
     metrics = score("--steps", "1,2", "--report")
     folder = run / "eval" / "test_coco_best_steps=1-2"
+    energy = json.loads((folder / "energy.json").read_text())
+    assert energy["T"] == 2 == energy["mean_T"] and energy["samples"] == metrics["images"]
+    assert energy["total"]["memory"] == "horowitz45"
     for point in metrics["curve"]["points"]:
         alone = score(f"eval.T={point['T']}")["energy"]
         assert point["synops"] == pytest.approx(alone["synops"]) and point["synops"] > 0
