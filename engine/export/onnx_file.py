@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data import DetectionDataset
 from data.atomic_file import write_atomically
 from data.loader import calibration_loader
 from models import Detector
@@ -20,7 +21,7 @@ from ..runs.open import Run
 from .description import describe
 from .options import ExportOptions
 from .samples import dataset_for, detector_of, samples_of
-from .score import score
+from .score import require_independent, score
 
 KEY = "spikesight"  # of the metadata: JSON
 REPEATS = 5
@@ -36,13 +37,14 @@ def write_onnx(run: Run, out: Path, options: ExportOptions) -> None:
     if options.images < 1:
         raise UserError(f"--images {options.images}: give a number of training images, at least 1")
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{' and '.join(missing)} not installed: pip install -e '.[export]' in the checkout")
+        raise UserError(f'{" and ".join(missing)} not installed: pip install -e ".[export]"')
     from models.deploy.onnx_graph.check import check
     from models.deploy.onnx_graph.detector import to_onnx
     from models.deploy.onnx_graph.session import OnnxDetector, Session
 
     if options.cfg.threads:
         torch.set_num_threads(options.cfg.threads)
+    data = _datasets(options)
     samples = samples_of(run, options)
     model = detector_of(run, options, samples)
     graph, neurons = to_onnx(model, samples.x, options.raw, options.batch)
@@ -57,7 +59,7 @@ def write_onnx(run: Run, out: Path, options: ExportOptions) -> None:
         "check": {"on": samples.source, **vars(agreement)},
     }
     if options.int8:
-        graph, about["int8"] = _quantised(graph, options)
+        graph, about["int8"] = _quantised(graph, data[options.cfg.data.train_split], options)
     entry = graph.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(about)
     write_atomically(out, lambda partial: partial.write_bytes(graph.SerializeToString()))
@@ -65,7 +67,7 @@ def write_onnx(run: Run, out: Path, options: ExportOptions) -> None:
     about |= {"bytes": out.stat().st_size, "ms": _times(model, session, samples.x), "threads": torch.get_num_threads()}
     print(f"one call: {about['ms']['onnxruntime']:.1f} ms in onnxruntime, {about['ms']['torch']:.1f} ms in PyTorch")
     if options.score or options.int8:
-        about["score"] = _scores(run, OnnxDetector(session, model.head), options)
+        about["score"] = _scores(run, OnnxDetector(session, model.head), data, options)
     write_atomically(described(out), json.dumps(about, indent=1) + "\n")
 
 
@@ -74,10 +76,24 @@ def described(out: Path) -> Path:
     return out.with_name(f"{out.name}.json")
 
 
-def _quantised(graph: Any, options: ExportOptions) -> tuple[Any, dict[str, Any]]:
+def _datasets(options: ExportOptions) -> dict[str, DetectionDataset]:
+    """{split: the data that --int8 is calibrated on, and those that are scored}. UserError where they are not there."""
+    names = [options.cfg.data.train_split] if options.int8 else []
+    found = {name: dataset_for(options, name) for name in names}
+    if options.int8 or options.score:
+        split = _scored_split(options)
+        found[split] = found[split] if split in found else dataset_for(options, split)
+        require_independent(found[split])
+    return found
+
+
+def _scored_split(options: ExportOptions) -> str:
+    return options.split or options.cfg.data.val_split
+
+
+def _quantised(graph: Any, dataset: DetectionDataset, options: ExportOptions) -> tuple[Any, dict[str, Any]]:
     from models.deploy.onnx_graph.int8 import to_int8
 
-    dataset = dataset_for(options, options.cfg.data.train_split)
     loader = calibration_loader(dataset, options.batch or 1, options.images, options.cfg.seed)
     whole = (batch for batch in loader if len(batch.image_ids) == (options.batch or 1))
     graph, counts = to_int8(graph, (batch.to("cpu")[0] for batch in whole))
@@ -88,13 +104,14 @@ def _quantised(graph: Any, options: ExportOptions) -> tuple[Any, dict[str, Any]]
     return graph, {"convolutions": counts, "images": min(options.images, len(dataset))}
 
 
-def _scores(run: Run, exported: torch.nn.Module, options: ExportOptions) -> dict[str, Any]:
+def _scores(
+    run: Run, exported: torch.nn.Module, data: dict[str, DetectionDataset], options: ExportOptions
+) -> dict[str, Any]:
     """AP of the checkpoint and of the file."""
-    split, protocol = options.split or options.cfg.data.val_split, options.cfg.eval.protocol
-    dataset = dataset_for(options, split)
+    split, protocol = _scored_split(options), options.cfg.eval.protocol
     found: dict[str, Any] = {"split": split, "protocol": protocol}
     for name, detector in (("checkpoint", run.model), ("file", exported)):
-        scores = score(detector, dataset, protocol, options.batch or 1)
+        scores = score(detector, data[split], protocol, options.batch or 1)
         found[name] = {key: scores.get(key) for key in ("AP", "AP50", "images")}
         shown = ", ".join(f"{key} {value:.4f}" for key, value in found[name].items() if isinstance(value, float))
         print(f"{name}: {shown} ({protocol}, {scores['images']} images of split {split})", flush=True)

@@ -28,12 +28,17 @@ def score_file(path: str | Path, head: Head, dataset: DetectionDataset, protocol
 
 def score(detector: nn.Module, dataset: DetectionDataset, protocol: str, batch_size: int = 1) -> dict[str, Any]:
     """AP of a detector, which is called with batches of `batch_size` and gives detections, in float32 on the CPU."""
+    require_independent(dataset)
+    evaluator = Evaluator(dataset.ground_truth(), dataset.expected_images)
+    loader = eval_loader(dataset, batch_size)
+    evaluate(lambda x, batch: [detector(x)], loader, [evaluator], torch.device("cpu"))
+    return evaluator.score(protocol)
+
+
+def require_independent(dataset: DetectionDataset) -> None:
+    """UserError for windows that follow each other."""
     if dataset.sequences is not None:
         raise UserError(
             "data.args.sampling = sequential: an exported network begins every window in the reset state, and carries "
             "no membranes. Score it on independent windows: data.args.sampling=random"
         )
-    evaluator = Evaluator(dataset.ground_truth(), dataset.expected_images)
-    loader = eval_loader(dataset, batch_size)
-    evaluate(lambda x, batch: [detector(x)], loader, [evaluator], torch.device("cpu"))
-    return evaluator.score(protocol)

@@ -76,7 +76,7 @@ def load_checkpoint(path: str | Path) -> Content:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a checkpoint in it, such as {path / 'checkpoint_best.pt'}")
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint. Name a run folder, as runs/demo, or a file in it")
     content = _read_weights(path) if path.suffix == ".safetensors" else read_checked(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (no format {FORMAT!r})")

@@ -11,7 +11,7 @@ from torch import Tensor
 from registry import UserError
 
 KEY = "spikesight"  # of the metadata: JSON
-NEEDS = "safetensors is not installed: pip install -e '.[export]' in the checkout"
+NEEDS = 'safetensors is not installed: pip install -e ".[export]"'
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], entries: dict[str, Any]) -> None:
