@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from .figure import titled, write_figure
 
@@ -31,12 +32,17 @@ def plot_energy(curve: Mapping[str, Any], path: str | Path, title: str) -> None:
         right.plot(high, ap, "o-", color=colour, markersize=4, label=f"{key}, without")
         for x, axes in ((papers, left), (high, right)):
             for energy, value, point in zip(x, ap, of, strict=True):
-                axes.annotate(f" T = {point['T']}", (energy, value), fontsize=7, va="top")
-    left.set(xlabel="mJ per image, as in papers", ylabel="AP", ylim=(0, None), xscale="log")
+                words, above = f"T = {point['T']}", (0, 4)
+                axes.annotate(words, (energy, value), above, textcoords="offset points", fontsize=7, ha="center")
+    left.set(xlabel="mJ per image, as in papers", ylabel="AP", xscale="log")
     right.set(xlabel="mJ per image, moving data, int8 weights", xscale="log")
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.margins(x=0.12, y=0.12)
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(LogFormatter(minor_thresholds=(1.5, 0.6)))  # 2 and 3, not 2 x 10^0
         if axes.lines:
             axes.legend(fontsize=8, frameon=False)
+    left.set_ylim(0, None)
     titled(figure, title, "energy is estimated from counts, not measured")
     write_figure(figure, path)
