@@ -17,7 +17,7 @@ RUNS = {
         {"data": IMAGES, "protocol": "coco"},
         {
             "all": ["--spikes", "--plots", "--pictures", "2"],
-            "large": ["eval.batch_size=8"],  # of 10 images: the third process has none
+            "large": ["eval.batch_size=8", "--energy"],  # of 10 images: the third process has none
             "steps": ["--steps", "1,2", "--early-exit", "0.1", "--noise", "0.2"],
             "model": ["--weights", "model", "eval.T=1", "--allow-missing"],
         },
