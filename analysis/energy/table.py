@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .constants import MAC
+
 
 def brief(energy: dict[str, Any]) -> dict[str, Any]:
     """The main figures of `Estimate.result`, energies in millijoule per image, data movement as [with reuse, without]
@@ -42,7 +44,7 @@ def energy_rows(energy: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if real["macs"] < real["macs_each_step"]:
-        once, each = (real[key] * 4.6e-9 for key in ("macs", "macs_each_step"))
+        once, each = (real[key] * (MAC * 1e-9) for key in ("macs", "macs_each_step"))
         rows.append(("  layers of real input", f"{mj(once)} as often as they run; papers, in each step: {mj(each)}"))
     if spiking:
         deviation = sd["synops"] / total["synops"] if total["synops"] else 0.0
