@@ -184,7 +184,7 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page, place, monkeypatch):
 
 
 def test_the_page_on_python_feeds_a_detector_as_training_did(place, tmp_path, monkeypatch):
-    """The input that its code makes of an image and of a window of events is the data sets' own."""
+    """The input that its code makes of an image and of a window of events is that of the datasets."""
     monkeypatch.chdir(place)
     load, image, events, _ = blocks(ROOT / "docs" / "python.md", "python")
     names = {}

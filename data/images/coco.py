@@ -31,7 +31,7 @@ _NO_SIZE = (None, 0, "", "0")
 
 @register_dataset("coco")
 class Coco(ImageDataset):
-    """Any data set in COCO's detection format. Arguments of `ImageDataset`, and
+    """Any dataset in COCO's detection format. Arguments of `ImageDataset`, and
 
     annotations: {split: json file}, relative to `root`; other splits are searched in `LABELS`
     images:      {split: folder}, relative to `root`; default: the folder of `IMAGES` with most of the listed images

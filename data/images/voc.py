@@ -45,7 +45,7 @@ class _Object:
 
 @register_dataset("voc")
 class Voc(ImageDataset):
-    """Any data set in VOC's xml files. Arguments of `ImageDataset`, and
+    """Any dataset in VOC's xml files. Arguments of `ImageDataset`, and
 
     class_names: label k is class_names[k]. None: VOC's 20 classes if no others occur, otherwise all names in the xml
                  files of the folder, sorted

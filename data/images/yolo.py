@@ -34,7 +34,7 @@ _ARGUMENT = "data.args.lines=box: the first four numbers are the box; data.args.
 
 @register_dataset("yolo")
 class Yolo(ImageDataset):
-    """Any data set in YOLO's format. Arguments of `ImageDataset`, `root` may be the yaml file itself, and
+    """Any dataset in YOLO's format. Arguments of `ImageDataset`, `root` may be the yaml file itself, and
 
     yaml:        the dataset's yaml or Darknet .data file, relative to `root`; None: the only one there. Without one,
                  images are searched in `yolo_folder.PLACES`

@@ -63,7 +63,7 @@ def _row(network: Network, kind: str, evaluation: Path) -> dict[str, Any]:
 
 
 def markdown(found: Iterable[dict[str, Any]]) -> str:
-    """One table for each data set."""
+    """One table for each dataset."""
     parts, found = [], list(found)
     for data in dict.fromkeys(row["data"] for row in found):
         of_data = [row for row in found if row["data"] == data]
