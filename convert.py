@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from data.loader import calibration_loader
 from engine import distributed
-from engine.build import build_dataset
+from engine.build import build_dataset, fixed_steps
 from engine.command import run_command
 from engine.config import config_from_plain
 from engine.conversion_table import conversion_table
@@ -65,7 +65,11 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--leak", type=float, help="of the read-out, 1 (default): none")
     parser.add_argument("--bias-at", type=int, metavar="T", help=f"correct mean errors at T, on {BIAS_IMAGES} images")
     parser.add_argument("--encoder", help=f"of images: {', '.join(ENCODERS)}")
-    parser.add_argument("--T", type=int, help="steps of one call of the detector, and of a latency code; default 256")
+    parser.add_argument(
+        "--T",
+        type=int,
+        help="of one call of the detector, and of a latency code; default 256; of events: their frames",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: converted.pt or converted_OPTIONS.pt beside it"
     )
@@ -94,7 +98,7 @@ def convert_checkpoint(args: argparse.Namespace) -> Path:
     given = {key: getattr(args, key) for key in default if getattr(args, key) is not None}
     settings = {**default, **given}
     if dataset.num_steps is not None:
-        settings["T"] = dataset.num_steps
+        settings["T"] = _steps_of_events(args, fixed_steps(run.model, dataset.num_steps), settings["T"])
     loader = calibration_loader(dataset, cfg.eval.batch_size, images_of(settings["images"]), cfg.seed, cfg.data.workers)
     ann = run.model.to(device)
     require_convertible(trace(ann))  # before anything is measured
@@ -126,6 +130,15 @@ def convert_checkpoint(args: argparse.Namespace) -> Path:
     print(conversion_table(snn, table, next(inputs(loader, device))))
     print(f"\nwritten to {out}. AP against T, beside the ANN's:\n    python evaluate.py {out}")
     return out
+
+
+def _steps_of_events(args: argparse.Namespace, frames: int | None, T: int) -> int:
+    """T of a detector of events: that of their frames; None where a sampler makes one frame, which is repeated."""
+    if args.encoder is not None:
+        raise UserError(f"--encoder {args.encoder}: is a code of images; events are frames already: leave it out")
+    if args.T is not None and frames is not None:
+        raise UserError(f"--T {args.T}: events have the {frames} steps of their frames: leave it out")
+    return T if frames is None else frames
 
 
 def images_of(text: str | int) -> int | None:

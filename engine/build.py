@@ -50,8 +50,7 @@ def check_samples(model: Detector, dataset: DetectionDataset) -> list[str]:
     return [model.encoder.describe(shape)] if isinstance(model.encoder, MakesFrames) else []
 
 
-def fixed_steps(model: Detector, dataset: DetectionDataset) -> int | None:
-    """T that the samples of `dataset` have for `model`; None where any T can be set: of images, and of one frame."""
-    if isinstance(model.encoder, MakesFrames):
-        return model.encoder.fixed_steps(dataset.num_steps or 1)
-    return dataset.num_steps
+def fixed_steps(model: Detector, num_steps: int | None) -> int | None:
+    """T that samples of a dataset or an input with `num_steps` (None: images) have for `model`; None where any T can be
+    set: of images, and of one frame."""
+    return model.encoder.fixed_steps(num_steps or 1) if isinstance(model.encoder, MakesFrames) else num_steps

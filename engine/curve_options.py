@@ -39,9 +39,9 @@ def curve_options(
     """
     densities = _densities(noise)
     if steps is not None:
-        chosen = _steps(steps, model, fixed_steps(model, dataset))
+        chosen = _steps(steps, model, fixed_steps(model, dataset.num_steps))
     elif converted:
-        frames = fixed_steps(model, dataset)
+        frames = fixed_steps(model, dataset.num_steps)
         chosen = CONVERTED if frames is None else [*(T for T in CONVERTED if T < frames), frames]
     else:
         chosen = [model.T] if densities else []

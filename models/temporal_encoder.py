@@ -53,7 +53,8 @@ class TemporalEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.check(tuple(x.shape))
         code = self.code(x)
-        return code[: self.T] if self.T <= self.length else code[torch.arange(self.T, device=x.device) % self.length]
+        rounds = -(-self.T // self.length)
+        return (code if rounds == 1 else code.repeat(rounds, 1, 1, 1, 1))[: self.T]
 
     def step(self, x: Tensor, t: int) -> Tensor:
         """Step t >= 0 of the encoded images, [1, B, C, H, W]; also for t >= T."""

@@ -13,7 +13,7 @@ from models import create_model
 from scoring.evaluator import Evaluator
 
 CONFIG = """
-model: {{name: {model}, T: 2, head: {head}, neuron: {neuron}, args: {{width: 0.125{args}}}}}
+model: {{name: {model}, T: {T}, head: {head}, neuron: {neuron}, args: {{width: 0.125{args}}}}}
 data: {{root: {root}, size: [64, 96], workers: 0, {data}}}
 eval: {{protocol: {protocol}, batch_size: 4}}
 threads: 1
@@ -25,13 +25,13 @@ IMAGES = "name: scene_images, args: {scenes: {train: 3, val: 4, test: 2, seconds
 
 def untrained_run(
     folder: Path, scenes: Path, data=EVENTS % "", model="ems_resnet10_ee", head="anchor", neuron="lif",
-    protocol="prophesee", precision="fp32", args="",
+    protocol="prophesee", precision="fp32", args="", T=2,
 ) -> Path:  # fmt: skip
     """`folder` with the checkpoints best and last of a detector for `data`, whose files are in `scenes`.
 
     args: more of model.args, after a comma."""
     folder.mkdir(exist_ok=True)
-    of_model = {"model": model, "head": head, "neuron": neuron, "args": args}
+    of_model = {"model": model, "head": head, "neuron": neuron, "args": args, "T": T}
     text = CONFIG.format(**of_model, root=scenes, data=data, protocol=protocol)
     (folder / "config.yaml").write_text(text)
     cfg = load_config(folder / "config.yaml", [f"train.precision={precision}"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from registry import UserError
@@ -12,7 +11,7 @@ from scoring.evaluator import Evaluator
 from scoring.truth_check import check_truth
 
 from ..config import config_from_plain, load_config
-from ..runs.checkpoint import load_checkpoint
+from ..runs.checkpoint import checkpoint_in, load_checkpoint
 from ..runs.evaluation_folder import check_free, evaluation_name, new_files
 from ..runs.fingerprint import check_same_data, describe
 from ..runs.provenance import provenance
@@ -21,6 +20,8 @@ from .files import plot, print_table, write_json, write_report
 from .options import Options
 from .request import seen_from
 from .subject import dataset_of
+
+CHECKPOINTS = (".pt", ".safetensors")  # other files are configs
 
 
 def score_file(asked: Options) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def _truth(asked: Options) -> tuple[dict[str, Any], int, str, str, str]:
         return truth, len(truth["images"]), asked.truth.stem, str(asked.truth), asked.protocol or "coco"
     if not asked.checkpoint:
         raise UserError("--detections needs a truth: add --truth annotations.json, or a config whose dataset has it")
-    if Path(asked.checkpoint).suffix == ".pt":
-        cfg = config_from_plain(load_checkpoint(asked.checkpoint)["config"], asked.overrides)
+    if (path := checkpoint_in(asked.checkpoint)).suffix in CHECKPOINTS:
+        cfg = config_from_plain(load_checkpoint(path)["config"], asked.overrides)
     else:
         cfg = load_config(asked.checkpoint, asked.overrides)
     split = asked.split or cfg.data.test_split

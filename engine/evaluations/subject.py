@@ -102,7 +102,7 @@ def prepare(run: Run, cfg: DictConfig, device: torch.device, asked: Options) -> 
     model, converted = run.model.to(device), run.ann is not None
     dataset = dataset_of(cfg, cfg.data.test_split, asked.allow_missing)
     _check_same_kind(run, dataset, cfg.data.test_split)
-    steps = fixed_steps(model, dataset)
+    steps = fixed_steps(model, dataset.num_steps)
     selection = set_evaluation_options(model, steps, **evaluation_options(cfg))
     curve = curve_options(model, dataset, converted, asked.steps, asked.noise, asked.early_exit)
     if run.ann is not None:

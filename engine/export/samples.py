@@ -17,7 +17,7 @@ from models import Detector
 from models.deploy.binary import to_binary
 from registry import UserError
 
-from ..build import build_dataset
+from ..build import build_dataset, fixed_steps
 from ..config import evaluation_options
 from ..evaluation_options import set_evaluation_options
 from ..runs.open import Run
@@ -83,6 +83,11 @@ def dataset_for(options: ExportOptions, split: str) -> DetectionDataset:
 
 
 def detector_of(run: Run, options: ExportOptions, samples: Samples) -> Detector:
-    """The detector that is exported, with the options `eval.*` of the config."""
-    set_evaluation_options(run.model, samples.input.get("num_steps"), **evaluation_options(options.cfg))
+    """The detector that is exported, with the options `eval.*` of the config; a line says what it does not keep."""
+    if options.cfg.data.args.get("sampling") == "sequential":
+        print(
+            "data.args.sampling = sequential: the file carries no membranes: it begins every window in the reset state"
+        )
+    steps = fixed_steps(run.model, samples.input.get("num_steps"))
+    set_evaluation_options(run.model, steps, **evaluation_options(options.cfg))
     return to_binary(run.model) if options.binary else run.model

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from data.events.input import EventInput, FrameInput
 from data.images.input import ImageInput
 from data.recordings.unpacking import MAX_UNPACKED_MB
-from models.contracts import MakesFrames
 from neurons import DynamicNeuron
 from registry import UserError
 
+from ..build import fixed_steps
 from ..config import config_from_plain, evaluation_options
 from ..evaluation_options import set_evaluation_options
 from ..runs.open import Run
@@ -72,9 +72,8 @@ class Prediction:
 
     def _set_options(self) -> None:
         """Thresholds and T of the model: those of evaluate.py, but for the score."""
-        model, steps = self.run.model, self.input.num_steps
-        if isinstance(model.encoder, MakesFrames):
-            steps = model.encoder.fixed_steps(steps or 1)
+        model = self.run.model
+        steps = fixed_steps(model, self.input.num_steps)
         if self.options.steps is not None and steps is not None:
             raise UserError(
                 f"--steps {self.options.steps}: events have the {steps} steps of their frames: leave it out"

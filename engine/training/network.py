@@ -47,7 +47,7 @@ def start_anneal(cfg: DictConfig, model: Detector, train_set: DetectionDataset) 
     """`train.anneal`, with its first values set; None without it."""
     if not cfg.train.anneal:
         return None
-    if "T" in cfg.train.anneal and (cfg.eval.T is not None or fixed_steps(model, train_set) is not None):
+    if "T" in cfg.train.anneal and (cfg.eval.T is not None or fixed_steps(model, train_set.num_steps) is not None):
         raise UserError("train.anneal.T: " + ("leave out eval.T" if cfg.eval.T else "only images can have any T"))
     anneal = Anneal(config_to_plain(cfg.train.anneal), cfg.train.anneal_until, cfg.train.epochs, model)
     set_values(model, anneal.values(0))

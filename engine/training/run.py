@@ -143,7 +143,9 @@ def _update(
     """What a step changes, and the steps of an epoch of that many batches."""
     steps = -(-batches // (cfg.train.accumulate * cfg.train.bptt))
     ema = build_ema(model, cfg.train.ema_decay, cfg.train.ema_ramp)
-    set_evaluation_options(cast(Detector, ema.module), fixed_steps(model, splits.val), **evaluation_options(cfg))
+    set_evaluation_options(
+        cast(Detector, ema.module), fixed_steps(model, splits.val.num_steps), **evaluation_options(cfg)
+    )
     optim = cfg.optim
     optimizer = build_optimizer(model, optim.name, optim.lr, optim.momentum, optim.weight_decay, optim.groups)
     for line in groups_text(optimizer):

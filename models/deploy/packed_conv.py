@@ -15,8 +15,10 @@ class PackedConv2d(nn.Conv2d):
     PyTorch reorders the weights of a CPU convolution at every call, which for few pixels and many channels takes up to
     a third of its time. Here the reordered weights are kept as long as weight and shape of the input stay the same, by
     the operators of torch.compile (`freezing`, checked with torch 2.14.1). Where they are missing, on other devices
-    and for other types it is a plain convolution.
+    and for other types it is a plain convolution; also with `packs` False, for graphs of PyTorch's own operators.
     """
+
+    packs = True
 
     def __init__(self, conv: nn.Conv2d):
         sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
@@ -25,7 +27,7 @@ class PackedConv2d(nn.Conv2d):
         self._packed: tuple[Any, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _PACKS or torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
+        if not (_PACKS and self.packs) or torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
             return super().forward(x)
         if torch.compiler.is_compiling() or not isinstance(self.padding, tuple) or self.padding_mode != "zeros":
             return super().forward(x)

@@ -18,10 +18,11 @@ from ..layers.spike_conv import SpikeConv
 from .converted import ConvertedDetector
 from .fourier import without_fft
 from .fuse import fuse
+from .packed_conv import PackedConv2d
 
 
 def plain_copy(model: Detector, fft: bool = False) -> Detector:
-    """A copy for evaluation without re-parameterised convolutions, and without FFTs unless `fft`."""
+    """A copy for evaluation without re-parameterised and packed convolutions, and without FFTs unless `fft`."""
     if isinstance(model, ConvertedDetector) and model.leak != 1:
         raise UserError(
             f"leak = {model.leak}: the read-out of an exported network is a mean: convert it without a leak"
@@ -32,6 +33,8 @@ def plain_copy(model: Detector, fft: bool = False) -> Detector:
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
+        if isinstance(module, PackedConv2d):
+            module.packs = False
     return model
 
 

@@ -31,12 +31,13 @@ class StepWeights(StatefulNeuron):
 
     def advance(self, x_seq: Tensor, state: State | None, return_state: bool) -> tuple[Tensor, State | None]:
         """The state is the index t of the next step, [B]."""
-        T, start = len(self.weight), self.initial_state(x_seq[0]) if state is None else state
-        assert isinstance(start, Tensor)
-        t = torch.arange(len(x_seq), device=x_seq.device)[:, None] + start  # [K, B]
+        T, t = len(self.weight), torch.arange(len(x_seq), device=x_seq.device)[:, None]
+        if state is not None:
+            assert isinstance(state, Tensor)
+            t = t + state  # [K, B]; from the start [K, 1]
         weights = T * self.weight[t % T]
         y_seq = x_seq * weights.to(x_seq.dtype).view(*t.shape, *[1] * (x_seq.ndim - 2))
-        return y_seq, (start + len(x_seq)) % T if return_state else None
+        return y_seq, ((t[-1] + 1) % T).expand(x_seq.shape[1]) if return_state else None
 
     def extra_repr(self) -> str:
         return f"T={len(self.weight)}"

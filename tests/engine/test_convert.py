@@ -134,6 +134,21 @@ def test_events_are_simulated_for_their_frames(scenes, tmp_path):
     assert open_run(path).model.T == 2
     metrics = evaluate.main([str(path), "--pictures", "0"])
     assert [point["T"] for point in metrics["curve"]["points"]] == [2]
+    for words, says in (
+        (["--T", "4"], "--T 4: events have the 2 steps"),
+        (["--encoder", "latency"], "a code of images"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            convert.main([str(run), *words])
+
+
+def test_the_frame_of_a_sampler_is_shown_as_long_as_an_image(scenes, tmp_path):
+    data = "name: gen1, args: {window_ms: 200}"
+    run = untrained_run(tmp_path / "run", scenes, data, "eas_snn_s", "yolox", "relu")
+    assert [open_run(convert.main([str(run), "--images", "2", *words])).model.T for words in ([], ["--T", "5"])] == [
+        256,
+        5,
+    ]
 
 
 def test_what_does_not_convert_is_named_before_anything_is_measured(scenes, tmp_path, twin, monkeypatch):

@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import evaluate
+import export
 from data import create_dataset
 from scoring.detections import read_detections, read_truth
 
@@ -89,6 +90,15 @@ def test_a_config_gives_the_truth_and_the_protocol(tiny, scenes, write):
         evaluate.main([tiny, "--detections", write("bad.json", changed(found, [0, "category_id"], 9))])
     other = evaluate.main([tiny, "--split", "val", "--detections", write("none.json", [])])
     assert other["AP"] == 0 and other["split"] == "val" and other["images"] > 0
+
+
+def test_a_run_folder_or_a_file_of_weights_gives_the_truth(run, write, tmp_path):
+    weights = export.main([str(run), "--format", "safetensors"])
+    for source in (run, weights, run / "checkpoint_last.pt"):
+        found = evaluate.main([str(source), "--detections", write("none.json", []), "--out", str(tmp_path / "out")])
+        assert (found["split"], found["protocol"], found["AP"]) == ("test", "coco", 0) and found["images"] > 0
+    with pytest.raises(ValueError, match="no checkpoint in this folder"):
+        evaluate.main([str(tmp_path / "out"), "--detections", write("none.json", [])])
 
 
 def test_absent_recordings_are_refused(tiny, scenes, write, tmp_path):

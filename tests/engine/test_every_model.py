@@ -1,0 +1,159 @@
+"""Every registered model, and every form of one, goes through the commands: spikes and energy, prediction, ONNX."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from family_members import MEMBERS
+from PIL import Image
+from untrained import untrained_run
+
+import convert
+import evaluate
+import export
+import predict
+from data.recordings import write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
+from data.sample import collate
+from engine.build import build_dataset
+from engine.config import config_from_plain
+from engine.runs.open import open_run
+from models import has_sampler, list_models
+from models.deploy.onnx_graph.session import Session
+
+PHOTOS = "name: yolo, args: {class_names: [car, pedestrian]}"
+EVENTS = "name: gen1, args: {window_ms: 100, classes: [car, pedestrian]%s}"
+SEQUENCE = EVENTS % ", sampling: sequential"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """{"photos", "events"}: two images, or a recording of two windows, for each split; 64 x 96 pixels."""
+    photos, events = (tmp_path_factory.mktemp(name) for name in ("photos", "events"))
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for folder in (photos / split / "images", photos / split / "labels", events / split):
+            folder.mkdir(parents=True)
+        for k in range(2):
+            pixels = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(photos / split / "images" / f"{k}.png")
+            (photos / split / "labels" / f"{k}.txt").write_text(f"{k} 0.5 0.5 0.4 0.6\n")
+        t = np.sort(rng.integers(0, 200_000, 6000))
+        x, y, p = (rng.integers(0, n, len(t)) for n in (96, 64, 2))
+        write_dat(events / split / "a_td.dat", t, x, y, p, 96, 64)
+        boxes = [(100_000 * k, 10, 12, 40, 30, k % 2, 1, 1.0) for k in (1, 2)]
+        write_boxes(events / split / "a_bbox.npy", np.array(boxes, BOX_DTYPE))
+    return {"photos": photos, "events": events}
+
+
+@pytest.fixture
+def made(folders, tmp_path):
+    """made(name, data, **arguments of untrained_run) -> (checkpoint, source of predict.py) of a small detector."""
+
+    def make(name, data=None, **kwargs):
+        data = data or (EVENTS % "" if has_sampler(name) else PHOTOS)
+        root = folders["photos" if data == PHOTOS else "events"]
+        settings = {"head": "null", "neuron": "null", "protocol": "raw"} | kwargs
+        run = untrained_run(tmp_path / "run", root, data, name, **settings)
+        return run / "checkpoint_best.pt", root / "test" / ("images" if data == PHOTOS else "")
+
+    return make
+
+
+def spikes_and_energy(checkpoint: Path, *words: str) -> None:
+    """Of every spiking layer the rate, of the network the energies."""
+    metrics = evaluate.main([str(checkpoint), "--spikes", "--energy", "--pictures", "0", *words])
+    (file,) = checkpoint.parent.glob("eval/*/energy.json")
+    energy = json.loads(file.read_text())
+    layers = open_run(checkpoint).model.spiking_layers()
+    assert metrics.get("firing_rates", {}).keys() == layers.keys()
+    assert (energy["total"]["synops"] > 0) == bool(layers) and energy["total"]["papers_mJ"] > 0
+    assert energy["samples"] == metrics["images"] == 2
+
+
+def boxes(checkpoint: Path, source: Path, *words: str) -> None:
+    out = predict.main([str(checkpoint), str(source), "--save-json", "--no-draw", "--score", "0.001", *words])
+    found = json.loads((out / "predictions.json").read_text())
+    assert {entry["image_id"] for entry in found} == {1, 2}
+
+
+def same_in_onnxruntime(checkpoint: Path, *words: str) -> Path:
+    """The file gives boxes and scores of PyTorch; where a spike differs, at a threshold, all layers agree without."""
+    path = export.main([str(checkpoint), "--format", "onnx", *words])
+    run = open_run(checkpoint)
+    cfg = config_from_plain(run.config, list(words))
+    run.model.T = cfg.eval.T or run.model.T
+    samples = build_dataset(cfg, "test")
+    x, _ = collate([samples[0], samples[1]], samples.scale).to("cpu")
+    with torch.no_grad():
+        wanted = run.model.head.candidates(run.model.raw(x))
+    found = Session(path)(x)
+    close = [torch.allclose(found[k], v, 1e-3, 1e-3) for k, v in zip(("boxes", "scores"), wanted, strict=True)]
+    check = json.loads(path.with_name(f"{path.name}.json").read_text())["check"]
+    assert all(close) or check["given_spikes"] < 1e-3 and check["differing"] < 10
+    return path
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_model(name, made):
+    """T = 2 of one model of each family, 1 of the others, which differ in size."""
+    checkpoint, source = made(name, T=2 if name in MEMBERS.values() else 1)
+    spikes_and_energy(checkpoint)
+    boxes(checkpoint, source)
+    same_in_onnxruntime(checkpoint)
+
+
+MEMORY = ", memory: {name: leaky, levels: null}"
+TERNARY = "{name: ternary_if, v_threshold: 0.1}"
+FORMS = {
+    "event frames in sequence, gated memory": ("ems_resnet10_ee", SEQUENCE, {"args": ", memory: gated"}),
+    "event frames in sequence, leaky memory": ("ems_resnet10", SEQUENCE, {"args": MEMORY}),
+    "temporal encoder, learned read-out": ("ems_resnet10", PHOTOS, {"args": ", encoder: temporal, readout: learned"}),
+    "ternary, another head": ("ems_resnet10", PHOTOS, {"neuron": TERNARY, "head": "dfl"}),
+    "twin, pixels of published weights": (
+        "spiking_yolox_nano", PHOTOS, {"neuron": "silu", "args": ", pixels: bgr255"},
+    ),
+    "rsnn, backbone and neck": ("eas_snn_s", EVENTS % "", {"args": ", sampler: rsnn, spiking: backbone_neck"}),
+    "snn, backbone": ("eas_snn_s", EVENTS % "", {"args": ", sampler: snn, spiking: backbone"}),
+    "counts, an ANN": ("eas_snn_s", EVENTS % "", {"args": ", sampler: count, spiking: none"}),
+    "two frames": ("eas_snn_s", EVENTS % "", {"args": ", sampler: {out_steps: 2, rpd: false}, stem: spiking"}),
+    "bins forwards, in sequence": ("eas_snn_s", SEQUENCE, {"args": ", sampler: {reverse: false, readout: avg}"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form(form, made, capsys):
+    name, data, kwargs = FORMS[form]
+    checkpoint, source = made(name, data, **kwargs)
+    spikes_and_energy(checkpoint)
+    boxes(checkpoint, source)
+    capsys.readouterr()
+    same_in_onnxruntime(checkpoint)
+    assert ("begins every window in the reset state" in capsys.readouterr().out) == (data == SEQUENCE)
+
+
+# {form: (model, data, neuron of the twin, options of convert.py)}
+SYMMETRIC = "--neuron symmetric --decode spike_count --encoder bernoulli --bias-at 2 --T 3"
+CONVERTED = {
+    "if": ("spikeyolo_n", PHOTOS, "relu", "--T 2"),
+    "if, event frames": ("ems_resnet10", EVENTS % "", "relu", ""),
+    "signed_if, gated pools": ("spiking_yolo", PHOTOS, "leaky_relu", "--T 3"),
+    "qcfs": ("spiking_yolov3_fc", PHOTOS, "{name: qcfs, L: 4, per_channel: true}", "--T 3"),
+    "sth, accumulated pools": ("double_threshold_tiny", PHOTOS, "sth", "--T 3 --pool accumulated --v-init 0.9"),
+    "symmetric, spike counts, Bernoulli": ("ems_resnet10_ee", PHOTOS, "relu", SYMMETRIC),
+    "corrected_if, latency": ("spiking_yolov3", PHOTOS, "relu", "--T 3 --neuron corrected_if --encoder latency"),
+    "sampler": ("eas_snn_s", EVENTS % "", "relu", "--T 3"),
+    "Fourier units": ("spiking_yolox_nano", PHOTOS, "relu", "--T 3"),
+}
+
+
+@pytest.mark.parametrize("form", CONVERTED)
+def test_every_conversion(form, made):
+    name, data, neuron, options = CONVERTED[form]
+    checkpoint, source = made(name, data, neuron=neuron)
+    converted = convert.main([str(checkpoint), "--images", "2", *options.split()])
+    spikes_and_energy(converted, "--steps", "2")
+    boxes(converted, source)
+    same_in_onnxruntime(converted)
