@@ -24,6 +24,7 @@ from ..runs.open import Run
 from .options import ExportOptions
 
 COUNT = 4
+MANY = 64  # steps
 
 
 @dataclass
@@ -90,4 +91,6 @@ def detector_of(run: Run, options: ExportOptions, samples: Samples) -> Detector:
         )
     steps = fixed_steps(run.model, samples.input.get("num_steps"))
     set_evaluation_options(run.model, steps, **evaluation_options(options.cfg))
+    if run.model.T > MANY:
+        print(f"T = {run.model.T}: the file holds every step, which takes minutes and megabytes: eval.T=32 has fewer")
     return to_binary(run.model) if options.binary else run.model

@@ -68,12 +68,15 @@ def to_binary(model: Detector) -> Detector:
         neuron = layer.neuron
         if not isinstance(neuron, DynamicNeuron) or neuron.dynamics.emit not in ("binary", "integer"):
             raise UserError(
-                f"{name}: {type(neuron).__name__} does not emit integers 0..D, so there are no binary slots"
+                f"{name}: {type(neuron).__name__} does not emit integers 0..D, so there are no binary slots: leave "
+                "--binary out, or train with model.neuron=ilif"
             )
         parent, _, own = name.rpartition(".")
         setattr(binary.get_submodule(parent), own, BinarySpikeConv(layer))
     if not any(isinstance(m, BinarySpikeConv) for m in binary.modules()):
-        raise UserError("this network has no SpikeConv layers: binary inference covers the SpikeYOLO family")
+        raise UserError(
+            "this network has no SpikeConv layers: binary inference covers the SpikeYOLO family. Leave --binary out"
+        )
     return binary
 
 

@@ -291,9 +291,12 @@ def require_convertible(graph: fx.GraphModule) -> None:
         why = f"no spiking neuron has the rate {what}(x)"
         if isinstance(layer, MultiStepNeuron) and layer.spiking:
             why = f"{what} is a spiking neuron already"
+        kept = (
+            ". What a family keeps as SiLU has an argument, as model.args.spike_stages=full" if what == "SiLU" else ""
+        )
         raise UserError(
             f"{where}: {what} cannot be converted: {why}. Train with model.neuron=relu, leaky_relu, qcfs or sth in "
-            "place of every activation"
+            f"place of every activation{kept}"
         )
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from family_members import MEMBERS
@@ -21,6 +22,7 @@ from engine.build import build_dataset
 from engine.config import config_from_plain
 from engine.runs.open import open_run
 from models import has_sampler, list_models
+from models.deploy.onnx_graph.int8 import rounding_of_spikes
 from models.deploy.onnx_graph.session import Session
 
 PHOTOS = "name: yolo, args: {class_names: [car, pedestrian]}"
@@ -49,8 +51,10 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture
-def made(folders, tmp_path):
+def made(folders, tmp_path, monkeypatch):
     """made(name, data, **arguments of untrained_run) -> (checkpoint, source of predict.py) of a small detector."""
+
+    monkeypatch.setattr("engine.export.onnx_file.REPEATS", 1)
 
     def make(name, data=None, **kwargs):
         data = data or (EVENTS % "" if has_sampler(name) else PHOTOS)
@@ -73,36 +77,38 @@ def spikes_and_energy(checkpoint: Path, *words: str) -> None:
     assert energy["samples"] == metrics["images"] == 2
 
 
-def boxes(checkpoint: Path, source: Path, *words: str) -> None:
-    out = predict.main([str(checkpoint), str(source), "--save-json", "--no-draw", "--score", "0.001", *words])
+def boxes(checkpoint: Path, source: Path) -> None:
+    out = predict.main([str(checkpoint), str(source), "--save-json", "--no-draw", "--score", "0.001"])
     found = json.loads((out / "predictions.json").read_text())
     assert {entry["image_id"] for entry in found} == {1, 2}
 
 
-def same_in_onnxruntime(checkpoint: Path, *words: str) -> Path:
+def inputs(checkpoint: Path) -> torch.Tensor:
+    """The two samples of the test split."""
+    samples = build_dataset(config_from_plain(open_run(checkpoint).config), "test")
+    return collate([samples[0], samples[1]], samples.scale).to("cpu")[0]
+
+
+def same_in_onnxruntime(checkpoint: Path) -> None:
     """The file gives boxes and scores of PyTorch; where a spike differs, at a threshold, all layers agree without."""
-    path = export.main([str(checkpoint), "--format", "onnx", *words])
-    run = open_run(checkpoint)
-    cfg = config_from_plain(run.config, list(words))
-    run.model.T = cfg.eval.T or run.model.T
-    samples = build_dataset(cfg, "test")
-    x, _ = collate([samples[0], samples[1]], samples.scale).to("cpu")
+    path = export.main([str(checkpoint), "--format", "onnx"])
+    model, x = open_run(checkpoint).model, inputs(checkpoint)
     with torch.no_grad():
-        wanted = run.model.head.candidates(run.model.raw(x))
+        wanted = model.head.candidates(model.raw(x))
     found = Session(path)(x)
     close = [torch.allclose(found[k], v, 1e-3, 1e-3) for k, v in zip(("boxes", "scores"), wanted, strict=True)]
     check = json.loads(path.with_name(f"{path.name}.json").read_text())["check"]
     assert all(close) or check["given_spikes"] < 1e-3 and check["differing"] < 10
-    return path
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_model(name, made):
-    """T = 2 of one model of each family, 1 of the others, which differ in size."""
+    """One model of each family with T = 2, the others, which differ in size, with T = 1 and without predict.py."""
     checkpoint, source = made(name, T=2 if name in MEMBERS.values() else 1)
     spikes_and_energy(checkpoint)
-    boxes(checkpoint, source)
     same_in_onnxruntime(checkpoint)
+    if name in MEMBERS.values():
+        boxes(checkpoint, source)
 
 
 MEMORY = ", memory: {name: leaky, levels: null}"
@@ -134,10 +140,8 @@ def test_every_form(form, made, capsys):
     assert ("begins every window in the reset state" in capsys.readouterr().out) == (data == SEQUENCE)
 
 
-# {form: (model, data, neuron of the twin, options of convert.py)}
 SYMMETRIC = "--neuron symmetric --decode spike_count --encoder bernoulli --bias-at 2 --T 3"
 CONVERTED = {
-    "if": ("spikeyolo_n", PHOTOS, "relu", "--T 2"),
     "if, event frames": ("ems_resnet10", EVENTS % "", "relu", ""),
     "signed_if, gated pools": ("spiking_yolo", PHOTOS, "leaky_relu", "--T 3"),
     "qcfs": ("spiking_yolov3_fc", PHOTOS, "{name: qcfs, L: 4, per_channel: true}", "--T 3"),
@@ -152,8 +156,29 @@ CONVERTED = {
 @pytest.mark.parametrize("form", CONVERTED)
 def test_every_conversion(form, made):
     name, data, neuron, options = CONVERTED[form]
-    checkpoint, source = made(name, data, neuron=neuron)
+    checkpoint, source = made(name, data, neuron=neuron, args=", spike_stages: full" if "yolox" in name else "")
     converted = convert.main([str(checkpoint), "--images", "2", *options.split()])
     spikes_and_energy(converted, "--steps", "2")
     boxes(converted, source)
     same_in_onnxruntime(converted)
+
+
+INT8 = {"spikeyolo_n": "ilif", "eas_snn_s": "plif", "spiking_yolox_nano": "if", "spiking_yolov3": "relu"}
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_int8_rounds_no_spike(name, made, capsys):
+    """Of every family (EMS-YOLO: test_onnx_file.py), and of a converted network."""
+    checkpoint, _ = made(name, neuron=INT8[name])
+    if INT8[name] == "relu":
+        checkpoint = convert.main([str(checkpoint), "--images", "2", "--T", "3"])
+    path = export.main([str(checkpoint), "--format", "onnx", "--int8", "--images", "2"])
+    said = capsys.readouterr().out
+    assert "checkpoint: AP" in said and "file: AP" in said
+    about = json.loads(path.with_name(f"{path.name}.json").read_text())["int8"]["convolutions"]
+    assert about["int8"] >= about["exact"] > 0 and about["float"] >= 2
+    model = onnx.load(path)
+    spikes = rounding_of_spikes(model)
+    values = Session(model, [*spikes, *spikes.values()])(inputs(checkpoint))
+    assert all(torch.equal(values[name], values[rounded]) for name, rounded in spikes.items())
+    assert sum(int(values[name].count_nonzero()) for name in spikes) > 0
