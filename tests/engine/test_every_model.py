@@ -9,6 +9,7 @@ import pytest
 import torch
 from family_members import MEMBERS
 from PIL import Image
+from quantised_spikes import rounding_of_spikes
 from untrained import untrained_run
 
 import convert
@@ -23,7 +24,6 @@ from engine.config import config_from_plain
 from engine.runs.open import open_run
 from models import has_sampler, list_models
 from models.deploy.onnx_graph.check import check
-from models.deploy.onnx_graph.int8 import rounding_of_spikes
 from models.deploy.onnx_graph.session import Session
 from neurons import MultiStepNeuron
 

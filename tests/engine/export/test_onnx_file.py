@@ -5,6 +5,7 @@ import json
 import onnx
 import pytest
 import torch
+from quantised_spikes import rounding_of_spikes
 
 import export
 from data.loader import calibration_loader
@@ -13,7 +14,6 @@ from engine.build import build_dataset
 from engine.config import config_from_plain
 from engine.export.score import score, score_file
 from engine.runs.open import open_run
-from models.deploy.onnx_graph.grid import grids
 from models.deploy.onnx_graph.session import OnnxDetector, Session
 from registry import UserError
 
@@ -39,14 +39,6 @@ def test_a_file_says_what_a_reader_needs_and_detects_the_same(run, capsys):
     exact = score(opened.model, dataset, "coco")
     found = score_file(path, opened.model.head, dataset)
     assert found["images"] == len(dataset) and found["AP50"] == pytest.approx(exact["AP50"], abs=1e-6)
-
-
-def rounding_of_spikes(model):
-    """{value on a grid: what its QuantizeLinear and DequantizeLinear make of it}, of a quantised model."""
-    known = grids(model)
-    integers = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    back = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    return {x: back[q] for q, x in integers.items() if x in known and known[x].exact and q in back}
 
 
 def test_int8_rounds_no_spike(run, capsys):
