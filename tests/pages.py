@@ -13,13 +13,16 @@ from data.recordings import write_dat
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
-RECORDED = {"results.md"}  # commands of runs, with what stood in for a folder of a user
-TINY = "{train: 1, val: 1, test: 1, seconds: 0.5, width: 64, height: 64, train_label_hz: 8, workers: 1}"
+TINY = "{train: 1, val: 1, test: 1, seconds: 1.0, width: 96, height: 64, arrivals: 4.0, train_label_hz: 4, workers: 1}"
 
 
 def blocks(page: Path, language: str) -> list[str]:
     fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)  # in pairs, whatever their language
     return [block for found, block in fenced if found == language]
+
+
+STARTS = re.compile(r"(?:\.venv/bin/)?(?:python|torchrun|make|pip|tensorboard|sbatch|source) \S")
+SCRIPT = re.compile(r"(?:train|check|evaluate|predict|convert|export)\.py (?!-)")  # in the text also without python
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -28,18 +31,19 @@ def commands(page: Path) -> list[list[str]]:
     for block in blocks(page, ""):
         found += re.sub(r"\\\n", " ", block).splitlines()
     inline = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
-    found += [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
-    wanted = ("python ", "torchrun ", ".venv/bin/python ")
-    return [shlex.split(line, comments=True) for line in found if line.startswith(wanted)]
+    spans = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", inline)]
+    found += [f"python {span}" if SCRIPT.match(span) else span for span in spans]
+    lines = [re.split(" {2,}", line)[0] if line.startswith("make ") else line for line in found]  # what it does behind
+    return [shlex.split(line, comments=True) for line in lines if STARTS.match(line)]
 
 
 def commands_above(config: Path) -> list[list[str]]:
     """Those in the comments of a config."""
-    found = re.findall(r"^# +((?:python|torchrun) .*)", config.read_text(), re.M)
+    found = re.findall(r"^# +((?:python|torchrun|sbatch) .*)", config.read_text(), re.M)
     return [shlex.split(line) for line in found if " -c " not in line]
 
 
-COMMANDS = [(page, words) for page in PAGES if page.name not in RECORDED for words in commands(page)]
+COMMANDS = [(page, words) for page in PAGES for words in commands(page)]
 COMMANDS += [(config, words) for config in CONFIGS for words in commands_above(config)]
 
 
