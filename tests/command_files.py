@@ -15,6 +15,8 @@ from small_commands import VALUES, small
 from untrained import EVENTS, untrained_run
 
 from data.images.video import VideoWriter
+from data.recordings import write_boxes, write_dat
+from data.recordings.boxes import BOX_DTYPE
 from data.scenes import generate_scenes
 
 IMAGES = {"data": "name: scene_images", "protocol": "coco"}
@@ -37,6 +39,7 @@ def make_place(folder: Path) -> Path:
     _coco(folder / "coco", scenes)
     _voc_devkit(folder / "VOCdevkit", folder / "BCCD_Dataset" / "BCCD")
     _ncaltech101(folder / "ncaltech101")
+    _one_mpx(folder / "one_mpx")
     for split in ("train", "val", "test"):
         write_sequence(folder / "rvt" / split / "clip", {12: [(4, 2, 26, 20, 1), (0, 0, 30, 20, 0)]}, count=14)
     (folder / "photos").mkdir()
@@ -73,6 +76,19 @@ def _ncaltech101(root: Path) -> None:
         write_bin(root / "Caltech101" / "anchor" / f"image_{number:04d}.bin", t, *columns)
         corners = np.array([2, 3, 10, 20, 10, 150, 100, 150], "<i2")
         corners.tofile(root / "Caltech101_annotations" / "anchor" / f"annotation_{number:04d}.bin")
+
+
+def _one_mpx(root: Path) -> None:
+    """At the width that its protocol asks for, labelled at 60 Hz."""
+    times = np.arange(16_667, 700_000, 16_667)
+    boxes = np.array([(t, 100, 80, 128, 96, k, k, 1.0) for t in times for k in (0, 2)], BOX_DTYPE)
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        (root / split).mkdir(parents=True)
+        t = np.sort(rng.integers(0, 700_000, 500))
+        columns = (rng.integers(0, n, len(t)) for n in (1280, 720, 2))
+        write_dat(root / split / "clip_td.dat", t, *columns, 1280, 720)
+        write_boxes(root / split / "clip_bbox.npy", boxes)
 
 
 def stand_in(words: tuple[str, ...], place: Path, command: Callable) -> None:

@@ -1,22 +1,22 @@
 """Helper: the commands of pages at small size."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from elsewhere import elsewhere
-from pages import COMMANDS, ROOT, TINY
+from pages import COMMANDS, CONFIGS, ROOT, TINY
 
 from engine.config import load_config
 from models.registry import model_defaults
 
 FOLLOWED = [ROOT / page for page in ("README.md", "docs/quickstart.md", "docs/own_data.md")]
 SMALL = {
-    "data.size": "64", "train.epochs": "1", "train.batch_size": "2", "train.accumulate": "1", "eval.batch_size": "2",
+    "data.size": "64", "train.epochs": "1", "train.batch_size": "2", "train.accumulate": "1", "eval.batch_size": "4",
     "data.workers": "0", "data.cache": "none", "optim.warmup_epochs": "0.5", "threads": "1", "device": "cpu",
     "seed": "0",
 }  # fmt: skip
-ROOTS = {"scenes": "scenes/demo", "scene_images": "scenes/demo", "gen1": "scenes/demo", "one_mpx": "scenes/demo",
+ROOTS = {"scenes": "scenes/demo", "scene_images": "scenes/demo", "gen1": "scenes/demo", "one_mpx": "one_mpx",
          "yolo": "cells", "coco": "coco", "ncaltech101": "ncaltech101", "rvt": "rvt"}  # fmt: skip
 VALUES = {"CONFIG": "configs/demo_images.yaml", "RULE": "horowitz45", "P": "coco", "S": "test", "FOLDER": "made"}
 STAND_INS = {  # runs by what a command needs of them, the first that fits
@@ -28,9 +28,9 @@ STAND_INS = {  # runs by what a command needs of them, the first that fits
 }
 
 
-def trains(words: list[str]) -> bool:
+def trains(words: Sequence[str]) -> bool:
     """Whether a command takes a config whose keys make it small."""
-    return words[0] in ("train.py", "check.py") or words[:2] == ["-m", "data.check"]
+    return words[0] in ("train.py", "check.py") or "data.check" in words
 
 
 def bare(words: list[str]) -> list[str]:
@@ -65,15 +65,14 @@ def alone(words: list[str]) -> tuple[str, ...]:
     return tuple(values.get(word, word) for word in kept)
 
 
-def distinct(pages: Iterable[Path], but: Iterable[Path]) -> list[tuple[str, ...]]:
-    """The commands of `pages` that are run, each once; without those of the pages `but`."""
-    pages, but = set(pages), set(but)
-    done = {alone(words) for page, words in COMMANDS if page in but}
-    found = [alone(words) for page, words in COMMANDS if page in pages and not elsewhere(words)]
-    return [words for words in dict.fromkeys(found) if words not in done]
+def of_docs() -> list[tuple[str, ...]]:
+    """The commands of docs that are run, each once; without those of the pages in FOLLOWED and of configs."""
+    others = {alone(words) for page, words in COMMANDS if page in (*FOLLOWED, *CONFIGS)}
+    found = [alone(words) for page, words in COMMANDS if page not in (*FOLLOWED, *CONFIGS) and not elsewhere(words)]
+    return [words for words in dict.fromkeys(found) if words not in others]
 
 
-def small(words: Iterable[str], place: Path) -> list[str]:
+def small(words: Sequence[str], place: Path) -> list[str]:
     """Arguments of the fixture `command`, from what `bare` or `alone` gives, at small size."""
     words = list(words)
     size = 2 if words[0] == "-m" else 1
