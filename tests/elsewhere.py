@@ -31,7 +31,7 @@ ELSEWHERE = {
     r"tools\.benchmark neurons": ("times for minutes", f"{TOOLS}/test_benchmark.py::test_neurons_against"),
     r"tools\.benchmark events": ("times for minutes", f"{TOOLS}/test_benchmark.py::test_events_beside"),
     r"tools\.benchmark simulation": ("times for minutes", f"{TOOLS}/test_benchmark.py::test_simulation_beside"),
-    r"tools\.benchmark board": ("times for minutes", f"{TOOLS}/test_benchmark_board.py::test_steps_and_evaluations"),
+    r"tools\.benchmark tensorboard": ("times for minutes", f"{TOOLS}/test_benchmark_tensorboard.py::test_steps_and_evaluations"),
     r"tools\.growth": ("watches a long training", f"{TOOLS}/test_growth.py::test_epochs_leave_nothing_open"),
     r"tools\.survival": ("kills and resumes for hours", f"{TOOLS}/test_survival.py::test_a_signal_at"),
     r"tools\.replay": ("needs a step that diverged", f"{ENGINE}/test_nonfinite.py::test_a_step_is_run_again"),
@@ -41,7 +41,7 @@ ELSEWHERE = {
     r"export\.py \S+ --format onnx --int8": ("is run there", f"{ENGINE}/export/test_onnx_file.py::test_int8"),
     r"export\.py \S+ --format torch": ("is run there", f"{ENGINE}/export/test_program.py::test_a_loaded_program"),
     r"export\.py \S+ --format safetensors": ("is run there", f"{ENGINE}/export/test_weights.py::test_weights_come"),
-    r"export\.py \S+ --format nir": ("is run there", f"{ENGINE}/test_export_nir.py::test_the_layers_up_to_one"),
+    r"export\.py \S+ --format nir": ("is run there", f"{ENGINE}/export/test_nir_file.py::test_the_layers_up_to_one"),
     r"train\.py .*--resume( runs/\S+)?$": ("needs a run that was interrupted", f"{ENGINE}/runs/test_resume.py"),
     r"model\.name=my_|model\.neuron=alif": ("needs the files of docs/extend.md", "tests/test_extend.py"),
 }
