@@ -46,6 +46,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: give a whole number of at least 1")
+        if self.video and not self.draw:
+            raise UserError("--video --no-draw: a video is of drawn frames. Leave one of them out")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise UserError(f"--fps {self.fps:g}: give frames per second, more than 0")
         for name, milliseconds in (("window-ms", self.window_ms), ("stride-ms", self.stride_ms)):

@@ -253,6 +253,7 @@ FAULTS = {
     ("photos", "clip.mp4"): r"clip\.mp4: cannot be opened as a video",
     ("photos", "photo.png --out full"): r"--out .*full: exists and holds files \(x\)",
     ("photos", "photo.png --score 2"): r"--score 2: give 0 to 1",
+    ("photos", "photo.png --video --no-draw"): r"--video --no-draw: a video is of drawn frames",
     ("photos", "photo.png --window-ms 5"): r"--window-ms.* recordings",
     ("photos", "photo.png --track"): r"--track: ",
     ("events", "a_td.dat --steps 3"): r"--steps 3: events have the 2 steps",

@@ -72,8 +72,9 @@ def test_label_studio_has_one_prediction_a_task_with_boxes_in_percent(photos, ca
     assert "2 boxes with score ≥ 0.3, 1 below, in 2 images" in capsys.readouterr().out
 
 
-def test_label_studio_takes_another_address(photos):
-    out = main(["label-studio", str(photos), "--url", "https://host/x/", "--min-score", "0"])
+@pytest.mark.parametrize("url", ["https://host/x/", "https://host/x"])
+def test_label_studio_takes_another_address(url, photos):
+    out = main(["label-studio", str(photos), "--url", url, "--min-score", "0"])
     first, second = content(out / "tasks.json")
     assert first["data"]["image"] == "https://host/x/a%20b.jpg"
     assert second["data"]["image"] == "https://host/x/sub/c.jpg" and len(second["predictions"][0]["result"]) == 1
@@ -221,6 +222,8 @@ def test_supervision_gets_boxes_scores_and_names():
     assert isinstance(found, sv.Detections) and found.xyxy.tolist() == boxes.tolist()
     assert found.confidence.tolist() == [0.5, 0.25] and found.class_id.tolist() == [1, 0]
     assert list(found["class_name"]) == ["dog", "car"]
+    with pytest.raises(UserError, match="1 names, but a label 1"):
+        to_supervision({"boxes": boxes, "scores": scores, "labels": torch.tensor([1, 0])}, ["car"])
     assert (
         len(to_supervision({"boxes": boxes[:0], "scores": scores[:0], "labels": torch.zeros(0).long()}, ["car"])) == 0
     )

@@ -18,7 +18,7 @@ def write_label_studio(source: Source, images: dict[int, Path], out: Path, url: 
     """tasks.json and config.xml. Returns what to do with them."""
     names, found = source.names(), source.by_image()
     root = _root(list(images.values()))
-    before = f"{url}{quote(root.name)}/" if url == LOCAL_FILES else url
+    before = f"{url}{quote(root.name)}/" if url == LOCAL_FILES else url + "/" * url[-1:].isalnum()
     version = source.folder.resolve().name
     tasks = []
     for image in source.images:
