@@ -22,9 +22,7 @@ def to_supervision(found: dict[str, Tensor], class_names: Sequence[str] | None =
         raise UserError('to_supervision needs supervision: pip install -e ".[tools]"') from error
     labels = found["labels"].detach().cpu().numpy()
     if class_names is not None and len(labels) and labels.max() >= len(class_names):
-        raise UserError(
-            f"class_names: {len(class_names)} names, but a label {labels.max()}: give model.class_names"
-        )
+        raise UserError(f"class_names: {len(class_names)} names, but a label {labels.max()}: give model.class_names")
     names = {} if class_names is None else {"class_name": np.array(class_names)[labels]}
     boxes, scores = (found[key].detach().cpu().float().numpy() for key in ("boxes", "scores"))
     return sv.Detections(boxes, confidence=scores, class_id=labels, data=names)
