@@ -2,10 +2,17 @@
 
 import pytest
 import torch
+from untrained import untrained_run
 
 import export
 from engine.runs.open import open_run
 from registry import UserError
+
+
+@pytest.fixture
+def run(scenes, tmp_path):
+    """Of few layers: torch.export takes time for each operator."""
+    return untrained_run(tmp_path / "run", scenes, model="spiking_yolo")
 
 
 def test_a_loaded_program_detects_the_same(run, capsys):
