@@ -54,7 +54,6 @@ class Prediction:
                 raise UserError("--track: belongs to a video, camera or recording; still images have no order in time")
         self.windows = self._windows()
         self._set_options()
-        self._run_few_eagerly()
         self.precision = "fp32" if run.ann is not None else str(self.cfg.train.precision)
 
     def _windows(self) -> Windows | None:
@@ -84,11 +83,12 @@ class Prediction:
             options["T"] = self.options.steps
         set_evaluation_options(model, steps, **options)
 
-    def _run_few_eagerly(self) -> None:
+    def _run_few_eagerly(self, part: Part) -> None:
         """Neurons on a CPU are not compiled for a few frames: it takes longer than they do."""
-        source, limit = self.source, self.options.limit
-        still = [] if source.camera is not None or set(source.files) != {"image"} else [len(source.files["image"])]
-        if self.device.type == "cpu" and min([*still, *([] if limit is None else [limit])], default=FEW) < FEW:
+        files = self.source.files
+        alone = set(files) == {"image"} or sum(map(len, files.values())) == 1  # so that `part` has all frames
+        counts = [part.total if alone else None, self.options.limit]
+        if self.device.type == "cpu" and min((n for n in counts if n is not None), default=FEW) < FEW:
             for neuron in self.run.model.modules():
                 if isinstance(neuron, DynamicNeuron) and neuron.backend == "auto":
                     neuron.backend = "torch"
@@ -145,6 +145,7 @@ class Prediction:
         of_run = self.run.model, self.run.class_names, self.input.scale, self.device, self.precision
         with detecting(*of_run, carry) as detect:
             for part in self.parts():
+                self._run_few_eagerly(part)
                 self._write_part(part, detect, output)
                 output.end_part()
 

@@ -14,7 +14,10 @@ from engine.prediction.image_parts import unlabelled
 from engine.prediction.options import Options
 from engine.prediction.output import Output, free_folder
 from engine.prediction.predict import predict
+from engine.prediction.run import Prediction
 from engine.prediction.source import find_source
+from engine.runs.open import open_run
+from neurons import DynamicNeuron
 from registry import UserError
 
 
@@ -89,3 +92,20 @@ def test_a_folder_below_a_file_is_refused_before_anything_is_computed(tmp_path):
     (tmp_path / "notes").touch()
     with pytest.raises(UserError, match=r"--out .*notes/x: .*notes is a file"):
         free_folder(tmp_path / "notes" / "x", tmp_path / "c.pt", "a")
+
+
+def test_neurons_are_not_compiled_for_a_few_frames(tmp_path):
+    checkpoint = checkpoint_for(tmp_path, EventInput(COUNTS, 2, 50_000, (64, 96)), 2)
+    (tmp_path / "all").mkdir()
+    for name in ("a", "b"):
+        recording(tmp_path / "all" / f"{name}_td.dat", 0.1, 100)
+
+    def backends(source, **options):
+        at = find_source(str(source), "events", checkpoint)
+        prediction = Prediction(open_run(checkpoint), at, Options(draw=False, **options), torch.device("cpu"))
+        prediction.write(Output(tmp_path / "out", ["a", "b"], {}, prediction.options))
+        return {m.backend for m in prediction.run.model.modules() if isinstance(m, DynamicNeuron)}
+
+    assert backends(tmp_path / "all" / "a_td.dat") == {"torch"}  # 2 windows
+    assert backends(tmp_path / "all") == {"auto"}  # the number of windows is not known at the start
+    assert backends(tmp_path / "all", limit=3) == {"torch"}
