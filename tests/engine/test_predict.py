@@ -1,4 +1,4 @@
-"""predict.py: boxes equal those of evaluate.py; what it writes of images, videos and recordings; every family."""
+"""predict.py: boxes equal those of evaluate.py; what it writes of images, videos and recordings."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from family_members import MEMBERS
 from PIL import Image
 from untrained import EVENTS, IMAGES, untrained_run
 
@@ -19,8 +18,6 @@ from data.images.video import VideoReader, VideoWriter
 from data.recordings import write_boxes, write_dat
 from data.recordings.boxes import BOX_DTYPE
 from engine.config import config_to_plain, load_config
-from engine.prediction.predict import Options
-from engine.prediction.predict import predict as predict_with
 from engine.runs.checkpoint import save_checkpoint
 from models import create_model
 from registry import UserError
@@ -180,26 +177,6 @@ def three_images(tmp_path):
     for k, size in enumerate([(64, 48), (64, 64), (30, 50)]):
         Image.fromarray(np.full((*size[::-1], 3), 40 * k, np.uint8)).save(folder / f"{k}.png")
     return folder
-
-
-@pytest.mark.parametrize("family", MEMBERS)
-def test_every_family_predicts(family, untrained, three_images, tmp_path):
-    from models.registry import model_defaults
-
-    small = {"width": 0.125} if "width" in model_defaults(MEMBERS[family]) else {}
-    checkpoint = untrained(MEMBERS[family], **small)
-    out = predict_with(checkpoint, str(three_images), Options(save_json=True), tmp_path / "out", device="cpu")
-    assert len(list((out / "images").iterdir())) == 3 == len(content(out / "images.json")["images"])
-
-
-def test_a_learned_sampler_predicts_on_a_recording(untrained, recordings, tmp_path):
-    from data.events.input import EventInput
-
-    input = EventInput({"name": "micro_bins", "bins": 4, "span": "window"}, 2, 100_000, (64, 96))
-    checkpoint = untrained("eas_snn_s", input.to_plain(), in_channels=2, width=0.125, sampler="arsnn")
-    source = str(recordings / "test" / "a_td.dat")
-    out = predict_with(checkpoint, source, Options(save_json=True), tmp_path / "out", device="cpu")
-    assert len(content(out / "images.json")["images"]) == 6
 
 
 def test_a_converted_network_predicts(scenes, tmp_path):
