@@ -21,7 +21,7 @@ from data.recordings.boxes import BOX_DTYPE
 from data.sample import collate
 from engine.build import build_dataset
 from engine.config import config_from_plain
-from engine.runs.open import open_run
+from engine.runs.open import Run, open_run
 from models import has_sampler, list_models
 from models.deploy.onnx_graph.check import check
 from models.deploy.onnx_graph.session import Session
@@ -69,33 +69,33 @@ def made(folders, tmp_path, monkeypatch):
     return make
 
 
-def spikes_and_energy(checkpoint: Path, *words: str) -> None:
+def spikes_and_energy(run: Run, *words: str) -> None:
     """Of every spiking layer the rate, of the network the energies."""
-    metrics = evaluate.main([str(checkpoint), "--spikes", "--energy", "--pictures", "0", *words])
-    (file,) = checkpoint.parent.glob("eval/*/energy.json")
+    metrics = evaluate.main([str(run.checkpoint), "--spikes", "--energy", "--pictures", "0", *words])
+    (file,) = run.checkpoint.parent.glob("eval/*/energy.json")
     energy = json.loads(file.read_text())
-    layers = open_run(checkpoint).model.spiking_layers()
+    layers = run.model.spiking_layers()
     assert metrics.get("firing_rates", {}).keys() == layers.keys()
     assert (energy["total"]["synops"] > 0) == bool(layers) and energy["total"]["papers_mJ"] > 0
     assert energy["samples"] == metrics["images"] == 2
 
 
-def boxes(checkpoint: Path, source: Path) -> None:
-    out = predict.main([str(checkpoint), str(source), "--save-json", "--no-draw", "--score", "0.001"])
+def boxes(run: Run, source: Path) -> None:
+    out = predict.main([str(run.checkpoint), str(source), "--save-json", "--no-draw", "--score", "0.001"])
     found = json.loads((out / "predictions.json").read_text())
     assert {entry["image_id"] for entry in found} == {1, 2}
 
 
-def inputs(checkpoint: Path) -> torch.Tensor:
+def inputs(run: Run) -> torch.Tensor:
     """The two samples of the test split."""
-    samples = build_dataset(config_from_plain(open_run(checkpoint).config), "test")
+    samples = build_dataset(config_from_plain(run.config), "test")
     return collate([samples[0], samples[1]], samples.scale).to("cpu")[0]
 
 
-def same_in_onnxruntime(checkpoint: Path) -> None:
+def same_in_onnxruntime(run: Run) -> None:
     """The file gives boxes and scores of PyTorch; where a value at a threshold differs, all layers agree without."""
-    path = export.main([str(checkpoint), "--format", "onnx"])
-    model, x = open_run(checkpoint).model, inputs(checkpoint)
+    path = export.main([str(run.checkpoint), "--format", "onnx"])
+    model, x = run.model, inputs(run)
     neurons = [name for name, module in model.named_modules() if isinstance(module, MultiStepNeuron)]
     agreement = check(onnx.load(path), model, neurons, x)
     with torch.no_grad():
@@ -108,14 +108,15 @@ def same_in_onnxruntime(checkpoint: Path) -> None:
 @pytest.mark.parametrize("name", list_models())
 def test_every_model(name, made):
     """One model of each family whole, with T = 2; the others, which differ in size, with T = 1, to the file's check."""
-    if name in MEMBERS.values():
-        checkpoint, source = made(name)
-        boxes(checkpoint, source)
-        same_in_onnxruntime(checkpoint)
+    whole = name in MEMBERS.values()
+    checkpoint, source = made(name, T=2 if whole else 1)
+    run = open_run(checkpoint)
+    spikes_and_energy(run)
+    if whole:
+        boxes(run, source)
+        same_in_onnxruntime(run)
     else:
-        checkpoint, _ = made(name, T=1)
         export.main([str(checkpoint), "--format", "onnx", "--batch", "2"])  # kept if it computes the same
-    spikes_and_energy(checkpoint)
 
 
 MEMORY = ", memory: {name: leaky, levels: null}"
@@ -140,10 +141,11 @@ FORMS = {
 def test_every_form(form, made, capsys):
     name, data, kwargs = FORMS[form]
     checkpoint, source = made(name, data, **kwargs)
-    spikes_and_energy(checkpoint)
-    boxes(checkpoint, source)
+    run = open_run(checkpoint)
+    spikes_and_energy(run)
+    boxes(run, source)
     capsys.readouterr()
-    same_in_onnxruntime(checkpoint)
+    same_in_onnxruntime(run)
     assert ("begins every window in the reset state" in capsys.readouterr().out) == (data == SEQUENCE)
 
 
@@ -164,10 +166,10 @@ CONVERTED = {
 def test_every_conversion(form, made):
     name, data, neuron, options = CONVERTED[form]
     checkpoint, source = made(name, data, neuron=neuron, args=", spike_stages: full" if "yolox" in name else "")
-    converted = convert.main([str(checkpoint), "--images", "2", *options.split()])
-    spikes_and_energy(converted, "--steps", "2")
-    boxes(converted, source)
-    same_in_onnxruntime(converted)
+    run = open_run(convert.main([str(checkpoint), "--images", "2", *options.split()]))
+    spikes_and_energy(run, "--steps", "2")
+    boxes(run, source)
+    same_in_onnxruntime(run)
 
 
 INT8 = {"spikeyolo_n": "ilif", "eas_snn_s": "plif", "spiking_yolov3": "relu"}
@@ -186,6 +188,6 @@ def test_int8_rounds_no_spike(name, made, capsys):
     assert about["int8"] >= about["exact"] > 0 and about["float"] >= 2
     model = onnx.load(path)
     spikes = rounding_of_spikes(model)
-    values = Session(model, [*spikes, *spikes.values()])(inputs(checkpoint))
+    values = Session(model, [*spikes, *spikes.values()])(inputs(open_run(checkpoint)))
     assert all(torch.equal(values[name], values[rounded]) for name, rounded in spikes.items())
     assert sum(int(values[name].count_nonzero()) for name in spikes) > 0
