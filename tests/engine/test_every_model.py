@@ -172,12 +172,12 @@ def test_every_conversion(form, made):
     same_in_onnxruntime(run)
 
 
-INT8 = {"spikeyolo_n": "ilif", "eas_snn_s": "plif", "spiking_yolov3": "relu"}
+INT8 = {"spikeyolo_n": "ilif", "spiking_yolov3": "relu"}
 
 
 @pytest.mark.parametrize("name", INT8)
 def test_int8_rounds_no_spike(name, made, capsys):
-    """Integers, soft resets, a converted network; of EMS-YOLO: test_onnx_file.py."""
+    """Of integers and of a converted network; of EMS-YOLO: test_onnx_file.py."""
     checkpoint, _ = made(name, neuron=INT8[name])
     if INT8[name] == "relu":
         checkpoint = convert.main([str(checkpoint), "--images", "2", "--T", "3"])
