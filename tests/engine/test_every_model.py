@@ -26,6 +26,7 @@ from models import has_sampler, list_models
 from models.deploy.onnx_graph.check import check
 from models.deploy.onnx_graph.session import Session
 from neurons import MultiStepNeuron
+from registry import UserError
 
 PHOTOS = "name: yolo, args: {class_names: [car, pedestrian]}"
 EVENTS = "name: gen1, args: {window_ms: 100, classes: [car, pedestrian]%s}"
@@ -67,6 +68,14 @@ def made(folders, tmp_path, monkeypatch):
         return run / "checkpoint_best.pt", root / "test" / ("images" if data == PHOTOS else "")
 
     return make
+
+
+@pytest.fixture(scope="module")
+def leaky(folders, tmp_path_factory):
+    """A converted network whose read-out has a leak."""
+    folder, spec = tmp_path_factory.mktemp("leaky") / "run", ("spiking_yolov3", "null", "null")
+    run = untrained_run(folder, folders["photos"], PHOTOS, *spec, protocol="raw")
+    return convert.main([str(run), "--images", "2", "--T", "2", "--leak", "0.9"])
 
 
 def spikes_and_energy(run: Run, *words: str) -> None:
@@ -191,3 +200,18 @@ def test_int8_rounds_no_spike(name, made, capsys):
     values = Session(model, [*spikes, *spikes.values()])(inputs(open_run(checkpoint)))
     assert all(torch.equal(values[name], values[rounded]) for name, rounded in spikes.items())
     assert sum(int(values[name].count_nonzero()) for name in spikes) > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("onnx", r"leak = 0\.9: the read-out .* is a mean: convert it without a leak"),
+        ("torch", r"leak = 0\.9: the read-out .* is a mean: convert it without a leak"),
+        ("nir", "neurons of a converted network have a soft reset.* Train a spiking network with a hard reset"),
+        ("safetensors", "a converted network has the weights of its source.*: export the source"),
+        ("onnx --binary", "no SpikeConv layers: .* SpikeYOLO family. Leave --binary out"),
+    ],
+)
+def test_what_a_converted_network_cannot_become(words, says, leaky):
+    with pytest.raises(UserError, match=says):
+        export.main([str(leaky), "--format", *words.split()])
