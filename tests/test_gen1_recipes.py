@@ -22,7 +22,7 @@ RECIPES = sorted((ROOT / "configs" / "gen1").glob("*.yaml"))
 def gen1(tmp_path_factory):
     """A small folder as Gen1's: 304x240, labels each 250 ms less 1 us, the old field order."""
     root = tmp_path_factory.mktemp("gen1") / "gen1"
-    return generate_scenes(root, train=2, val=1, test=1, seconds=1.0, train_label_hz=4.0, dt_ms=16.0)
+    return generate_scenes(root, train=1, val=1, test=1, seconds=1.0, train_label_hz=4.0, dt_ms=16.0)
 
 
 def test_the_published_recipe_weighs_objectness_as_the_published_code_does():
