@@ -11,7 +11,7 @@ from registry import UserError
 from tools.zoo import __main__ as zoo
 from tools.zoo import steps, table
 from tools.zoo.networks import ANN, CONVERTED, DIRECT, TWIN, Network, networks
-from tools.zoo.steps import Place
+from tools.zoo.steps import Place, Processes
 
 FAMILIES = ("ems_resnet", "spikeyolo", "eas_snn", "spiking_yolox", "spiking_yolo", "spiking_yolov3", "double_threshold")
 
@@ -42,17 +42,37 @@ def test_what_has_ended_is_not_run_again(tmp_path, monkeypatch):
     seen = tmp_path / "seen"
     made = [("train", ["-c", says.format(str(seen), "t")]), ("evaluate", ["-c", says.format(str(seen), "e")])]
     monkeypatch.setattr(steps, "commands", lambda network, place: iter(made))
-    steps.run_steps(network, place)
-    steps.run_steps(network, place)
+    steps.run_steps(network, place, Processes())
+    steps.run_steps(network, place, Processes())
     assert seen.read_text() == "te"
     made[0] = ("train", ["-c", says.format(str(seen), "T")])  # another training: what is behind it runs again, too
-    steps.run_steps(network, place)
+    steps.run_steps(network, place, Processes())
     assert seen.read_text() == "teTe" and list(json.loads((tmp_path / "one.json").read_text())) == ["train", "evaluate"]
     made[1] = ("evaluate", ["-c", "raise SystemExit('no boxes')"])
     with pytest.raises(UserError, match="one: evaluate ended with code 1; .*one.log"):
-        steps.run_steps(network, place)
+        steps.run_steps(network, place, Processes())
     assert "no boxes" in (tmp_path / "one.log").read_text() and seen.read_text() == "teTe"
     assert list(json.loads((tmp_path / "one.json").read_text())) == ["train"]
+
+
+def test_an_interrupt_ends_what_runs_and_begins_nothing(tmp_path, monkeypatch):
+    made = {
+        "first": f"while not __import__('os').path.exists({str(tmp_path / 'second')!r}): pass",
+        "second": f"open({str(tmp_path / 'second')!r}, 'w'); __import__('time').sleep(300)",
+        "third": "__import__('time').sleep(300)",  # may have begun where the first was
+        "fourth": f"open({str(tmp_path / 'fourth')!r}, 'w')",
+    }
+    monkeypatch.setattr(steps, "commands", lambda network, place: iter([("train", ["-c", made[network.name]])]))
+
+    def interrupted(place):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "_write", interrupted)  # when the first has ended, while the second sleeps
+    chosen = [Network(name, "events", "ems_resnet10_ee", "LIF", DIRECT, ()) for name in made]
+    with pytest.raises(KeyboardInterrupt):
+        zoo._run(chosen, Place(tmp_path), jobs=2)
+    assert json.loads((tmp_path / "first.json").read_text()).keys() == {"train"}
+    assert json.loads((tmp_path / "second.json").read_text()) == {} and not (tmp_path / "fourth").exists()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from engine.config import load_config
 from registry import UserError
 
 from .networks import Network, networks
-from .steps import Place, commands, run_steps, schedule
+from .steps import Place, Processes, commands, run_steps, schedule
 from .table import markdown, rows
 
 
@@ -58,19 +58,30 @@ def main(argv: list[str] | None = None) -> None:
     configs = [load_config(str(schedule(data)), list(overrides)) for data in dict.fromkeys(n.data for n in chosen)]
     build_dataset(configs[0], configs[0].data.train_split)  # makes the scenes, once
     place.out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for network, running in [(network, pool.submit(run_steps, network, place)) for network in chosen]:
-            try:
-                running.result()
-                print(f"{network.name}: done", flush=True)
-            except UserError as error:
-                failed.append(str(error))
-                print(error, flush=True)
-            _write(place)
+    failed = _run(chosen, place, args.jobs)
     print(_write(place))
     if failed:
         raise UserError("\n".join(failed))
+
+
+def _run(chosen: list[Network], place: Place, jobs: int) -> list[str]:
+    """What failed of these networks, which run `jobs` at a time; an interrupt ends them all."""
+    failed, processes = [], Processes()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for network, running in [(n, pool.submit(run_steps, n, place, processes)) for n in chosen]:
+                try:
+                    running.result()
+                    print(f"{network.name}: done", flush=True)
+                except UserError as error:
+                    failed.append(str(error))
+                    print(error, flush=True)
+                _write(place)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.stop()
+            raise
+    return failed
 
 
 def _chosen(patterns: list[str]) -> list[Network]:
@@ -91,4 +102,4 @@ def _write(place: Place) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, "the same command continues")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import IO
 
 from data.atomic_file import write_atomically
 from engine.runs.provenance import provenance
@@ -58,7 +61,35 @@ def commands(network: Network, place: Place) -> Iterator[tuple[str, list[str]]]:
         yield "time converted", [*time, converted, f"eval.T={STEPS[-1]}", *one, str(run / TIMED_CONVERTED)]
 
 
-def run_steps(network: Network, place: Place) -> None:
+class Processes:
+    """The commands that run now. After `stop` they end, trainings with a checkpoint, and no other begins."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen] = set()
+        self._stopped, self._lock = False, Lock()
+
+    def run(self, command: list[str], printed: IO[str]) -> int:
+        """Its exit code."""
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
+        with self._lock:
+            if self._stopped:
+                return -signal.SIGTERM
+            process = subprocess.Popen([sys.executable, *command], env=environment, stdout=printed, stderr=printed)
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.remove(process)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def run_steps(network: Network, place: Place, processes: Processes) -> None:
     """Run the commands of a network that have not ended before, with what they print in <run>.log.
 
     <run>.json has of each that ended its command, commit and seconds; a command that differs from that is run again,
@@ -76,10 +107,7 @@ def run_steps(network: Network, place: Place) -> None:
         with open(log, "a") as printed:
             printed.write(f"\n$ python {' '.join(command)}\n")
             printed.flush()
-            environment = dict(os.environ, PYTHONPATH=str(ROOT))
-            code = subprocess.run(
-                [sys.executable, *command], env=environment, stdout=printed, stderr=printed
-            ).returncode
+            code = processes.run(command, printed)
         if code:
             raise UserError(f"{network.name}: {name} ended with code {code}; {log} says why")
         commit = provenance([])["commit"]
