@@ -150,6 +150,13 @@ def first_not_finite(model: nn.Module, group: list[Batch], backward: Backward) -
         name = (found.gradients or found.buffers)[0]
         found.where = f"{'the gradient of ' if found.gradients else ''}{name} is not finite"
         found.at = 1e9  # after all outputs
+    elif not found.where:
+        gradients = {k: p.grad for k, p in model.named_parameters() if p.grad is not None}
+        if not nn.utils.get_total_norm(gradients.values()).isfinite():
+            name = max(gradients, key=lambda k: float(gradients[k].abs().max()))
+            peak = float(gradients[name].abs().max())
+            found.where = f"the gradient of {name} reaches {peak:.3g}, too much for a norm in float32"
+            found.at = 1e9
     return found
 
 

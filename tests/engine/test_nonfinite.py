@@ -53,6 +53,13 @@ class Root(Net):
         return {"fit": ((y - y.detach()).square() + 0.0).sqrt().sum()}
 
 
+class Steep(Net):
+    """Gradients are finite, the squares of some are not."""
+
+    def forward(self, x, targets=None):
+        return {"fit": 1e25 * self.norm(self.conv(x)).sum()}
+
+
 @pytest.mark.parametrize(
     "model, value, where",
     [
@@ -60,6 +67,7 @@ class Root(Net):
         (Net, 1e20, "images 2, 3, 4, 5: norm.running_var is not finite"),
         (Root, None, r"the gradient at the output of norm \(BatchNorm2d\) is not finite"),
         (Overflows, None, "the gradient of norm.weight is not finite"),
+        (Steep, None, r"the gradient of norm.bias reaches [\d.]+e\+2\d, too much for a norm in float32"),
     ],
 )
 def test_the_first_place_is_named(model, value, where):
