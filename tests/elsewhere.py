@@ -32,6 +32,7 @@ ELSEWHERE = {
     r"tools\.benchmark events": ("times for minutes", f"{TOOLS}/test_benchmark.py::test_events_beside"),
     r"tools\.benchmark simulation": ("times for minutes", f"{TOOLS}/test_benchmark.py::test_simulation_beside"),
     r"tools\.benchmark tensorboard": ("times for minutes", f"{TOOLS}/test_benchmark_tensorboard.py::test_steps_and"),
+    r"tools\.zoo": ("trains for half an hour", f"{TOOLS}/test_zoo.py::test_its_config_builds"),
     r"tools\.growth": ("watches a long training", f"{TOOLS}/test_growth.py::test_epochs_leave_nothing_open"),
     r"tools\.survival": ("kills and resumes for hours", f"{TOOLS}/test_survival.py::test_a_signal_at"),
     r"tools\.replay": ("needs a step that diverged", f"{ENGINE}/test_nonfinite.py::test_a_step_is_run_again"),
